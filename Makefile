@@ -1,0 +1,35 @@
+# make run: set up and run the main job.   make test: set up and run the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: install install-test run test lint clean
+
+install: .venv/.installed
+install-test: .venv/.installed-test
+
+# torch by itself first: its pin selects a CPU wheel before any other package's range can ask for a larger one.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("esckit needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e '.[train]'
+	touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(PIP) -e '.[train,test,lint]'
+	touch $@
+
+run: install
+	$(BIN)/esckit run starter
+
+test: install-test
+	$(BIN)/python -m pytest
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs dist

@@ -1,0 +1,362 @@
+"""The conversation tree: the one structure that corpora read into, miners grow, training and reports read.
+
+A dialogue is a path of turns; every method of the field adds siblings to turns. A plain dialogue is a tree that never
+branches. On disk: JSON Lines, one conversation a line. Reading checks everything; an error names file, line and turn.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from esckit.errors import CorpusError
+from esckit.files import read_text, write_jsonl
+from esckit.strategy import TAXONOMIES
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "FORMAT",
+    "PSYCHOLOGICAL_ERRORS",
+    "Aspect",
+    "Conversation",
+    "Preference",
+    "Speaker",
+    "Turn",
+    "Verdict",
+    "check_conversation",
+    "mined_id",
+    "read_conversations",
+    "write_conversations",
+]
+
+FORMAT: Final = 1
+PSYCHOLOGICAL_ERRORS: Final = (
+    "strategy_mismatch",
+    "lack_of_empathy",
+    "early_emotion_shift",
+    "template_response",
+    "emotion_misread",
+    "other",
+)
+"""The error types of DecoupledESC, section 3.1; no error is None."""
+
+Speaker = Literal["seeker", "supporter"]
+Aspect = Literal["strategy", "response", "turn"]
+VerdictState = Literal["done", "unparsed", "refused"]
+
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge said of one turn. A verdict that could not be parsed is a state, never a default score."""
+
+    __pydantic_config__ = _STRICT
+
+    judge: str
+    rubric: str
+    error: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    explanation: str | None = None
+    state: VerdictState = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance, verbatim; a supporter turn with a strategy and no text is *planned* and has no children."""
+
+    __pydantic_config__ = _STRICT
+
+    id: str
+    parent: str | None
+    speaker: Speaker
+    text: str | None
+    strategy: str | None = None
+    source: str = "human"
+    scores: dict[str, float] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> bool:
+        """True where only a strategy has been chosen."""
+        return self.text is None
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Of two siblings, this one over that one; the context is the path to their parent."""
+
+    __pydantic_config__ = _STRICT
+
+    chosen: str
+    rejected: str
+    aspect: Aspect
+    reason: str | None = None
+    judge: str | None = None
+    explanation: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A tree of turns, parents before children, and the preferences between siblings."""
+
+    __pydantic_config__ = _STRICT
+
+    id: str
+    turns: list[Turn]
+    language: str = "en"
+    taxonomy: str | None = "esconv"
+    situation: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    preferences: list[Preference] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @cached_property
+    def _by_id(self) -> dict[str, Turn]:
+        return {turn.id: turn for turn in self.turns}
+
+    @cached_property
+    def _children(self) -> dict[str | None, list[Turn]]:
+        children: dict[str | None, list[Turn]] = {}
+        for turn in self.turns:
+            children.setdefault(turn.parent, []).append(turn)
+        return children
+
+    def turn(self, turn_id: str) -> Turn:
+        """Return the turn of this id. Raises KeyError where there is none."""
+        return self._by_id[turn_id]
+
+    def children(self, turn_id: str | None) -> Sequence[Turn]:
+        """Return the turns whose parent is ``turn_id`` in order; those of None are the alternative first turns."""
+        return self._children.get(turn_id, [])
+
+    @cached_property
+    def trunk(self) -> list[Turn]:
+        """The path of first children: the dialogue as it was recorded."""
+        path: list[Turn] = []
+        siblings = self.children(None)
+        while siblings:
+            path.append(siblings[0])
+            siblings = self.children(siblings[0].id)
+        return path
+
+    def path(self, turn_id: str | None) -> list[Turn]:
+        """Return the turns from the first one to ``turn_id``, inclusive; nothing for None."""
+        path: list[Turn] = []
+        while turn_id is not None:
+            path.append(self._by_id[turn_id])
+            turn_id = path[-1].parent
+        return path[::-1]
+
+    def grow(self, turns: Iterable[Turn] = (), preferences: Iterable[Preference] = ()) -> "Conversation":
+        """Return this tree with more turns and preferences; what it already holds (by id, by value) is not added twice.
+
+        Raises:
+            CorpusError: the grown tree breaks a rule.
+        """
+        new_turns = {turn.id: turn for turn in turns if turn.id not in self._by_id}
+        new_preferences = [
+            preference for preference in dict.fromkeys(preferences) if preference not in self.preferences
+        ]
+        grown = replace(
+            self, turns=[*self.turns, *new_turns.values()], preferences=[*self.preferences, *new_preferences]
+        )
+        check_conversation(grown)
+        return grown
+
+
+def mined_id(parent: str | None, source: str, strategy: str | None, text: str | None) -> str:
+    """Return the id of a mined turn, a hash of what makes it that turn: mining twice adds nothing twice."""
+    key = json.dumps([parent, source, strategy, text], ensure_ascii=False)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def check_conversation(conversation: Conversation) -> None:
+    """Check every rule of the tree that types alone do not say.
+
+    Raises:
+        CorpusError: one sentence that names the conversation, the turn and the rule.
+    """
+    where = f"conversation {conversation.id!r}"
+    if conversation.format != FORMAT:
+        raise CorpusError(
+            f"{where} has format {conversation.format}, this esckit reads format {FORMAT}: "
+            "install the esckit that wrote it, or convert it again from its source."
+        )
+    if not conversation.id:
+        raise CorpusError(f"{where} has an empty id: give every conversation a unique id.")
+    if conversation.taxonomy is not None and conversation.taxonomy not in TAXONOMIES:
+        raise CorpusError(
+            f"{where} has the unknown taxonomy {conversation.taxonomy!r}: use one of {', '.join(TAXONOMIES)}, or null."
+        )
+    labels = TAXONOMIES[conversation.taxonomy].labels if conversation.taxonomy else ()
+    seen: dict[str, Turn] = {}
+    for turn in conversation.turns:
+        problem = _turn_problem(turn, seen, labels)
+        if problem:
+            raise CorpusError(f"{where}, turn {turn.id!r}: {problem}")
+        seen[turn.id] = turn
+    for preference in conversation.preferences:
+        problem = _preference_problem(preference, seen)
+        if problem:
+            raise CorpusError(f"{where}, preference {preference.chosen!r} over {preference.rejected!r}: {problem}")
+
+
+def _turn_problem(turn: Turn, seen: dict[str, Turn], labels: tuple[str, ...]) -> str | None:
+    """What is wrong with a turn, given the turns before it; None where nothing is."""
+    if not turn.id:
+        return "the id is empty; give every turn an id that is unique in its conversation."
+    if turn.id in seen:
+        return "the id occurs twice; turn ids are unique in a conversation."
+    if turn.parent is not None and turn.parent not in seen:
+        return f"its parent {turn.parent!r} does not stand before it; write parents before their children."
+    if turn.parent is not None and seen[turn.parent].planned:
+        return f"its parent {turn.parent!r} is planned (a strategy without text) and can have no children."
+    if turn.speaker == "seeker" and turn.strategy is not None:
+        return f"a seeker turn carries the strategy {turn.strategy!r}; only supporter turns have one."
+    if turn.strategy is not None and turn.strategy not in labels:
+        return (
+            f"unknown strategy {turn.strategy!r}; allowed are {', '.join(labels) or 'none, as the taxonomy is null'}."
+        )
+    if turn.planned and turn.strategy is None:
+        return "it has neither text nor strategy; give a text, or a supporter turn a strategy."
+    return next(filter(None, map(_verdict_problem, turn.verdicts)), None)
+
+
+def _verdict_problem(verdict: Verdict) -> str | None:
+    if verdict.error is not None and verdict.error not in PSYCHOLOGICAL_ERRORS:
+        return f"unknown error type {verdict.error!r}; allowed are {', '.join(PSYCHOLOGICAL_ERRORS)}, or null."
+    if verdict.state != "done" and (verdict.error is not None or verdict.scores):
+        return f"the {verdict.state} verdict of {verdict.judge!r} carries a result; only a done verdict has one."
+    return None
+
+
+def _preference_problem(preference: Preference, turns: dict[str, Turn]) -> str | None:
+    for turn_id in (preference.chosen, preference.rejected):
+        if turn_id not in turns:
+            return f"there is no turn {turn_id!r}; a preference names two turns of its conversation."
+    chosen, rejected = turns[preference.chosen], turns[preference.rejected]
+    if chosen.id == rejected.id or chosen.parent != rejected.parent:
+        return "they are not two siblings; a preference joins different turns of one parent."
+    if "seeker" in (chosen.speaker, rejected.speaker):
+        return "one is a seeker's; preferences are about supporter turns."
+    if preference.reason is not None and preference.reason not in PSYCHOLOGICAL_ERRORS:
+        return f"unknown reason {preference.reason!r}; allowed are {', '.join(PSYCHOLOGICAL_ERRORS)}, or null."
+    if preference.aspect == "strategy":
+        ok = None not in (chosen.strategy, rejected.strategy) and chosen.strategy != rejected.strategy
+        return None if ok else "aspect strategy needs two different strategies."
+    if chosen.planned or rejected.planned:
+        return f"aspect {preference.aspect} needs two texts, and one turn is planned."
+    if preference.aspect == "response" and chosen.strategy != rejected.strategy:
+        return "aspect response needs the same strategy on both sides; use aspect turn."
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------- disk
+
+
+def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
+    """Return the JSON object of a conversation; fields that are empty by default are left out, format comes first."""
+    body = _compact(conversation, keep=("id", "language", "taxonomy", "turns"))
+    body["turns"] = [_turn_to_json(turn) for turn in conversation.turns]
+    if conversation.preferences:
+        body["preferences"] = [_compact(preference) for preference in conversation.preferences]
+    return {"format": conversation.format, **{key: value for key, value in body.items() if key != "format"}}
+
+
+def _turn_to_json(turn: Turn) -> dict[str, Any]:
+    body = _compact(turn, keep=("id", "parent", "speaker", "text"))
+    if turn.verdicts:
+        body["verdicts"] = [_compact(verdict) for verdict in turn.verdicts]
+    return body
+
+
+def _compact(record: Any, keep: tuple[str, ...] = ()) -> dict[str, Any]:
+    fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {name: value for name, value in fields.items() if name in keep or value not in (None, {}, [])}
+
+
+@cache
+def _adapter() -> "TypeAdapter[Conversation]":
+    """The validator of a conversation's JSON, built once; pydantic is imported only where something is read."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Conversation)
+
+
+def parse_conversation(line: str) -> Conversation:
+    """Build and check a conversation from one line of JSON.
+
+    Raises:
+        CorpusError: one sentence that names the field or the turn.
+    """
+    from pydantic import ValidationError
+
+    try:
+        conversation = _adapter().validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        if problem["type"] == "json_invalid":
+            raise CorpusError(f"not valid JSON ({problem['ctx']['error']}); mend that line.") from error
+        raise CorpusError(_sentence(problem, json.loads(line))) from error
+    check_conversation(conversation)
+    return conversation
+
+
+def _sentence(problem: Any, value: Any) -> str:
+    """One sentence from pydantic's first error: the turn by its id, the field by its name."""
+    if isinstance(value, dict) and value.get("format") != FORMAT:
+        return (
+            f"the record has format {value.get('format')!r}, this esckit reads format {FORMAT}: "
+            "convert it with `esckit corpus convert`, or install the esckit that wrote it."
+        )
+    location = list(problem["loc"])
+    where = ""
+    if len(location) >= 2 and location[0] == "turns" and isinstance(location[1], int):
+        turn = value["turns"][location[1]]
+        name = turn.get("id", location[1]) if isinstance(turn, dict) else location[1]
+        where, location = f"turn {name!r}: ", location[2:]
+    field_name = ".".join(str(part) for part in location) or "the record"
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{where}unknown field {field_name!r}; put a source's own fields under 'extra'."
+    return f"{where}{field_name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; see docs/conversation-tree.md."
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Read a JSON Lines file of conversation trees and check all of it.
+
+    Raises:
+        CorpusError: one sentence that names the file, the line and the turn.
+    """
+    return list(iterate_conversations(path))
+
+
+def iterate_conversations(path: Path) -> Iterator[Conversation]:
+    """Yield the conversations of a file one by one, each checked; ids are unique in a file."""
+    ids: set[str] = set()
+    for number, line in enumerate(read_text(path, what="a conversation file (JSON Lines)").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            conversation = parse_conversation(line)
+        except CorpusError as error:
+            raise CorpusError(f"{path}:{number}: {error}") from error
+        if conversation.id in ids:
+            raise CorpusError(
+                f"{path}:{number}: conversation {conversation.id!r} occurs twice; ids are unique in a file."
+            )
+        ids.add(conversation.id)
+        yield conversation
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
+    """Write conversations as JSON Lines, atomically."""
+    write_jsonl(path, map(conversation_to_json, conversations))

@@ -1,0 +1,48 @@
+"""The exception tree. Every error that a user can cause is one of these, and says what to do in one sentence.
+
+EsckitError
+├── CorpusError        a dialogue file cannot be read, or breaks a rule of the conversation tree
+├── RecipeError        a recipe, or a --set, is wrong
+├── RunError           a run folder disagrees with the recipe that is asked for
+├── ModelError         a backbone, adapter or supporter folder cannot be used
+│   └── TemplateError  a chat template cannot be taken apart into stable pieces
+└── PredictionsError   a predictions file cannot be measured
+"""
+
+__all__ = [
+    "CorpusError",
+    "EsckitError",
+    "ModelError",
+    "PredictionsError",
+    "RecipeError",
+    "RunError",
+    "TemplateError",
+]
+
+
+class EsckitError(Exception):
+    """Base of all errors that esckit raises on purpose. The command line prints it alone and exits with 2."""
+
+
+class CorpusError(EsckitError):
+    """A dialogue file cannot be read, or breaks a rule of the conversation tree."""
+
+
+class RecipeError(EsckitError):
+    """A recipe, or a ``--set``, is wrong."""
+
+
+class RunError(EsckitError):
+    """A run folder disagrees with the recipe that is asked for."""
+
+
+class ModelError(EsckitError):
+    """A backbone, adapter or supporter folder cannot be used."""
+
+
+class TemplateError(ModelError):
+    """A chat template cannot be taken apart into stable pieces."""
+
+
+class PredictionsError(EsckitError):
+    """A predictions file cannot be measured."""
