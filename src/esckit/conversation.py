@@ -342,7 +342,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 def iterate_conversations(path: Path) -> Iterator[Conversation]:
     """Yield the conversations of a file one by one, each checked; ids are unique in a file."""
     ids: set[str] = set()
-    for number, line in enumerate(read_text(path, what="a conversation file (JSON Lines)").splitlines(), 1):
+    for number, line in enumerate(read_text(path, what="a conversation file (JSON Lines)").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,8 +32,8 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
         message = f"{path} cannot be written ({error.strerror}): free space or choose another place, then run again."
         raise EsckitError(message) from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        with suppress(OSError):  # a folder that cannot even be searched must not hide the first error
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,180 @@
+"""The command line: parses, calls, prints. Heavy imports happen inside commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from esckit import __version__
+from esckit.errors import EsckitError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="esckit",
+    help="Build, align, measure and talk to emotional-support conversation models.\n\nExample: esckit run starter",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+corpus_app = typer.Typer(
+    help="Read and convert dialogue corpora.\n\n"
+    "Example: esckit corpus convert ESConv.json esconv.jsonl --from esconv --to tree",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(corpus_app, name="corpus")
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cause is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except EsckitError as error:
+        print(f"esckit: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _esckit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+def run_command(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a YAML file.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/RECIPE.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Run stages whose settings changed again.")] = False,
+) -> None:
+    """Carry out a recipe: train, predict, measure, report.
+
+    The same command continues a run that was stopped.
+
+    Example: esckit run starter --set seed=1 --out runs/second
+    """
+    from esckit.recipes.schema import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    folder = out or Path("runs") / Path(recipe).stem
+    from esckit.recipes.results import print_results
+    from esckit.recipes.runner import run
+
+    _quiet()
+    try:
+        finished = run(loaded, folder, fresh=fresh)
+    except KeyboardInterrupt:
+        print(f"\nesckit: stopped; the same command continues the run in {folder}.", file=sys.stderr)
+        sys.exit(130)
+    print_results(finished.folder)
+
+
+@app.command("predict")
+def predict_command(
+    supporter: Annotated[Path, typer.Argument(help="A supporter's folder (it holds supporter.json).")],
+    corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
+    out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
+    seed: Annotated[int, typer.Option(help="For sampling.")] = 0,
+    greedy: Annotated[bool, typer.Option(help="Write the most likely text instead of sampling.")] = False,
+    sample_strategy: Annotated[
+        bool, typer.Option(help="Draw the strategy at .7 / .95, as the paper's code does.")
+    ] = False,
+    past_strategies: Annotated[str | None, typer.Option(help="gold, predicted or hidden; default as trained.")] = None,
+) -> None:
+    """Predict every labelled supporter turn of a corpus.
+
+    The strategy is the most likely one, the text is sampled at temperature .7 and top-p .95.
+
+    Example: esckit predict runs/starter/decoupled dialogues.jsonl predictions.jsonl
+    """
+    from typing import get_args
+
+    from esckit.corpora import read_corpus
+
+    conversations = read_corpus(corpus)
+    _quiet()
+    from esckit.models.backbone import Decoding
+    from esckit.rendering import PastStrategies
+    from esckit.supporters import Supporter, predict
+
+    if past_strategies is not None and past_strategies not in get_args(PastStrategies):
+        raise EsckitError(f"--past-strategies {past_strategies!r} is unknown: use gold, predicted or hidden.")
+    past: Any = past_strategies
+    rows = predict(
+        Supporter.load(supporter),
+        conversations,
+        out,
+        seed=seed,
+        planning=Decoding(greedy=not sample_strategy),
+        wording=Decoding(greedy=greedy),
+        past=past,
+    )
+    print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    predictions: Annotated[Path, typer.Argument(help="A predictions file (JSON Lines).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    taxonomy: Annotated[str, typer.Option(help="Whose labels: esconv or cso.")] = "esconv",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the noise floor.")] = 0,
+) -> None:
+    """Measure a predictions file: strategy, preference bias, text. Needs no model.
+
+    Example: esckit evaluate runs/starter/predict-decoupled/predictions.jsonl --json
+    """
+    from esckit.measures import evaluate, read_predictions
+    from esckit.recipes.results import print_evaluations
+    from esckit.strategy import TAXONOMIES
+
+    if taxonomy not in TAXONOMIES:
+        raise EsckitError(f"--taxonomy {taxonomy!r} is unknown: use one of {', '.join(TAXONOMIES)}.")
+    figures = evaluate(read_predictions(predictions, TAXONOMIES[taxonomy]), TAXONOMIES[taxonomy], seed=seed)
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        print_evaluations({predictions.name: figures})
+
+
+@corpus_app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="The file to read.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    from_format: Annotated[str, typer.Option("--from", help="esconv or tree.")],
+    to_format: Annotated[str, typer.Option("--to", help="esconv or tree.")],
+) -> None:
+    """Convert a corpus file between formats, without loss.
+
+    Example: esckit corpus convert ESConv.json esconv.jsonl --from esconv --to tree
+    """
+    from esckit.corpora import read_corpus, write_corpus
+
+    conversations = read_corpus(source, from_format)
+    write_corpus(out, conversations, to_format)
+    print(f"{len(conversations)} conversations written to {out}")
+
+
+def _quiet() -> None:
+    """Our own progress and errors speak; the libraries' bars and advice do not."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", module="(?!esckit)")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

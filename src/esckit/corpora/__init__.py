@@ -1,0 +1,8 @@
+"""Reading dialogue corpora into conversation trees, dividing them, counting them. docs/corpora.md tells users how."""
+
+from esckit.corpora.corpus import Corpus
+from esckit.corpora.formats import FORMATS, read_corpus, write_corpus
+from esckit.corpora.loading import load_corpus
+from esckit.corpora.statistics import corpus_statistics
+
+__all__ = ["FORMATS", "Corpus", "corpus_statistics", "load_corpus", "read_corpus", "write_corpus"]

@@ -1,0 +1,91 @@
+"""From what a recipe or a command line says about its corpus to a checked ``Corpus``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from esckit.conversation import Conversation
+from esckit.corpora.corpus import Corpus, make_corpus
+from esckit.corpora.esconv import read_esconv_hub
+from esckit.corpora.formats import read_corpus
+from esckit.corpora.splits import split_by
+from esckit.corpora.starter import read_starter
+from esckit.errors import CorpusError
+
+__all__ = ["CORPORA", "load_corpus"]
+
+CORPORA: Final = ("starter", "esconv", "tree")
+
+
+def load_corpus(
+    name: str,
+    *,
+    train: str | Path | None = None,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    file: str | Path | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> Corpus:
+    """Load a corpus by name: shipped, from a file a part, or from one file and a split.
+
+    Args:
+        name: ``starter`` (shipped), ``esconv`` or ``tree`` (the format of the files).
+        train: the file of the training part; with it, ``valid`` and ``test`` may be given, and are else empty.
+        valid: the file of the validation part.
+        test: the file of the test part.
+        file: one file that ``split`` divides. ``esconv`` without any file is fetched from the Hugging Face Hub.
+        split: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
+        seed: for a ratio.
+
+    Raises:
+        CorpusError: the arguments do not go together, or a file cannot be used.
+    """
+    parts = {
+        part: Path(path) for part, path in (("train", train), ("valid", valid), ("test", test)) if path is not None
+    }
+    _check_arguments(name, parts, file, split)
+    if name == "starter":
+        return read_starter()
+    if parts:
+        return _from_parts(name, parts)
+    if file is not None and split is not None:
+        return _from_file(name, Path(file), split, seed)
+    return read_esconv_hub()
+
+
+def _check_arguments(name: str, parts: dict[str, Path], file: str | Path | None, split: str | None) -> None:
+    if name not in CORPORA:
+        raise CorpusError(f"the corpus {name!r} is unknown: use one of {', '.join(CORPORA)}.")
+    if name == "starter" and (parts or file or split):
+        raise CorpusError(
+            "the starter corpus brings its own files and split: leave out train, valid, test, file, split."
+        )
+    if parts and (file or split):
+        raise CorpusError(
+            "a corpus is given either as train, valid and test files or as one file with a split: not both."
+        )
+    if parts and "train" not in parts:
+        raise CorpusError(f"a {next(iter(parts))} file is given without a train file: add train.")
+    if (file is None) != (split is None):
+        given, wanted = ("file", "split (such as 8:1:1)") if split is None else ("split", "file")
+        raise CorpusError(f"a corpus with a {given} needs a {wanted} too: add it, or give train, valid and test files.")
+    if name == "tree" and not parts and file is None:
+        raise CorpusError("the corpus tree needs files: give train (valid, test), or file and split.")
+
+
+def _from_parts(name: str, paths: dict[str, Path]) -> Corpus:
+    parts = {part: read_corpus(paths[part], name) if part in paths else [] for part in ("train", "valid", "test")}
+    everything = [conversation for part in parts.values() for conversation in part]
+    return make_corpus(name, **parts, licence=_licence(everything), source=", ".join(map(str, paths.values())))
+
+
+def _from_file(name: str, path: Path, split: str, seed: int) -> Corpus:
+    conversations = read_corpus(path, name)
+    parts = split_by(conversations, split, seed=seed)
+    return make_corpus(name, **parts._asdict(), licence=_licence(conversations), source=f"{path} split by {split}")
+
+
+def _licence(conversations: Sequence[Conversation]) -> str:
+    """Every licence that the conversations carry; "unknown" where some carry none."""
+    return ", ".join(sorted({str(conversation.provenance.get("licence", "unknown")) for conversation in conversations}))

@@ -1,0 +1,133 @@
+"""Dividing a file of dialogues into train, valid and test: by published ids, by an id file, or by drawing."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from esckit.conversation import Conversation
+from esckit.errors import CorpusError
+from esckit.files import read_text
+
+__all__ = ["DECOUPLED_ESC", "Parts", "decoupled_esc_split_ids", "split_by", "split_by_ids", "split_by_ratio"]
+
+DECOUPLED_ESC: Final = "decoupled-esc"
+_PARTS: Final = ("train", "valid", "test")
+
+
+class Parts(NamedTuple):
+    """The three parts of a split, each in the order of the file."""
+
+    train: list[Conversation]
+    valid: list[Conversation]
+    test: list[Conversation]
+
+
+def split_by(conversations: Sequence[Conversation], split: str, *, seed: int) -> Parts:
+    """Divide conversations as ``split`` says: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
+
+    Raises:
+        CorpusError: the split is none of these, or does not fit the conversations.
+    """
+    if split == DECOUPLED_ESC:
+        return split_by_ids(conversations, decoupled_esc_split_ids(), source=split)
+    if ":" in split and not Path(split).exists():
+        return split_by_ratio(conversations, split, seed=seed)
+    return split_by_ids(conversations, _read_id_file(Path(split)), source=split)
+
+
+def decoupled_esc_split_ids() -> dict[str, list[int]]:
+    """Positions in the published ESConv.json of DecoupledESC's parts, and of 12 near-duplicates left out of train."""
+    text = (files("esckit.corpora") / "decoupled_esc_split_ids.json").read_text(encoding="utf-8")
+    ids: dict[str, list[int]] = json.loads(text)
+    return ids
+
+
+def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: int) -> Parts:
+    """Draw the parts by dialogue: sizes as ``ratio`` says, rounded; the draw depends on the seed and the ids alone.
+
+    Raises:
+        CorpusError: the ratio cannot be read.
+    """
+    weights = _parse_ratio(ratio)
+    order = sorted(conversations, key=lambda conversation: _draw(seed, conversation.id))
+    ends = [round(len(order) * sum(weights[:count]) / sum(weights)) for count in (1, 2, 3)]
+    part_of = {
+        conversation.id: part
+        for part, start, end in zip(_PARTS, (0, *ends), ends, strict=False)
+        for conversation in order[start:end]
+    }
+    return _gather(conversations, part_of)
+
+
+def _parse_ratio(ratio: str) -> list[float]:
+    try:
+        weights = [float(weight) for weight in ratio.split(":")]
+    except ValueError:
+        weights = []
+    if len(weights) not in (2, 3) or not all(0 <= weight < float("inf") for weight in weights) or not weights[0]:
+        raise CorpusError(f"the ratio {ratio!r} cannot be read: write train:valid:test in numbers, such as 8:1:1.")
+    return [*weights, 0.0][:3]
+
+
+def _draw(seed: int, conversation_id: str) -> bytes:
+    return hashlib.sha256(f"{seed} {conversation_id}".encode()).digest()
+
+
+def split_by_ids(conversations: Sequence[Conversation], ids: dict[str, Any], *, source: str) -> Parts:
+    """Take the parts that ``ids`` lists; dialogues that it does not list are in no part.
+
+    Args:
+        conversations: the dialogues of a file.
+        ids: lists under ``train``, ``valid``, ``test``, of conversation ids or (integers) positions in ESConv.json;
+            a key that begins with ``excluded`` lists what is left out on purpose.
+        source: what to call the ids in an error.
+
+    Raises:
+        CorpusError: the lists have another form, overlap, or name dialogues that are not there.
+    """
+    _check_ids(ids, source)
+    part_of: dict[str, str] = {}
+    for part in _PARTS:
+        for entry in ids.get(part, []):
+            conversation_id = f"esconv-{entry}" if isinstance(entry, int) else entry
+            if conversation_id in part_of:
+                raise CorpusError(
+                    f"the split {source} lists {entry!r} for {part_of[conversation_id]} and for {part}: "
+                    "list every dialogue once."
+                )
+            part_of[conversation_id] = part
+    missing = sorted(part_of.keys() - {conversation.id for conversation in conversations})
+    if missing:
+        raise CorpusError(
+            f"the split {source} lists {len(part_of)} dialogues, and {len(missing)} of them are not in the file "
+            f"(such as {missing[0]!r}): give the file that the ids are about, or train, valid and test files."
+        )
+    return _gather(conversations, part_of)
+
+
+def _check_ids(ids: Any, source: str) -> None:
+    form = 'write {"train": [ids], "valid": [ids], "test": [ids]}.'
+    if not isinstance(ids, dict) or not ids.get("train"):
+        raise CorpusError(f"the split {source} lists no dialogues for train: {form}")
+    for part, entries in ids.items():
+        if part not in _PARTS and not part.startswith("excluded"):
+            raise CorpusError(f"the split {source} has the unknown part {part!r}: {form}")
+        if not isinstance(entries, list) or not all(type(entry) in (int, str) for entry in entries):
+            raise CorpusError(f"the split {source} has something else than ids under {part!r}: {form}")
+
+
+def _read_id_file(path: Path) -> Any:
+    text = read_text(path, what=f"an id file, {DECOUPLED_ESC!r} or a ratio such as 8:1:1")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path}:{error.lineno}: not valid JSON ({error.msg}): mend that line.") from error
+
+
+def _gather(conversations: Sequence[Conversation], part_of: dict[str, str]) -> Parts:
+    return Parts(
+        *([conversation for conversation in conversations if part_of.get(conversation.id) == part] for part in _PARTS)
+    )

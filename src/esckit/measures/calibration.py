@@ -1,0 +1,60 @@
+"""Calibration of a planner's strategy probabilities."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from esckit.measures.intervals import FloatArray
+from esckit.measures.predictions import Prediction
+from esckit.strategy import ESCONV, Taxonomy
+
+__all__ = ["BINS", "Calibration", "calibration"]
+
+BINS: Final = 15
+_LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
+
+
+class Calibration(NamedTuple):
+    """Figures over the turns that have probabilities."""
+
+    n: int  # turns
+    ece: float  # expected calibration error, 0..1
+    nll: float  # mean negative log-likelihood of gold, nats, from 0
+    top3_accuracy: float  # gold among the three most probable, 0..1
+
+
+def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Calibration | None:
+    """Measure strategy probabilities against gold; None where no turn has any.
+
+    ECE (Guo et al. 2017, eq. 3): over 15 bins of equal width of the highest probability, the mean distance between how
+    probable and how often right that label is. It judges the most probable label, which a sampled prediction need not
+    be. Probabilities are taken as given; a gold label given less than 1e-12 counts as 1e-12; ties go to the earlier
+    label.
+    """
+    match = cache(taxonomy.match)
+    index = {label: i for i, label in enumerate(taxonomy.labels)}
+    rows = [row for row in predictions if row.strategy_probabilities]
+    if not rows:
+        return None
+    probabilities = np.zeros((len(rows), len(index)))  # (n, K)
+    gold = np.array([index[match(row.gold_strategy) or ""] for row in rows])  # (n,)
+    for i, row in enumerate(rows):
+        for label, value in (row.strategy_probabilities or {}).items():
+            probabilities[i, index[match(label) or ""]] = value
+    order = np.argsort(-probabilities, axis=1, kind="stable")  # (n, K)
+    given = probabilities[np.arange(len(rows)), gold]
+    return Calibration(
+        n=len(rows),
+        ece=_ece(probabilities.max(1), order[:, 0] == gold),
+        nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),
+        top3_accuracy=float((order[:, :3] == gold[:, None]).any(1).mean()),
+    )
+
+
+def _ece(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> float:
+    """Expected calibration error over bins ](b - 1) / 15, b / 15]."""
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)  # (15,) each bin's n (confidence - accuracy)
+    return float(np.abs(gaps).sum() / len(confidence))

@@ -1,0 +1,164 @@
+"""The predictions file: JSON Lines, one supporter turn a line, what gold says beside what a model said."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from esckit.errors import PredictionsError
+from esckit.files import read_text
+from esckit.strategy import ESCONV, Taxonomy
+
+__all__ = ["Prediction", "prediction_from_json", "prediction_to_json", "read_predictions"]
+
+Finish = Literal["stop", "length"]
+
+_ID: Final = ((str, int), "a string or an integer")
+_TEXT: Final = ((str,), "a string")
+_TEXT_OR_NULL: Final = ((str, type(None)), "a string or null")
+_REQUIRED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "conversation_id": _ID,
+    "turn_id": _ID,
+    "gold_strategy": _TEXT,
+    "predicted_strategy": _TEXT_OR_NULL,
+    "gold_text": _TEXT,
+    "predicted_text": _TEXT_OR_NULL,
+}
+_OPTIONAL: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "strategy_probabilities": ((dict, type(None)), "an object of label to probability, or null"),
+    "raw": _TEXT_OR_NULL,
+    "finish": _TEXT_OR_NULL,
+    "group": _TEXT_OR_NULL,
+}
+_SUM_TOLERANCE: Final = 1e-3  # probabilities written with three or more decimals may add up to a little over 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One supporter turn. Labels and texts stand here as the file has them; measuring matches labels to a taxonomy.
+
+    Attributes:
+        conversation_id: the dialogue, the unit that intervals resample.
+        turn_id: unique within the dialogue.
+        gold_strategy: a label of the taxonomy.
+        predicted_strategy: what the model chose; None, or anything that is no label, is an unparsed prediction.
+        gold_text: the reference response.
+        predicted_text: the model's response; None is scored as empty text and counted.
+        strategy_probabilities: label to probability, each in 0..1, together at most 1; a label left out has 0.
+        raw: what the model wrote, before parsing.
+        finish: why generation ended.
+        group: a name to report this turn under.
+        extra: every other field of the line, passed through.
+    """
+
+    conversation_id: str | int
+    turn_id: str | int
+    gold_strategy: str
+    predicted_strategy: str | None
+    gold_text: str
+    predicted_text: str | None
+    strategy_probabilities: dict[str, float] | None = None
+    raw: str | None = None
+    finish: Finish | None = None
+    group: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def read_predictions(path: Path | str, taxonomy: Taxonomy = ESCONV) -> list[Prediction]:
+    """Read and check a predictions file.
+
+    Raises:
+        PredictionsError: the file is missing, empty or malformed, or a line breaks a rule; one sentence names the
+            file, the line and what to do.
+    """
+    text = read_text(Path(path), what="a predictions file (JSON Lines)", error=PredictionsError)
+    if not text.strip():
+        raise PredictionsError(f"{path} is empty: write one JSON object for each predicted supporter turn.")
+    predictions: list[Prediction] = []
+    first_line: dict[tuple[str | int, str | int], int] = {}
+    # Not splitlines(): a response may hold U+2028 and other characters that it takes for line ends.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        try:
+            prediction = prediction_from_json(_parse_line(line), taxonomy)
+        except PredictionsError as error:
+            raise PredictionsError(f"{path}, line {number}: {error}") from error.__cause__
+        key = (prediction.conversation_id, prediction.turn_id)
+        if key in first_line:
+            raise PredictionsError(
+                f"{path}, line {number}: conversation {key[0]!r}, turn {key[1]!r} stands in line {first_line[key]} "
+                "already: keep one prediction a turn."
+            )
+        first_line[key] = number
+        predictions.append(prediction)
+    return predictions
+
+
+def prediction_from_json(record: Any, taxonomy: Taxonomy = ESCONV) -> Prediction:
+    """Check one decoded line and make a Prediction of it.
+
+    Raises:
+        PredictionsError: the record breaks a rule of the format.
+    """
+    problem = _problem(record, taxonomy)
+    if problem is not None:
+        raise PredictionsError(problem)
+    known = {name: record[name] for name in (*_REQUIRED, *_OPTIONAL) if name in record}
+    return Prediction(**known, extra={name: value for name, value in record.items() if name not in known})
+
+
+def prediction_to_json(prediction: Prediction) -> dict[str, Any]:
+    """Return the line's JSON object: required fields always, optional ones where they hold something."""
+    record = {name: getattr(prediction, name) for name in _REQUIRED}
+    optional = {name: getattr(prediction, name) for name in _OPTIONAL}
+    return record | {name: value for name, value in optional.items() if value is not None} | prediction.extra
+
+
+def _parse_line(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:  # JSONDecodeError, or a number with too many digits
+        raise PredictionsError(f"this is not JSON ({error}): write one complete JSON object a line.") from error
+
+
+def _problem(record: Any, taxonomy: Taxonomy) -> str | None:
+    """Return what is wrong with a record, as the rest of a sentence; None where nothing is."""
+    if not isinstance(record, dict):
+        return f"this is {_show(record)}: write one JSON object a line."
+    for name, (types, described) in (*_REQUIRED.items(), *_OPTIONAL.items()):
+        if name not in record:
+            if name in _REQUIRED:
+                null = " (null where nothing was predicted)" if type(None) in types else ""
+                return f"{name} is missing: write {described}{null}."
+        elif type(record[name]) not in types:  # exact types: True is no integer here
+            return f"{name} is {_show(record[name])}: write {described}."
+    labels = taxonomy.labels
+    if not _is_label(record["gold_strategy"], labels, taxonomy):
+        gold = _show(record["gold_strategy"])
+        return f"gold_strategy is {gold}, no label of the taxonomy {taxonomy.name}: use one of {', '.join(labels)}."
+    if record.get("finish") not in ("stop", "length", None):
+        return f"finish is {_show(record['finish'])}: write stop, length or null."
+    return _probability_problem(record.get("strategy_probabilities") or {}, labels, taxonomy)
+
+
+def _probability_problem(probabilities: dict[str, Any], labels: tuple[str, ...], taxonomy: Taxonomy) -> str | None:
+    for label, value in probabilities.items():
+        if not _is_label(label, labels, taxonomy):
+            allowed = ", ".join(labels)
+            return f"strategy_probabilities names {_show(label)}, no label of {taxonomy.name}: use {allowed}."
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            return f"strategy_probabilities gives {label} {_show(value)}: write a number from 0 to 1."
+    total = sum(probabilities.values())
+    if total > 1 + _SUM_TOLERANCE:
+        return f"strategy_probabilities add up to {total:.4g}: normalise them to at most 1."
+    return None
+
+
+def _is_label(text: str, labels: tuple[str, ...], taxonomy: Taxonomy) -> bool:
+    return text in labels or taxonomy.match(text) is not None
+
+
+def _show(value: Any) -> str:
+    """A value as JSON, cut to what fits in a sentence."""
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,249 @@
+"""Text against a reference: BLEU, Distinct, unigram F1 and ROUGE-L, each per utterance and over the corpus.
+
+``utterance`` figures are computed per response and averaged, ``corpus`` figures come from counts added up over all
+responses. All are fractions 0..1.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from esckit.errors import EsckitError
+from esckit.measures.intervals import FloatArray, IntArray
+
+__all__ = [
+    "Overlap",
+    "Tokenizer",
+    "TokenizerName",
+    "Variants",
+    "bleu",
+    "choose_tokenizer",
+    "distinct",
+    "f_measure",
+    "lcs_length",
+    "make_tokenizer",
+    "overlap",
+    "text_figures",
+]
+
+Tokens = list[str]
+TokenizerName = Literal["nltk-words", "nltk-word-tokenize", "characters"]
+
+MAX_ORDER: Final = 4
+ROUGE_BETA: Final = 1.2
+"""Weight of recall in ROUGE-L, as in DecoupledESC's figures."""
+
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
+_CJK: Final = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+
+
+class Tokenizer(NamedTuple):
+    """A tokenizer and the name that travels with every figure made by it."""
+
+    name: str
+    tokenize: Callable[[str], Tokens]
+
+
+class Variants(NamedTuple):
+    """One measure's two variants, never to be mixed up."""
+
+    utterance: float
+    corpus: float
+
+
+class Overlap(NamedTuple):
+    """What BLEU and F1 need of N pairs."""
+
+    matches: IntArray  # (N, 4) n-grams of the prediction that gold has too, each at most as often as gold has it
+    totals: IntArray  # (N, 4) n-grams of the prediction, at least 1
+    predicted: IntArray  # (N,) tokens
+    gold: IntArray  # (N,) tokens
+
+
+def make_tokenizer(name: TokenizerName) -> Tokenizer:
+    """Return a tokenizer by name; all of them lower-case first.
+
+    ``nltk-words`` is NLTK's word tokenizer after a split at white space that follows ``.``, ``!`` or ``?``: it needs
+    no data and comes within .001 of ``nltk-word-tokenize``, which needs NLTK's sentence model. ``characters`` takes
+    every character but white space, for Chinese.
+
+    Raises:
+        EsckitError: the data of ``nltk-word-tokenize`` is not installed.
+    """
+    if name == "characters":
+        return Tokenizer("characters", lambda text: [c for c in text.lower() if not c.isspace()])
+    import nltk  # over a second to import
+
+    if name == "nltk-words":
+        words = nltk.tokenize.NLTKWordTokenizer().tokenize
+        split = _SENTENCE_END.split
+        return Tokenizer(
+            f"nltk-words (NLTKWordTokenizer, regex sentence split, lower-cased; nltk {nltk.__version__})",
+            lambda text: [word for sentence in split(text.lower()) for word in words(sentence)],
+        )
+    try:
+        nltk.word_tokenize("a")
+    except LookupError as error:
+        message = "nltk-word-tokenize needs NLTK's punkt_tab data: install it, or choose the tokenizer nltk-words."
+        raise EsckitError(message) from error
+    return Tokenizer(
+        f"nltk-word-tokenize (lower-cased; nltk {nltk.__version__})",
+        lambda text: list(nltk.word_tokenize(text.lower())),
+    )
+
+
+def choose_tokenizer(texts: Sequence[str]) -> TokenizerName:
+    """Return ``characters`` where most letters of the texts are Chinese, else ``nltk-words``."""
+    letters = sum(len(_LETTER.findall(text)) for text in texts)
+    chinese = sum(len(_CJK.findall(text)) for text in texts)
+    return "characters" if 2 * chinese > letters else "nltk-words"
+
+
+def text_figures(gold: Sequence[str], predicted: Sequence[str], name: TokenizerName | None = None) -> dict[str, Any]:
+    """Return all default text figures of N responses.
+
+    Args:
+        gold: N references.
+        predicted: N responses.
+        name: the tokenizer; None chooses by the language of the references.
+
+    Returns:
+        fractions 0..1 by name and variant, ``mean_tokens`` (tokens), and what made them (``tokenizer``, signatures).
+        rouge-score's own tokenizer keeps ASCII letters and digits only, so its figure is None for Chinese.
+    """
+    chosen = name or choose_tokenizer(gold)
+    tokenizer = make_tokenizer(chosen)
+    gold_tokens = [tokenizer.tokenize(text) for text in gold]
+    predicted_tokens = [tokenizer.tokenize(text) for text in predicted]
+    shared = overlap(gold_tokens, predicted_tokens)
+    lcs = _lcs_lengths(gold_tokens, predicted_tokens)
+    measures = {
+        **{f"bleu{n}": bleu(shared, n) for n in range(1, MAX_ORDER + 1)},
+        **{f"distinct{n}": distinct(predicted_tokens, n) for n in range(1, 4)},
+        "f1": f_measure(shared.matches[:, 0], shared.predicted, shared.gold),
+        "rouge_l": f_measure(lcs, shared.predicted, shared.gold, beta=ROUGE_BETA),
+    }
+    figures: dict[str, Any] = {"tokenizer": tokenizer.name}
+    for measure, variants in measures.items():
+        figures[f"{measure}_utterance"] = variants.utterance
+        figures[f"{measure}_corpus"] = variants.corpus
+    chinese = chosen == "characters"
+    figures |= {"rouge_score_l_utterance": None} if chinese else _rouge_score(gold, predicted)
+    return figures | _sacrebleu(gold, predicted, chinese) | {"mean_tokens": float(shared.predicted.mean())}
+
+
+def overlap(gold: Sequence[Tokens], predicted: Sequence[Tokens]) -> Overlap:
+    """Count the n-grams that each prediction shares with its reference."""
+    matches = np.zeros((len(gold), MAX_ORDER), dtype=np.int64)
+    totals = np.ones((len(gold), MAX_ORDER), dtype=np.int64)
+    for row, (reference, response) in enumerate(zip(gold, predicted, strict=True)):
+        for n in range(1, min(len(response), MAX_ORDER) + 1):
+            wanted = Counter(_ngrams(reference, n))
+            said = Counter(_ngrams(response, n))
+            matches[row, n - 1] = sum(min(count, wanted[gram]) for gram, count in said.items() if gram in wanted)
+            # NLTK counts an empty set of n-grams as 1, in the corpus sum too; the initial ones do so here.
+            totals[row, n - 1] = len(response) - n + 1
+    lengths = [np.array([len(tokens) for tokens in side], dtype=np.int64) for side in (predicted, gold)]
+    return Overlap(matches, totals, *lengths)
+
+
+def bleu(shared: Overlap, order: int) -> Variants:
+    """Return BLEU up to n-grams of an order, weights 1/order, smoothing method 3 (NIST geometric sequence).
+
+    Equals NLTK's ``corpus_bleu`` with ``SmoothingFunction().method3``: on one pair at a time, averaged, and on all
+    pairs. Source: Papineni et al. 2002; Chen and Cherry 2014.
+    """
+    total = Overlap(*(part.sum(0, keepdims=True) for part in shared))
+    return Variants(utterance=float(_bleu(shared, order).mean()), corpus=float(_bleu(total, order)[0]))
+
+
+def distinct(responses: Sequence[Tokens], order: int) -> Variants:
+    """Return distinct n-grams / n-grams; a response without n-grams has 0. Source: Li et al. 2016."""
+    ratios: list[float] = []
+    seen: set[tuple[str, ...]] = set()
+    total = 0
+    for tokens in responses:
+        own = set(_ngrams(tokens, order))
+        number = max(len(tokens) - order + 1, 0)
+        ratios.append(len(own) / number if number else 0.0)
+        seen |= own
+        total += number
+    return Variants(utterance=float(np.mean(ratios)), corpus=len(seen) / total if total else 0.0)
+
+
+def f_measure(common: IntArray, predicted: IntArray, gold: IntArray, beta: float = 1.0) -> Variants:
+    """Return F-beta of what N pairs have in common; 0 where they have nothing.
+
+    With unigram multisets it is the token F1; with longest common subsequences ROUGE-L (Lin 2004, eq. 2 to 4), where
+    beta > 1 favours recall. The corpus variant adds up the common tokens and the lengths first (micro-average).
+
+    Args:
+        common: (N,) tokens in common.
+        predicted: (N,) tokens of the responses.
+        gold: (N,) tokens of the references.
+        beta: weight of recall.
+    """
+    # With P = c / p and R = c / g, (1 + b^2) P R / (R + b^2 P) is (1 + b^2) c / (p + b^2 g).
+    weight = beta**2
+    each = (1 + weight) * common / np.maximum(predicted + weight * gold, 1)
+    lengths = predicted.sum() + weight * gold.sum()
+    return Variants(utterance=float(each.mean()), corpus=float((1 + weight) * common.sum() / max(lengths, 1)))
+
+
+def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence, by bit-parallel dynamic programming (Hyyro 2004)."""
+    places: dict[str, int] = {}
+    for i, token in enumerate(first):
+        places[token] = places.get(token, 0) | 1 << i
+    full = (1 << len(first)) - 1
+    row = full  # a 0 at bit i: the subsequence of what was read grows at first[i]
+    for token in second:
+        hit = row & places.get(token, 0)
+        row = (row + hit | row - hit) & full
+    return len(first) - row.bit_count()
+
+
+def _bleu(shared: Overlap, order: int) -> FloatArray:
+    """BLEU of each of N pairs, or of one sum over pairs: (N,)."""
+    found, possible = shared.matches[:, :order], shared.totals[:, :order]
+    missed = found == 0
+    halvings = 2.0 ** np.cumsum(missed, axis=1)  # the k-th order without a match counts as 1 / 2^k of one
+    precision = np.where(missed, 1 / halvings, found) / possible
+    brevity = np.exp(np.minimum(0, 1 - shared.gold / np.maximum(shared.predicted, 1)))
+    score: FloatArray = brevity * np.exp(np.log(precision).mean(1))
+    return np.where(missed[:, 0], 0, score)  # no unigram in common is 0, not smoothed
+
+
+def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[i:] for i in range(n)), strict=False)
+
+
+def _lcs_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> IntArray:
+    return np.array([lcs_length(*pair) for pair in zip(gold, predicted, strict=True)], dtype=np.int64)
+
+
+def _rouge_score(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+    """rouge-score's rougeL F-measure, on its own tokens; its table of all prefixes is many times slower than ours."""
+    from importlib.metadata import version
+
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    tokenize = DefaultTokenizer(use_stemmer=False).tokenize
+    sides = [[tokenize(text) for text in texts] for texts in (gold, predicted)]
+    lengths = [np.array([len(tokens) for tokens in side], dtype=np.int64) for side in sides]
+    return {
+        "rouge_score_l_utterance": f_measure(_lcs_lengths(*sides), lengths[1], lengths[0]).utterance,
+        "rouge_score_signature": f"rougeL, F-measure, no stemming, rouge-score {version('rouge-score')}",
+    }
+
+
+def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], chinese: bool) -> dict[str, Any]:
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="zh" if chinese else "13a", force=True)  # force: no log line about tokenised text
+    score = metric.corpus_score(list(predicted), [list(gold)]).score
+    return {"sacrebleu": score / 100, "sacrebleu_signature": str(metric.get_signature())}

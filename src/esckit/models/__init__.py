@@ -1,0 +1,1 @@
+"""Backbones, the token trie, and the small backbone that is made from scratch."""

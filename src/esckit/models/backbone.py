@@ -1,0 +1,185 @@
+"""Backbones: load a causal language model with its tokenizer, name its weights by hash, let it write replies."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from esckit.errors import ModelError
+from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities
+from esckit.rendering import Example
+
+__all__ = ["Backbone", "Decoding", "Reply", "device_of", "generate", "load_backbone", "seed_everything"]
+
+
+class Reply(NamedTuple):
+    """Generated text and how it ended: ``stop`` at the end of turn, ``length`` at the limit."""
+
+    text: str
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How replies are drawn; the defaults are the paper's (DecoupledESC, section 5.1).
+
+    Attributes:
+        greedy: take the most likely token; temperature and top_p are then unused.
+        temperature: above 0.
+        top_p: nucleus, in (0, 1].
+        max_new_tokens: the longest reply, in tokens.
+    """
+
+    greedy: bool = False
+    temperature: float = 0.7
+    top_p: float = 0.95
+    max_new_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal language model, its tokenizer, and where they came from (a folder or a Hub id)."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+    @property
+    def max_context(self) -> int:
+        """The most tokens the model has positions for."""
+        return int(self.model.config.max_position_embeddings)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 over names and bytes of all weights, in hexadecimal; adapters are not part of it."""
+        return hash_weights(self.model)
+
+
+def hash_weights(model: Any, having: str = "") -> str:
+    """SHA-256 over names, dtypes and bytes of the weights whose names have a part (all by default), in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if having not in name:
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def device_of(model: Any) -> torch.device:
+    """The device of a model's first parameter."""
+    return next(iter(model.parameters())).device  # type: ignore[no-any-return]
+
+
+def default_device() -> torch.device:
+    """The CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seed_everything(*parts: object) -> int:
+    """Seed torch from the SHA-256 of the parts; return the seed, in 0..2^32-1."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    seed = int.from_bytes(digest[:4], "big")
+    torch.manual_seed(seed)
+    return seed
+
+
+def load_backbone(source: str) -> Backbone:
+    """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
+
+    float32 on the CPU and bfloat16 on CUDA; attention by SDPA. The model is probed: where it does not follow a trie's
+    mask, it is refused.
+
+    Raises:
+        ModelError: the folder has no weights or no tokenizer, the id cannot be had, or the trie is not exact on it.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(source)
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
+    elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+        raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
+    device = default_device()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{source} cannot be loaded as a causal language model ({reason}): "
+            "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
+        ) from error
+    backbone = Backbone(model.to(device).eval(), tokenizer, source)
+    _probe_exactness(backbone)
+    return backbone
+
+
+@torch.no_grad()
+def _probe_exactness(backbone: Backbone) -> None:
+    """Refuse a model on which two branches of one context influence each other."""
+    size = backbone.model.config.vocab_size
+    ids = torch.arange(3, 27).mul(7).remainder(size).tolist()
+    first, second = (Example("", tuple(ids[:12]), (), tuple(ids[a:b])) for a, b in ((12, 18), (18, 24)))
+    device = device_of(backbone.model)
+    together = target_log_probabilities(backbone.model, collate([TokenTrie.merge([first, second])]).to(device))
+    apart = torch.cat(
+        [target_log_probabilities(backbone.model, collate([TokenTrie.merge([e])]).to(device)) for e in (first, second)]
+    )
+    tolerance = 1e-3 if together.dtype == torch.float32 and device.type == "cpu" else 0.3
+    if not torch.allclose(together, apart, atol=tolerance, rtol=tolerance):
+        raise ModelError(
+            f"{backbone.source} does not follow a four-dimensional attention mask (log-probabilities of a token trie "
+            "differ from those of separate sequences): use a Qwen2 or Llama architecture."
+        )
+
+
+@torch.no_grad()
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], end_of_turn: int, decoding: Decoding
+) -> list[Reply]:
+    """Continue each prompt in one left-padded batch, until the end of turn.
+
+    Seed torch before: sampling uses its global generator.
+
+    Args:
+        model: a causal language model, adapters chosen.
+        tokenizer: decodes the replies.
+        prompts: token ids, at least one.
+        end_of_turn: the token that ends a reply.
+        decoding: how tokens are chosen.
+    """
+    from transformers import GenerationConfig
+
+    device = device_of(model)
+    width = max(map(len, prompts))
+    input_ids = torch.full((len(prompts), width), end_of_turn)  # (B, W)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        attention_mask[row, width - len(prompt) :] = 1
+    sampling = {} if decoding.greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    config = GenerationConfig(
+        do_sample=not decoding.greedy,
+        max_new_tokens=decoding.max_new_tokens,
+        eos_token_id=end_of_turn,
+        pad_token_id=end_of_turn,
+        **sampling,
+    )
+    output: Tensor = model.generate(
+        input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), generation_config=config
+    )
+    return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
+
+
+def _reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
+    stopped = end_of_turn in ids
+    ids = ids[: ids.index(end_of_turn)] if stopped else ids
+    return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length")

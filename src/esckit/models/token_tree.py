@@ -1,0 +1,237 @@
+"""The token trie: the sequences of a conversation merged by their prefixes, one node a token.
+
+A node's position id is its depth and it attends to its ancestors only, so log-probabilities and gradients equal those
+of the separate sequences up to rounding. With nodes in depth-first order and ``end[j]`` the end of j's subtree, node i
+sees node j iff ``j <= i < end[j]``: one integer a token describes the mask. Several tries stand side by side in one row
+the same way (a forest).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from esckit.rendering import Example
+
+__all__ = ["Target", "TokenTrie", "TrieBatch", "build_tries", "collate", "target_log_probabilities", "trie_attention"]
+
+_ROOT = -1
+
+
+class Target(NamedTuple):
+    """The scored nodes of one example, and the nodes that predict them (their parents), in depth-first order."""
+
+    nodes: tuple[int, ...]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrie:
+    """A trie in depth-first order, all of length N.
+
+    Attributes:
+        tokens: token id of each node.
+        depth: number of ancestors, the position id.
+        end: one past the last node of each node's subtree.
+        targets: one a merged example, in the order they were given.
+    """
+
+    tokens: tuple[int, ...]
+    depth: tuple[int, ...]
+    end: tuple[int, ...]
+    targets: tuple[Target, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def merge(cls, examples: Sequence[Example]) -> "TokenTrie":
+        """Merge examples: shared prefixes become shared nodes; two examples may share scored nodes as well."""
+        builder = _Builder()
+        scored = [builder.insert(example) for example in examples]
+        return builder.finish(scored)
+
+
+class _Builder:
+    """Nodes in insertion order; `finish` puts them into depth-first order."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.child: dict[tuple[int, int], int] = {}
+
+    def insert(self, example: Example) -> list[int]:
+        """Walk and extend the trie by an example; return its scored nodes."""
+        path: list[int] = []
+        node = _ROOT
+        for token in (*example.context, *example.given, *example.scored):
+            key = (node, token)
+            node = self.child.setdefault(key, len(self.tokens))
+            if node == len(self.tokens):
+                self.tokens.append(token)
+                self.parents.append(key[0])
+            path.append(node)
+        return path[len(path) - len(example.scored) :]
+
+    def finish(self, scored: list[list[int]]) -> TokenTrie:
+        children: dict[int, list[int]] = {}
+        size = [1] * len(self.tokens)
+        for node in range(len(self.tokens) - 1, -1, -1):  # children come after their parents
+            children.setdefault(self.parents[node], []).append(node)
+            if self.parents[node] != _ROOT:
+                size[self.parents[node]] += size[node]
+        order: list[int] = []
+        stack = children.get(_ROOT, [])
+        while stack:  # the lists are in reverse insertion order, so popping gives insertion order
+            node = stack.pop()
+            order.append(node)
+            stack += children.get(node, [])
+        place = {node: index for index, node in enumerate(order)}
+        depth = [0] * len(order)
+        for index, node in enumerate(order):
+            parent = self.parents[node]
+            depth[index] = 0 if parent == _ROOT else depth[place[parent]] + 1
+        return TokenTrie(
+            tokens=tuple(self.tokens[node] for node in order),
+            depth=tuple(depth),
+            end=tuple(index + size[node] for index, node in enumerate(order)),
+            targets=tuple(
+                Target(tuple(place[n] for n in nodes), tuple(place[self.parents[n]] for n in nodes)) for nodes in scored
+            ),
+        )
+
+
+def build_tries(examples: Sequence[Example], max_tokens: int | None = None) -> list[TokenTrie]:
+    """Merge a conversation's examples into one trie, or into several where it would exceed ``max_tokens`` nodes.
+
+    Each of several tries has the prefix that its targets need, so this is exact. An example longer than ``max_tokens``
+    stands alone, in a trie longer than that.
+    """
+    tries: list[TokenTrie] = []
+    group: list[Example] = []
+    builder = _Builder()
+    for example in examples:
+        builder.insert(example)
+        if group and max_tokens is not None and len(builder.tokens) > max_tokens:
+            tries.append(TokenTrie.merge(group))
+            group, builder = [], _Builder()
+            builder.insert(example)
+        group.append(example)
+    return [*tries, TokenTrie.merge(group)] if group else tries
+
+
+class TrieBatch(NamedTuple):
+    """Forests padded to one length; B rows, N nodes, S scored tokens, T targets.
+
+    Attributes:
+        input_ids, position_ids, end: (B, N).
+        keep: (B, N) bool, the nodes whose next-token logits are needed; M of them are true, in row-major order.
+        logit_row: (S,) which of the M logits predicts each scored token.
+        token: (S,) the scored tokens.
+        target: (S,) which target, in 0..T-1, each scored token belongs to; targets keep the order of the tries given.
+        targets: T.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    end: Tensor
+    keep: Tensor
+    logit_row: Tensor
+    token: Tensor
+    target: Tensor
+    targets: int
+
+    def to(self, device: Any) -> "TrieBatch":
+        """The batch with its tensors on ``device``."""
+        moved: Any = {name: value.to(device) for name, value in self._asdict().items() if name != "targets"}
+        return self._replace(**moved)
+
+
+def _pack(lengths: Sequence[int]) -> list[list[int]]:
+    """First-fit-decreasing: indices of tries grouped into rows no longer than the longest trie."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        row = next((r for r, space in enumerate(room) if space >= lengths[index]), None)
+        if row is None:
+            rows.append([])
+            room.append(max(lengths))
+            row = len(rows) - 1
+        rows[row].append(index)
+        room[row] -= lengths[index]
+    return rows
+
+
+def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
+    """Pack tries into the rows of a batch. A padding node sees itself only, so that no row of the mask is empty."""
+    rows = _pack([len(trie) for trie in tries])
+    width = max(map(len, tries))
+    input_ids = torch.full((len(rows), width), pad)
+    position_ids = torch.zeros_like(input_ids)
+    end = torch.arange(1, width + 1).repeat(len(rows), 1)
+    parents: list[int] = []  # (S,) flat index b * N + n of the predicting node
+    tokens: list[int] = []
+    owners: list[int] = []
+    first_target = [0]
+    for trie in tries:
+        first_target.append(first_target[-1] + len(trie.targets))
+    for b, members in enumerate(rows):
+        start = 0
+        for index in members:
+            trie = tries[index]
+            span = slice(start, start + len(trie))
+            input_ids[b, span] = torch.tensor(trie.tokens)
+            position_ids[b, span] = torch.tensor(trie.depth)
+            end[b, span] = torch.tensor(trie.end) + start
+            for number, target in enumerate(trie.targets, first_target[index]):
+                parents += [b * width + start + node for node in target.parents]
+                tokens += [trie.tokens[node] for node in target.nodes]
+                owners += [number] * len(target.nodes)
+            start += len(trie)
+    kept, logit_row = torch.unique(torch.tensor(parents), return_inverse=True)
+    keep = torch.zeros(len(rows) * width, dtype=torch.bool)
+    keep[kept] = True
+    return TrieBatch(
+        input_ids,
+        position_ids,
+        end,
+        keep.view(len(rows), width),
+        logit_row,
+        torch.tensor(tokens),
+        torch.tensor(owners),
+        first_target[-1],
+    )
+
+
+def trie_attention(end: Tensor) -> Tensor:
+    """The mask (B, 1, N, N), true where node i (row) sees node j (column): ``j <= i < end[j]``."""
+    node = torch.arange(end.shape[1], device=end.device)
+    return ((node[None, :] <= node[:, None]) & (node[None, :, None] < end[:, None, :]))[:, None]
+
+
+def token_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
+    """Log-probability (S,) of each scored token given its ancestors, in nats, float32 or wider."""
+    output = model(
+        input_ids=batch.input_ids,
+        attention_mask=trie_attention(batch.end),
+        position_ids=batch.position_ids,
+        logits_to_keep=batch.keep,
+        use_cache=False,
+    )
+    logits: Tensor = output.logits  # (M, V)
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    normaliser = logits.logsumexp(-1)  # (M,)
+    return logits[batch.logit_row, batch.token] - normaliser[batch.logit_row]
+
+
+def target_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
+    """Log-probability (T,) of each target, the sum over its tokens, in nats."""
+    per_token = token_log_probabilities(model, batch)
+    return per_token.new_zeros(batch.targets).index_add(0, batch.target, per_token)
+
+
+def count_nodes(tries: Iterable[TokenTrie]) -> int:
+    """How many tokens the model reads for these tries, padding aside."""
+    return sum(map(len, tries))

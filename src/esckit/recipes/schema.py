@@ -1,0 +1,310 @@
+"""What a recipe may say. Every key is checked before anything runs; docs/recipes.md lists them all."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esckit.errors import RecipeError
+from esckit.files import read_text
+from esckit.training.options import LoraOptions, TrainingOptions
+
+__all__ = ["FORMAT", "Recipe", "load_recipe", "shipped_recipes"]
+
+FORMAT = 1
+Split = Literal["train", "valid", "test"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusConfig(_Config):
+    """Which dialogues: a shipped corpus, a file a part, or one file and a split (`corpora.load_corpus`)."""
+
+    name: str = "starter"
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    file: str | None = None
+    split: str | None = None
+
+
+class ModelConfig(_Config):
+    """Which backbone.
+
+    Attributes:
+        path: a folder or a Hub id of a causal language model; null makes a pocket backbone.
+        pocket: size of the pocket backbone.
+        vocabulary: most tokens of the pocket backbone's tokenizer.
+        max_context: most tokens of a path; null takes the model's own limit.
+    """
+
+    path: str | None = None
+    pocket: Literal["2m", "10m"] = "2m"
+    vocabulary: int = Field(2048, ge=300)
+    max_context: int | None = Field(None, ge=256)
+
+
+class DecodingConfig(_Config):
+    """How a strategy or a text is chosen (`models.backbone.Decoding`)."""
+
+    greedy: bool = False
+    temperature: float = Field(0.7, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(128, ge=1)
+
+
+class PretrainStage(TrainingOptions):
+    """Trains every weight of a new pocket backbone on both speakers' texts; skipped where model.path is given."""
+
+    stage: Literal["pretrain"]
+    name: str
+    past_strategies: Literal["gold", "hidden"] = "hidden"
+
+
+class SftStage(TrainingOptions):
+    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns."""
+
+    stage: Literal["sft"]
+    name: str
+    part: Literal["planner", "generator", "coupled"]
+    past_strategies: Literal["gold", "hidden"]
+    lora: LoraOptions = LoraOptions()
+
+
+class SupporterStage(_Config):
+    """Puts trained parts together: ``coupled``, or ``planner`` and ``generator``, each the name of an sft stage."""
+
+    stage: Literal["supporter"]
+    name: str
+    coupled: str | None = None
+    planner: str | None = None
+    generator: str | None = None
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Stage name of each part."""
+        named = {"coupled": self.coupled, "planner": self.planner, "generator": self.generator}
+        return {part: stage for part, stage in named.items() if stage}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if set(self.parts) not in ({"coupled"}, {"planner", "generator"}):
+            raise ValueError("needs either coupled, or planner and generator")
+        return self
+
+
+class PredictStage(_Config):
+    """Predicts a split with a supporter.
+
+    Attributes:
+        supporter: name of a supporter stage.
+        split: null is test where the corpus has one, else valid.
+        past_strategies: what the history shows; null is what the supporter saw in training.
+        planning, wording: how strategy and text are chosen.
+    """
+
+    stage: Literal["predict"]
+    name: str
+    supporter: str
+    split: Split | None = None
+    past_strategies: Literal["gold", "predicted", "hidden"] | None = None
+    planning: DecodingConfig = DecodingConfig(greedy=True)
+    wording: DecodingConfig = DecodingConfig()
+
+
+class EvaluateStage(_Config):
+    """Measures the predictions of predict stages."""
+
+    stage: Literal["evaluate"]
+    name: str
+    predictions: list[str] = Field(min_length=1)
+    resamples: int = Field(1000, ge=100)
+
+
+class ReportStage(_Config):
+    """Writes report.html from the run's folder."""
+
+    stage: Literal["report"]
+    name: str
+
+
+Stage = PretrainStage | SftStage | SupporterStage | PredictStage | EvaluateStage | ReportStage
+
+
+class Recipe(_Config):
+    """One experiment: stages in order, each reading what earlier ones made."""
+
+    format: Literal[1]
+    title: str = ""
+    seed: int = 0
+    corpus: CorpusConfig = CorpusConfig()
+    model: ModelConfig = ModelConfig()
+    stages: list[Annotated[Stage, Field(discriminator="stage")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        seen: dict[str, Stage] = {}
+        for stage in self.stages:
+            if stage.name in seen or stage.name in Recipe.model_fields or not stage.name.replace("-", "").isalnum():
+                raise ValueError(f"stage name {stage.name!r} is taken or not made of letters, digits and hyphens")
+            for wanted, kind in _inputs(stage):
+                if not isinstance(seen.get(wanted), kind):
+                    raise ValueError(f"stage {stage.name!r} needs an earlier {_tag(kind)} stage named {wanted!r}")
+            seen[stage.name] = stage
+        _check_parts(seen)
+        return self
+
+
+def _check_parts(stages: dict[str, Stage]) -> None:
+    """A supporter's parts are of their kind and saw the same past strategies."""
+    for stage in stages.values():
+        if not isinstance(stage, SupporterStage):
+            continue
+        trained = {part: stages[name] for part, name in stage.parts.items()}
+        if any(isinstance(sft, SftStage) and sft.part != part for part, sft in trained.items()):
+            raise ValueError(f"stage {stage.name!r} takes a part from an sft stage of another part")
+        if len({sft.past_strategies for sft in trained.values() if isinstance(sft, SftStage)}) > 1:
+            raise ValueError(f"the parts of {stage.name!r} must be trained with the same past_strategies")
+
+
+def _inputs(stage: Stage) -> list[tuple[str, type[_Config] | type[TrainingOptions]]]:
+    """Names of the stages that a stage reads, each with the kind it must be."""
+    match stage:
+        case SupporterStage():
+            return [(name, SftStage) for name in stage.parts.values()]
+        case PredictStage():
+            return [(stage.supporter, SupporterStage)]
+        case EvaluateStage():
+            return [(name, PredictStage) for name in stage.predictions]
+        case _:
+            return []
+
+
+def input_names(stage: Stage) -> list[str]:
+    """Names of the stages that a stage reads."""
+    return [name for name, _ in _inputs(stage)]
+
+
+def _tag(kind: type[BaseModel]) -> str:
+    return str(get_args(kind.model_fields["stage"].annotation)[0])
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with esckit."""
+    files = resources.files("esckit.recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, settings: list[str] | None = None) -> Recipe:
+    """Read a recipe by shipped name or path, and apply ``key=value`` settings.
+
+    Args:
+        name: a shipped name (`shipped_recipes`) or the path of a YAML file.
+        settings: ``seed=1``, ``corpus.train=FILE``, ``planner.learning_rate=1e-4``: a top-level key or a stage's name,
+            then keys; values are YAML.
+
+    Raises:
+        RecipeError: one sentence that names the key and, for an unknown one, the nearest right one.
+    """
+    if name in shipped_recipes():
+        text = resources.files("esckit.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    elif name.endswith((".yaml", ".yml")) or "/" in name:
+        text = read_text(Path(name), what="a recipe (YAML)", error=RecipeError)
+    else:
+        raise RecipeError(f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise RecipeError(f"{name}:{line}: not valid YAML; mend that line.") from error
+    if not isinstance(value, dict):
+        raise RecipeError(f"{name} is not a recipe: it needs keys such as format, corpus, model and stages.")
+    if value.get("format") != FORMAT:
+        raise RecipeError(
+            f"{name} has recipe format {value.get('format')!r}, this esckit reads format {FORMAT}: "
+            "install the esckit that it was written for, or write the recipe anew."
+        )
+    for setting in settings or []:
+        _apply_setting(value, setting)
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise RecipeError(_sentence(error, value)) from error
+
+
+def _apply_setting(recipe: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r} is not key=value: write for example --set seed=1.")
+    first, *path = key.split(".")
+    stages = {stage["name"]: stage for stage in recipe.get("stages", []) if isinstance(stage, dict) and "name" in stage}
+    target: Any = stages.get(first) if first in stages else recipe
+    if target is recipe:
+        if first not in Recipe.model_fields:
+            raise RecipeError(f"unknown key {first!r} in --set{_nearest(first, [*Recipe.model_fields, *stages])}.")
+        path = [first, *path]
+    elif not path:
+        raise RecipeError(f"--set {setting!r} names a stage and no key: write for example {first}.epochs=1.")
+    for part in path[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {setting!r}: {part!r} has no keys below it.")
+    try:
+        target[path[-1]] = _number(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {setting!r}: the value is not valid YAML; quote it.") from error
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as a string; a recipe means the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}"
+
+
+def _sentence(error: ValidationError, recipe: dict[str, Any]) -> str:
+    """One sentence from the first problem: where, what, and the nearest right key for an unknown one."""
+    problem = error.errors(include_url=False)[0]
+    location, stage = list(problem["loc"]), None
+    if len(location) >= 2 and location[0] == "stages" and isinstance(location[1], int):
+        stage = recipe["stages"][location[1]]
+        name = stage.get("name", location[1]) if isinstance(stage, dict) else location[1]
+        location = [name, *location[3 if len(location) > 2 else 2 :]]
+    where = ".".join(map(str, location)) or "the recipe"
+    if problem["type"] == "extra_forbidden":
+        keys = _keys_at(problem["loc"][:-1])
+        return f"unknown key {where!r}{_nearest(str(location[-1]), keys)}.".replace("?.", "?")
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]} (given: {problem['input']!r})." if location else f"{message}."
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the schema allows at a validation location."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, int) or part == "stages":
+            continue
+        kinds = {_tag(kind): kind for kind in get_args(Stage)}
+        if model is Recipe and part in kinds:
+            model = kinds[part]
+            continue
+        annotation = model.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return list(model.model_fields)

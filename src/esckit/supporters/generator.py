@@ -1,0 +1,38 @@
+"""The response generator on a language model: words a reply under a given strategy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from esckit.conversation import Conversation, Turn
+from esckit.models.backbone import Decoding, Reply, generate
+from esckit.rendering import Renderer
+
+__all__ = ["write_replies"]
+
+
+def write_replies(
+    model: Any,
+    renderer: Renderer,
+    conversation: Conversation,
+    turns: Sequence[Turn],
+    strategies: Sequence[str],
+    shown: Mapping[str, str],
+    decoding: Decoding,
+) -> list[Reply]:
+    """Write a reply for each turn, in one batch.
+
+    Args:
+        model: a causal language model with the generator's (or the coupled) adapter active.
+        renderer: of the model's tokenizer.
+        conversation: the tree.
+        turns: supporter turns to answer; only what stands before each is read.
+        strategies: the strategy of each reply.
+        shown: strategies to show in the history, by turn id.
+        decoding: how tokens are chosen; seed torch before sampling.
+    """
+    prompts = []
+    for turn, strategy in zip(turns, strategies, strict=True):
+        label = renderer.label_ids(strategy)
+        context, _ = renderer.context(conversation.path(turn.parent), shown, len(label) + decoding.max_new_tokens)
+        prompts.append((*context, *label))
+    return generate(model, renderer.tokenizer, prompts, renderer.end_of_turn, decoding)

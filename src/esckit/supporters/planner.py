@@ -1,0 +1,60 @@
+"""The strategy planner on a language model: scores every label of the taxonomy as branches of one context."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from esckit.conversation import Conversation, Turn
+from esckit.models.backbone import Decoding, device_of
+from esckit.models.token_tree import build_tries, collate, target_log_probabilities
+from esckit.rendering import Example, Renderer
+
+__all__ = ["MAX_TOKENS_PER_ROW", "choose_strategy", "score_strategies"]
+
+MAX_TOKENS_PER_ROW = 8192  # of planner rows at inference; longer dialogues are divided, which changes no figure
+
+
+@torch.no_grad()
+def score_strategies(
+    model: Any, renderer: Renderer, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
+) -> NDArray[np.float64]:
+    """Log-probability of each label at each turn, normalised over the taxonomy (natural log).
+
+    All turns and labels of a conversation are one trie, hence one forward pass.
+
+    Args:
+        model: a causal language model with the planner's (or the coupled) adapter active.
+        renderer: of the model's tokenizer.
+        conversation: the tree.
+        turns: supporter turns to plan; only what stands before each is read.
+        shown: strategies to show in the history, by turn id.
+
+    Returns:
+        Array (T, K): T turns in the order given, K labels in taxonomy order; each row's exponentials sum to 1.
+    """
+    labels = renderer.taxonomy.labels
+    examples: list[Example] = []
+    for turn in turns:
+        planned = [replace(turn, strategy=label) for label in labels]
+        examples += [renderer.example(conversation, candidate, "planner", shown) for candidate in planned]
+    tries = build_tries(examples, MAX_TOKENS_PER_ROW)
+    device = device_of(model)
+    scores = torch.cat([target_log_probabilities(model, collate([trie]).to(device)) for trie in tries])  # (T * K,)
+    return scores.double().view(len(turns), len(labels)).log_softmax(-1).cpu().numpy()
+
+
+def choose_strategy(log_probabilities: NDArray[np.float64], decoding: Decoding, random: np.random.Generator) -> int:
+    """Choose a label index from log-probabilities (K,): the largest, or a draw by temperature and nucleus."""
+    if decoding.greedy:
+        return int(log_probabilities.argmax())
+    scaled = log_probabilities / decoding.temperature
+    probabilities = np.exp(scaled - scaled.max())
+    probabilities /= probabilities.sum()
+    order = np.argsort(-probabilities, kind="stable")
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    kept = order[before < decoding.top_p]
+    return int(random.choice(kept, p=probabilities[kept] / probabilities[kept].sum()))

@@ -1,0 +1,147 @@
+"""From a supporter and a corpus to a predictions file; the unit is one conversation."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esckit.conversation import Conversation, Turn
+from esckit.errors import CorpusError, EsckitError
+from esckit.measures import Prediction, prediction_to_json
+from esckit.models.backbone import Decoding, hash_weights, seed_everything
+from esckit.progress import progress
+from esckit.rendering import PastStrategies, past_strategies, supporter_turns
+from esckit.supporters.planner import choose_strategy
+from esckit.supporters.supporter import Supporter
+
+__all__ = ["predict", "predict_conversation"]
+
+
+def predict_conversation(
+    supporter: Supporter,
+    conversation: Conversation,
+    *,
+    seed: int,
+    planning: Decoding,
+    wording: Decoding,
+    past: PastStrategies | None = None,
+) -> list[Prediction]:
+    """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
+
+    Args:
+        supporter: who answers.
+        conversation: the tree.
+        seed: sampling draws from sha256(seed, conversation id, part), so a conversation's rows depend on nothing else.
+        planning: how the strategy is chosen.
+        wording: how the text is chosen.
+        past: which strategies the history shows; the supporter's own training setting by default. ``predicted`` shows
+            the model's own choices at the turns before.
+    """
+    mode: PastStrategies = past or supporter.card.past_strategies
+    turns = supporter_turns(conversation)
+    random = np.random.default_rng(seed_everything(seed, conversation.id, "planner"))
+    labels = supporter.renderer.taxonomy.labels
+    shown = past_strategies(conversation, mode)
+    if mode == "predicted":
+        rows = []
+        for turn in turns:
+            rows.append(supporter.score(conversation, [turn], shown)[0])
+            shown[turn.id] = labels[choose_strategy(rows[-1], planning, random)]
+        scores, chosen = np.stack(rows), [shown[turn.id] for turn in turns]
+    else:
+        scores = supporter.score(conversation, turns, shown)
+        chosen = [labels[choose_strategy(row, planning, random)] for row in scores]
+    seed_everything(seed, conversation.id, "generator")
+    replies = supporter.reply(conversation, turns, chosen, shown, wording)
+    return [
+        Prediction(
+            conversation_id=conversation.id,
+            turn_id=turn.id,
+            gold_strategy=str(turn.strategy),
+            predicted_strategy=strategy,
+            gold_text=turn.text or "",
+            predicted_text=reply.text,
+            strategy_probabilities={label: round(float(p), 6) for label, p in zip(labels, np.exp(row), strict=True)},
+            finish=reply.finish,
+            extra={"past_strategies": mode},
+        )
+        for turn, row, strategy, reply in zip(turns, scores, chosen, replies, strict=True)
+    ]
+
+
+def predict(
+    supporter: Supporter,
+    conversations: Sequence[Conversation],
+    out: Path,
+    *,
+    seed: int = 0,
+    planning: Decoding | None = None,
+    wording: Decoding | None = None,
+    past: PastStrategies | None = None,
+    title: str = "predict",
+) -> int:
+    """Predict a corpus into a predictions file, which appears when it is complete; return its number of rows.
+
+    Rows are kept in a partial file beside it, a conversation at a time, so that the same call continues after a stop.
+    The strategy is chosen greedily by default, the text sampled at .7 / .95.
+
+    Raises:
+        CorpusError: there is nothing to predict.
+        EsckitError: the file cannot be written.
+    """
+    wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
+    if not wanted:
+        raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
+    settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
+    partial = _partial_path(out, supporter, wanted, seed, past, settings)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        done = _resume(partial, wanted)
+        with partial.open("a", encoding="utf-8", newline="\n") as file, progress(title, len(wanted), done) as bar:
+            for conversation in wanted[done:]:
+                rows = predict_conversation(supporter, conversation, seed=seed, past=past, **settings)
+                file.write("".join(json.dumps(prediction_to_json(row), ensure_ascii=False) + "\n" for row in rows))
+                file.flush()
+                bar.advance()
+            os.fsync(file.fileno())
+        partial.replace(out)
+    except OSError as error:
+        raise EsckitError(
+            f"{out} cannot be written ({error.strerror}): free space, then run the same again."
+        ) from error
+    return sum(len(supporter_turns(conversation)) for conversation in wanted)
+
+
+def _partial_path(out: Path, supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> Path:
+    """Where unfinished rows of exactly this call are kept; another supporter, corpus or setting has another name."""
+    key = [asdict(supporter.card), hash_weights(supporter.backbone.model, "lora_"), [c.id for c in conversations], *map(repr, settings)]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return out.with_name(f".{out.name}.{digest}.partial")
+
+
+def _resume(partial: Path, conversations: Sequence[Conversation]) -> int:
+    """Cut a partial file back to whole conversations; return how many it holds."""
+    if not partial.exists():
+        return 0
+    content = partial.read_bytes()
+    end, done = 0, 0
+    for size in _whole_conversations(content, [supporter_turns(conversation) for conversation in conversations]):
+        end, done = end + size, done + 1
+    with partial.open("r+b") as file:
+        file.truncate(end)
+    return done
+
+
+def _whole_conversations(content: bytes, turns: Sequence[Sequence[Turn]]) -> Iterator[int]:
+    """Byte length of each complete conversation's rows, up to the first that is cut off."""
+    lines = content.splitlines(keepends=True)
+    for expected in turns:
+        rows, lines = lines[: len(expected)], lines[len(expected) :]
+        if len(rows) < len(expected) or not rows[-1].endswith(b"\n"):
+            return
+        yield sum(map(len, rows))

@@ -1,0 +1,1 @@
+"""Training on token tries: options (data), objectives (losses), and the trainer."""

@@ -1,0 +1,52 @@
+"""What a recipe can say about training, apart from what is trained; it needs no torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["LoraOptions", "TrainingOptions"]
+
+
+class LoraOptions(BaseModel):
+    """Low-rank adaptation of all linear layers but the head (Hu et al. 2021); defaults of DecoupledESC, section 5.1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class TrainingOptions(BaseModel):
+    """How a stage trains; a batch is one optimiser step.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: targets (supporter turns, or utterances when pretraining) an optimiser step; whole conversations are
+            added until it is reached, so a step overshoots by at most one conversation.
+        accumulation: forward passes that share an optimiser step's targets.
+        learning_rate: peak rate of AdamW.
+        schedule: of the rate after warm-up.
+        warmup: share of the steps over which the rate rises, 0 to 1.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact).
+        precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast.
+        gradient_checkpointing: trade time for memory.
+        checkpoint_seconds: a checkpoint is written when this time has passed since the last one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_tokens_per_row: int | None = Field(None, ge=64)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    checkpoint_seconds: float = Field(300, ge=0)

@@ -1,0 +1,245 @@
+"""The training loop: transformers' Trainer over token tries.
+
+SFT loss = sum of target-token losses / target tokens of the optimiser step, over accumulation and all processes; so
+gradients do not depend on how conversations are grouped. The batches of all epochs are planned before the first step,
+so resuming is skipping.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from esckit.errors import EsckitError
+from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
+from esckit.progress import Progress
+from esckit.training.options import TrainingOptions
+
+__all__ = ["Trained", "TrieDataset", "TrieTrainer", "mean_loss", "plan_batches", "train"]
+
+_MEASURED = {"loss", "valid_loss"}
+_COMPLETE = "complete"  # the mark that is written last into a checkpoint: one without it is not taken
+
+
+class Trained(NamedTuple):
+    """What a training run tells: its curve (dicts of step, epoch, loss, valid_loss, ...) and its counts."""
+
+    curve: list[dict[str, float]]
+    steps: int
+    scored_tokens: int
+    nodes: int
+
+
+class TrieDataset(Dataset[list[TokenTrie]]):
+    """An item is a conversation: its tries."""
+
+    def __init__(self, conversations: Iterable[list[TokenTrie]]) -> None:
+        self.items = [tries for tries in conversations if tries]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> list[TokenTrie]:
+        return self.items[index]
+
+    def target_counts(self) -> list[int]:
+        """Targets of each conversation."""
+        return [sum(len(trie.targets) for trie in tries) for tries in self.items]
+
+
+def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[list[int]]]:
+    """Plan every epoch's batches: shuffle, then add whole conversations until their targets reach ``batch_size``.
+
+    Args:
+        counts: targets of each conversation.
+        batch_size: targets a batch; a batch overshoots by at most one conversation, an epoch's last may fall short.
+        epochs: how many passes.
+        seed: of the shuffles.
+
+    Returns:
+        Epochs of batches of conversation indices.
+    """
+    plan = []
+    for epoch in range(epochs):
+        order = list(range(len(counts)))
+        random.Random(f"{seed}:{epoch}").shuffle(order)
+        batches: list[list[int]] = [[]]
+        for index in order:
+            if sum(counts[i] for i in batches[-1]) >= batch_size:
+                batches.append([])
+            batches[-1].append(index)
+        plan.append(batches)
+    return plan
+
+
+def _collate(items: Sequence[list[TokenTrie]]) -> dict[str, Any]:
+    return collate([trie for tries in items for trie in tries])._asdict()
+
+
+@torch.no_grad()
+def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
+    """Mean negative log-likelihood of the scored tokens, in nats."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total, tokens = 0.0, 0
+    for batch in plan_batches(dataset.target_counts(), batch_size, 1, 0)[0]:
+        tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
+        total -= float(token_log_probabilities(model, tensors).double().sum())
+        tokens += len(tensors.token)
+    model.train(was_training)
+    return total / tokens
+
+
+class TrieTrainer(Trainer):
+    """Trainer whose batches are planned ahead and whose loss is a mean over the optimiser step's scored tokens."""
+
+    def __init__(self, batches: list[list[int]], **arguments: Any) -> None:
+        super().__init__(data_collator=_collate, **arguments)
+        self.batches = batches
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's tokens
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> Any:
+        """Batches in the planned order."""
+        loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The optimiser step's batches and the number of its scored tokens over all processes."""
+        samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
+        tokens = torch.tensor(sum(len(sample["token"]) for sample in samples), device=device)
+        return samples, self.accelerator.gather(tokens).sum()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Sum of this batch's token losses over the step's tokens; processes are averaged, hence their number."""
+        loss: Tensor = -token_log_probabilities(model, TrieBatch(**inputs)).sum() / num_items_in_batch
+        if not torch.isfinite(loss):
+            raise EsckitError(
+                f"the loss is {float(loss)} at step {self.state.global_step + 1}: "
+                "lower learning_rate, or check the model's weights."
+            )
+        return loss * int(self.accelerator.num_processes)
+
+
+class _Watch(TrainerCallback):
+    """Shows progress, measures valid at epoch ends, saves checkpoints by the clock and marks whole ones."""
+
+    def __init__(
+        self, title: str, total: int, epoch_ends: Sequence[int], valid: Callable[[Any], float] | None, every: float
+    ):
+        self.bar = Progress(title, total)
+        self.epoch_ends = set(epoch_ends)
+        self.valid = valid
+        self.every = every
+        self.saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.bar = Progress(self.bar.title, self.bar.total, state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
+        control.should_log = control.should_log or state.global_step in self.epoch_ends
+        control.should_save = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
+        losses = [
+            f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
+        ]
+        self.bar.advance("  ".join(losses))
+        if self.valid and state.global_step in self.epoch_ends:
+            state.log_history.append({"step": state.global_step, "valid_loss": self.valid(model)})
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved = time.monotonic()
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.bar.close()
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a folder; one that was interrupted while being written is never taken."""
+    whole = [mark.parent for mark in folder.glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def train(
+    model: Any,
+    dataset: TrieDataset,
+    options: TrainingOptions,
+    *,
+    folder: Path,
+    title: str,
+    seed: int,
+    valid: TrieDataset | None = None,
+) -> Trained:
+    """Train the parameters of ``model`` that require gradients; continue from ``folder`` where a checkpoint is there.
+
+    Args:
+        model: a causal language model, possibly with an adapter.
+        dataset: conversations with at least one target.
+        options: how.
+        folder: for checkpoints.
+        title: for the progress bar.
+        seed: of the order of conversations and of dropout.
+        valid: measured after each epoch.
+
+    Raises:
+        EsckitError: the loss is not finite.
+    """
+    epochs = plan_batches(
+        dataset.target_counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed
+    )
+    batches = [batch for epoch in epochs for batch in epoch]
+    steps = -(-len(batches) // options.accumulation)
+    epoch_ends = [-(-end // options.accumulation) for end in accumulate(map(len, epochs))]
+    cuda = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=options.accumulation,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.schedule,
+        warmup_steps=round(options.warmup * steps),
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        activation_checkpointing=options.gradient_checkpointing,
+        bf16=options.precision == "bfloat16" or (options.precision == "auto" and cuda),
+        use_cpu=not cuda,
+        seed=seed,
+        save_strategy="no",  # _Watch saves
+        save_total_limit=2,
+        logging_steps=max(1, steps // 100),
+        logging_first_step=True,
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        restore_callback_states_from_checkpoint=True,
+    )
+    measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
+    watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
+    trainer = TrieTrainer(batches, model=model, args=arguments, train_dataset=dataset, callbacks=[watch])
+    checkpoint = latest_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model.eval()
+    return Trained(
+        curve=[_point(row, steps, options.epochs) for row in trainer.state.log_history if _MEASURED & row.keys()],
+        steps=steps,
+        scored_tokens=sum(len(target.nodes) for tries in dataset.items for trie in tries for target in trie.targets),
+        nodes=sum(len(trie) for tries in dataset.items for trie in tries),
+    )
+
+
+def _point(row: dict[str, float], steps: int, epochs: int) -> dict[str, float]:
+    """A point of the training curve, its epoch from 0 to ``epochs``."""
+    keys = ("loss", "valid_loss", "learning_rate", "grad_norm")
+    return {"step": row["step"], "epoch": row["step"] / steps * epochs, **{k: row[k] for k in keys if k in row}}

@@ -1,0 +1,52 @@
+"""The bootstrap over clusters."""
+
+import numpy as np
+import pytest
+
+from esckit.measures import Interval
+from esckit.measures.intervals import basic_interval, resample_totals
+
+
+def test_totals_keep_shape_and_follow_the_seed() -> None:
+    totals = np.arange(24).reshape(4, 2, 3)
+    first = resample_totals(totals, 50, seed=1)
+    assert first.shape == (50, 2, 3)
+    np.testing.assert_array_equal(first, resample_totals(totals, 50, seed=1))
+    assert (first != resample_totals(totals, 50, seed=2)).any()
+
+
+def test_whole_clusters_are_drawn() -> None:
+    totals = np.array([[1, 10], [2, 20], [3, 30]])
+    sums = resample_totals(totals, 200, seed=0)
+    np.testing.assert_array_equal(sums[:, 1], 10 * sums[:, 0])
+    assert sums[:, 0].min() == 3
+    assert sums[:, 0].max() == 9
+
+
+def test_one_cluster_or_equal_clusters_do_not_vary() -> None:
+    assert (resample_totals(np.array([5]), 20, seed=0) == 5).all()
+    assert (resample_totals(np.full((7, 2), 3), 20, seed=0) == 21).all()
+
+
+def test_basic_interval_mirrors_the_replicates() -> None:
+    replicates = np.linspace(0.3, 0.5, 1001)  # quantiles .305 and .495
+    interval = basic_interval(0.35, replicates)
+    assert isinstance(interval, Interval)
+    assert interval == pytest.approx((0.205, 0.395))
+
+
+def test_ends_stay_in_the_figures_range() -> None:
+    assert basic_interval(0.05, np.linspace(0, 0.2, 101)).low == 0
+    assert basic_interval(0.95, np.linspace(0.8, 1, 101), high=1).high == 1
+
+
+def test_covers_a_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        clusters = rng.normal(loc=2, size=(60, 1)) + rng.normal(scale=0.3, size=(60, 5))  # 5 turns share an effect
+        totals = np.stack([clusters.sum(1), np.full(60, 5.0)], axis=1)
+        replicates = resample_totals(totals, 300, seed)
+        low, high = basic_interval(float(clusters.mean()), replicates[:, 0] / replicates[:, 1])
+        hits += low <= 2 <= high
+    assert 0.88 <= hits / 200 <= 0.99

@@ -1,0 +1,193 @@
+"""The house keeps its shape: who may import whom, and where heavy libraries may be imported.
+
+A room is a module or a folder directly under ``esckit``. The rules are the table below; rooms that do not exist yet
+are in it, and a new room has to be entered before its imports pass.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
+
+EVERYWHERE: Final = {"__init__", "errors", "files", "progress"}
+"""Rooms that anyone may import and that import only each other."""
+
+BASE: Final = {"conversation", "strategy"}
+DATA: Final = BASE | {"corpora", "prompts", "measures"}
+MODELS: Final = DATA | {"rendering", "models"}
+JUDGING: Final = MODELS | {"training", "supporters", "judging"}
+
+MAY_IMPORT: Final[dict[str, set[str]]] = {
+    **{room: set() for room in EVERYWHERE},
+    "strategy": set(),
+    "conversation": {"strategy"},
+    "corpora": BASE,
+    "prompts": BASE,
+    "measures": BASE,
+    "rendering": DATA,
+    "models": DATA | {"rendering"},
+    "training": MODELS,
+    "supporters": MODELS,
+    "judging": MODELS | {"training", "supporters"},
+    "mining": JUDGING,
+    "report": DATA,
+    "safety": MODELS,
+    "serving": MODELS | {"supporters", "safety"},
+    "recipes": JUDGING | {"mining", "report"},
+    "cli": JUDGING | {"mining", "report", "recipes", "safety", "serving"},
+    "__main__": {"cli"},
+}
+
+HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets"}
+HUB: Final = {"huggingface_hub"}
+LIGHT_TO_IMPORT: Final = (
+    *("errors", "files", "progress", "strategy", "conversation", "corpora", "measures", "prompts", "report", "cli"),
+    "recipes/schema.py",
+)
+"""What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
+
+NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "conversation", "corpora", "measures")
+HUB_ALLOWED_IN: Final = "corpora/esconv.py"
+
+
+class Import(NamedTuple):
+    """One imported module: where, its full name, and whether importing the file runs it."""
+
+    file: str
+    line: int
+    module: str
+    at_once: bool
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.module}"
+
+
+def imports_of(path: Path, root: Path = SOURCE) -> Iterator[Import]:
+    """Every import in a file, those inside functions and for type checkers too."""
+    package = ["esckit", *path.relative_to(root).parts[:-1]]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = {id(node) for scope in ast.walk(tree) if _runs_later(scope) for node in ast.walk(scope)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module in _modules(node, package):
+                yield Import(path.relative_to(root).as_posix(), node.lineno, module, id(node) not in later)
+
+
+def _runs_later(node: ast.AST) -> bool:
+    is_type_checking = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return is_type_checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+def _modules(node: ast.Import | ast.ImportFrom, package: list[str]) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = package[: len(package) - node.level + 1] if node.level else []
+    parent = ".".join([*base, *filter(None, [node.module])])
+    return [f"{parent}.{alias.name}" for alias in node.names] if parent == "esckit" else [parent]
+
+
+def room_of(module: str) -> str | None:
+    """The room of one of our modules; None for a library."""
+    package, _, rest = module.partition(".")
+    if package != "esckit":
+        return None
+    room = rest.split(".")[0]
+    return room if (SOURCE / room).is_dir() or (SOURCE / f"{room}.py").exists() else "__init__"
+
+
+def room_at(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
+
+
+def files_of(rooms: tuple[str, ...]) -> list[Path]:
+    return [
+        path
+        for path in sorted(SOURCE.rglob("*.py"))
+        if room_at(path.relative_to(SOURCE).as_posix()) in rooms or path.relative_to(SOURCE).as_posix() in rooms
+    ]
+
+
+ALL: Final = [found for path in sorted(SOURCE.rglob("*.py")) for found in imports_of(path)]
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {room_at(path.relative_to(SOURCE).as_posix()) for path in SOURCE.rglob("*.py")}
+    assert rooms - MAY_IMPORT.keys() == set(), "enter new rooms into MAY_IMPORT, with what they may import"
+
+
+def test_the_table_has_no_cycle() -> None:
+    """So that a room can always be read after, and never before, those that it builds on."""
+    order: list[str] = []
+    while len(order) < len(MAY_IMPORT):
+        ready = [room for room, imported in MAY_IMPORT.items() if room not in order and imported <= set(order)]
+        assert ready, f"the rooms {MAY_IMPORT.keys() - set(order)} wait for each other"
+        order += ready
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    wrong = []
+    for found in ALL:
+        room, imported = room_at(found.file), room_of(found.module)
+        if imported not in (None, room, *EVERYWHERE, *MAY_IMPORT.get(room, ())):
+            wrong.append(f"{found}: {room} may import {', '.join(sorted(MAY_IMPORT[room])) or 'nothing'}")
+    assert wrong == []
+
+
+def test_heavy_libraries_are_imported_inside_functions_where_a_room_must_stay_light() -> None:
+    files = {path.relative_to(SOURCE).as_posix() for path in files_of(LIGHT_TO_IMPORT)}
+    heavy = HEAVY | HUB
+    assert [str(i) for i in ALL if i.file in files and i.at_once and i.module.split(".")[0] in heavy] == []
+
+
+def test_the_core_never_imports_heavy_libraries() -> None:
+    core = [found for found in ALL if room_at(found.file) in NEVER_HEAVY]
+    assert [str(found) for found in core if found.module.split(".")[0] in HEAVY] == []
+    hub = [found for found in core if found.module.split(".")[0] in HUB]
+    assert [str(found) for found in hub if found.file != HUB_ALLOWED_IN] == []
+
+
+WITHOUT_HEAVY: Final = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+for name in sys.argv[2:]:
+    __import__(name)
+"""
+
+
+def test_the_core_can_be_imported_where_heavy_libraries_are_not_installed() -> None:
+    """The ast tests see direct imports alone; this one sees what they pull in."""
+    present = [room for room in NEVER_HEAVY if files_of((room,))]
+    modules = [f"esckit.{room}" for room in present]
+    command = [sys.executable, "-c", WITHOUT_HEAVY, ",".join(sorted(HEAVY | HUB)), *modules]
+    done = subprocess.run(command, cwd=SOURCE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "module", "at_once"),
+    [
+        ("corpora/x.py", "import torch.nn as nn", "torch.nn", True),
+        ("corpora/x.py", "def f():\n    import torch", "torch", False),
+        ("corpora/x.py", "class A:\n    import torch", "torch", True),
+        ("corpora/x.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch", False),
+        ("corpora/x.py", "try:\n    import torch\nexcept ImportError:\n    pass", "torch", True),
+        ("corpora/x.py", "from esckit import models", "esckit.models", True),
+        ("corpora/x.py", "from esckit.models.chat import ask", "esckit.models.chat", True),
+        ("corpora/x.py", "from . import esconv", "esckit.corpora", True),
+        ("corpora/x.py", "from .. import models", "esckit.models", True),
+        ("corpora/starter/x.py", "from ...models import chat", "esckit.models", True),
+        ("cli.py", "from .models import chat", "esckit.models", True),
+    ],
+)
+def test_the_reader_of_imports_reads(file: str, text: str, module: str, at_once: bool, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    assert [(found.module, found.at_once) for found in imports_of(path, tmp_path)] == [(module, at_once)]
