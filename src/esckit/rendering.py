@@ -215,6 +215,7 @@ class Renderer:
         self.end_of_turn = self.to_user[0]
         if self.end_of_turn not in tokenizer.all_special_ids and self.end_of_turn not in tokenizer.added_tokens_decoder:
             raise TemplateError("the chat template ends replies with no special token: esckit cannot tell their end.")
+        self.longest_label = max(len(self.label_ids(label)) for label in taxonomy.labels)
         for probe in _PROBES:
             self._check_pieces([Message(*message) for message in probe])
 
@@ -292,7 +293,8 @@ class Renderer:
         label = self.label_ids(turn.strategy)
         text = () if part == "planner" else self.text_ids(turn.text or "")
         given, scored = (label, text) if part == "generator" else ((), label + text)
-        context, dropped = self.context(conversation.path(turn.parent), shown, len(label) + len(text))
+        # Room for any label, so that all labels of a turn are scored on the same context.
+        context, dropped = self.context(conversation.path(turn.parent), shown, self.longest_label + len(text))
         return Example(turn.id, context, given, scored, dropped)
 
     def examples(self, conversation: Conversation, part: Part, shown: Mapping[str, str]) -> list[Example]:

@@ -59,11 +59,15 @@ class DecodingConfig(_Config):
 
 
 class PretrainStage(TrainingOptions):
-    """Trains every weight of a new pocket backbone on both speakers' texts; skipped where model.path is given."""
+    """Trains every weight of a new pocket backbone on both speakers' texts; skipped where model.path is given.
+
+    Supporter turns show their strategy by default: a pretrained backbone would know the words of the labels, and LoRA
+    cannot teach them to a model that has never seen them.
+    """
 
     stage: Literal["pretrain"]
     name: str
-    past_strategies: Literal["gold", "hidden"] = "hidden"
+    past_strategies: Literal["gold", "hidden"] = "gold"
 
 
 class SftStage(TrainingOptions):

@@ -32,7 +32,7 @@ def write_replies(
     """
     prompts = []
     for turn, strategy in zip(turns, strategies, strict=True):
-        label = renderer.label_ids(strategy)
-        context, _ = renderer.context(conversation.path(turn.parent), shown, len(label) + decoding.max_new_tokens)
-        prompts.append((*context, *label))
+        reserve = renderer.longest_label + decoding.max_new_tokens
+        context, _ = renderer.context(conversation.path(turn.parent), shown, reserve)
+        prompts.append((*context, *renderer.label_ids(strategy)))
     return generate(model, renderer.tokenizer, prompts, renderer.end_of_turn, decoding)

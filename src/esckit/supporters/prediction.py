@@ -119,7 +119,12 @@ def predict(
 
 def _partial_path(out: Path, supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> Path:
     """Where unfinished rows of exactly this call are kept; another supporter, corpus or setting has another name."""
-    key = [asdict(supporter.card), hash_weights(supporter.backbone.model, "lora_"), [c.id for c in conversations], *map(repr, settings)]
+    key = [
+        asdict(supporter.card),
+        hash_weights(supporter.backbone.model, "lora_"),
+        [c.id for c in conversations],
+        *map(repr, settings),
+    ]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     return out.with_name(f".{out.name}.{digest}.partial")
 

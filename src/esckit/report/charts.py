@@ -1,0 +1,182 @@
+"""Charts as inline SVG: text stays text, colours are the page's CSS variables, the same data gives the same bytes.
+
+Every chart is drawn about as wide as a telephone's screen, so that its text is readable there; wider pages put charts
+side by side.
+"""
+
+import io
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from esckit.report.records import PerStrategy, Point
+from esckit.report.run import System
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["distribution_chart", "preference_chart", "training_chart"]
+
+SERIES: Final = 4
+"""How many supporters have a colour of their own (style.css); markers tell more apart."""
+
+_MARKERS: Final = "osD^vP*X"
+_WIDTH: Final = 4.9  # inches of 72 SVG units
+# Matplotlib knows no CSS variables: these stand for them while it draws.
+_COLOURS: Final = {name: f"#{number:06x}" for number, name in enumerate(("ink", "muted", "rule", "gold"), 0xFA0001)}
+_COLOURS.update({f"series-{i}": f"#{0xFA0101 + i:06x}" for i in range(SERIES)})
+_SETTINGS: Final = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: layout is the same everywhere; the page swaps the font
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlepad": 24,
+    "axes.edgecolor": _COLOURS["rule"],
+    "axes.labelcolor": _COLOURS["muted"],
+    "axes.titlecolor": _COLOURS["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": _COLOURS["ink"],
+    "xtick.color": _COLOURS["rule"],
+    "ytick.color": _COLOURS["rule"],
+    "xtick.labelcolor": _COLOURS["muted"],
+    "ytick.labelcolor": _COLOURS["ink"],
+    "grid.color": _COLOURS["rule"],
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0.0,
+    "legend.borderpad": 0.0,
+    "legend.handlelength": 1.1,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.4,
+    "lines.linewidth": 1.6,
+}
+
+
+def distribution_chart(system: System, figures: Sequence[PerStrategy]) -> "Markup":
+    """Draw each strategy's share of the gold turns and of the supporter's choices."""
+    shares = [_shares([row.gold for row in figures]), _shares([row.predicted for row in figures])]
+
+    def draw(axes: Any) -> None:
+        _strategy_axis(axes, [row.strategy for row in figures])
+        looks = (("gold", -0.2, "gold"), ("predicted", 0.2, _series(system)))
+        for values, (label, offset, colour) in zip(shares, looks, strict=True):
+            rows = [number + offset for number in range(len(values))]
+            axes.barh(rows, values, height=0.36, color=_COLOURS[colour], label=label)
+            for row, value in zip(rows, values, strict=True):
+                axes.text(value + 0.8, row, f"{value:.0f}", va="center", fontsize=8.5, color=_COLOURS["muted"])
+        axes.set_xlim(0, 1.08 * max(10, *shares[0], *shares[1]))
+        axes.set_xlabel("share of turns, per cent")
+        _legend(axes)
+
+    told = (f"{r.strategy} {g:.0f} gold, {p:.0f} predicted" for r, g, p in zip(figures, *shares, strict=True))
+    alt = f"Bar chart of strategy shares in per cent, gold and predicted by {system.name}: {'; '.join(told)}."
+    return _svg(f"distribution-{system.stage}", f"{system.name}: strategies", alt, draw, 0.62 * len(figures) + 1.1)
+
+
+def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) -> "Markup":
+    """Draw each strategy's preference p, a marker a supporter, with a line at 1: no preference."""
+    labels = [row.strategy for row in systems[0][1]]
+
+    def draw(axes: Any) -> None:
+        _strategy_axis(axes, labels)
+        axes.axvline(1, color=_COLOURS["muted"], linewidth=1, linestyle=(0, (3, 2)))
+        for place, (system, figures) in enumerate(systems):
+            offset = 0.5 * ((place + 0.5) / len(systems) - 0.5)
+            points = {number + offset: row.p for number, row in enumerate(figures) if row.p is not None}
+            look = {"color": _COLOURS[_series(system)], "marker": _MARKERS[system.number % len(_MARKERS)]}
+            axes.plot([*points.values()], [*points], linestyle="", markersize=6.5, label=system.name, **look)
+        axes.set_xlim(0, 1.05 * max(2, *(row.p or 0 for _, figures in systems for row in figures)))
+        axes.set_xlabel("preference p (1: no more often wrong towards it than away)")
+        _legend(axes)
+
+    told = "; ".join(
+        f"{system.name}: " + ", ".join(f"{row.strategy} {row.p:.2f}" for row in figures if row.p is not None)
+        for system, figures in systems
+    )
+    alt = f"Dot chart of the preference p of each strategy; 1 is no preference. {told}."
+    return _svg("preference", "Preference p by strategy", alt, draw, 0.62 * len(labels) + 1.1)
+
+
+def training_chart(stage: str, points: Sequence[Point]) -> "Markup":
+    """Draw a training stage's loss, and its validation loss where there is one."""
+    curves = {
+        "training": [(point.epoch, point.loss) for point in points if point.loss is not None],
+        "validation": [(point.epoch, point.valid_loss) for point in points if point.valid_loss is not None],
+    }
+    curves = {label: curve for label, curve in curves.items() if curve}
+
+    def draw(axes: Any) -> None:
+        for label, curve in curves.items():
+            colour, marker = ("gold", "") if label == "training" else ("series-0", "o")
+            axes.plot(*zip(*curve, strict=True), color=_COLOURS[colour], marker=marker, markersize=3.5, label=label)
+        axes.grid(axis="y")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss, nats a token")
+        axes.set_xlim(left=0)
+        _legend(axes)
+
+    told = (f"{label} loss from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
+    alt = f"Line chart of the losses of stage {stage} over epochs: {', '.join(told)}."
+    return _svg(f"training-{stage}", stage, alt, draw, 2.9)
+
+
+# ------------------------------------------------------------------------------------------------------------- drawing
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) or 1
+    return [100 * count / total for count in counts]
+
+
+def _series(system: System) -> str:
+    return f"series-{system.number % SERIES}"
+
+
+def _strategy_axis(axes: Any, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), [textwrap.fill(label, 16) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+
+
+def _legend(axes: Any) -> None:
+    """A row under the title."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0, 1, 0.1), ncols=4)
+
+
+def _svg(name: str, title: str, alt: str, draw: Callable[[Any], None], height: float) -> "Markup":
+    """Draw on fresh axes and return the chart; ``alt`` says in words what it shows."""
+    import matplotlib
+    from markupsafe import Markup, escape
+    from matplotlib.figure import Figure
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        draw(axes)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = _for_page(buffer.getvalue())
+    head = f'<svg class="chart" role="img" aria-label="{escape(alt)}"'
+    return Markup(svg.replace("<svg", head, 1).replace(">", f"><title>{escape(title)}</title>", 1))
+
+
+def _for_page(svg: str) -> str:
+    """Leave what a page needs: no prolog, metadata, style sheet or fixed size, ids only where something refers to them."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg, count=1)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    svg = re.sub(r">\s+<", "><", svg)
+    for variable, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg.strip()

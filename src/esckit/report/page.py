@@ -1,0 +1,112 @@
+"""From a run's folder to its page."""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from esckit import __version__
+from esckit.files import atomic_write
+from esckit.report import charts
+from esckit.report.run import Run, read_run
+from esckit.report.samples import SAMPLES, sample_dialogues
+from esckit.report.tables import gold_texts, notes, published_figures
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render", "write_report"]
+
+_NONE: Final = "–"
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run's folder: one file, no network, no script; the same folder gives the same bytes.
+
+    Stages that are not done are named, and what they would have made is left out.
+
+    Args:
+        folder: the run's folder (`recipes.runner`).
+
+    Returns:
+        The file's path.
+
+    Raises:
+        EsckitError: a file of the run is missing or broken, or the folder cannot be written.
+    """
+    page = render(read_run(folder))
+    path = folder / "report.html"
+    with atomic_write(path) as file:
+        file.write(page)
+    return path
+
+
+def render(run: Run) -> str:
+    """Return a run's page."""
+    from markupsafe import Markup
+
+    measured = [system for system in run.systems if system.figures]
+    planned = [(s, s.figures.strategy.per_strategy) for s in measured if s.figures and s.figures.strategy]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            measured=measured,
+            notes=notes(run),
+            gold_texts=gold_texts(run.systems),
+            published=published_figures() if measured else [],
+            distributions=[charts.distribution_chart(system, figures) for system, figures in planned],
+            preferences=charts.preference_chart(planned) if planned else None,
+            curves=[charts.training_chart(name, points) for name, points in run.curves.items() if points],
+            samples=sample_dialogues(run.systems),
+            most_samples=SAMPLES,
+            recipe=yaml.safe_dump(
+                run.recipe_json, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+            ),
+            non_commercial=bool(re.search(r"\bNC\b|non-?commercial", run.corpus.licence, re.IGNORECASE)),
+        style=Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")),
+            esckit_version=__version__,
+        )
+    )
+
+
+def _environment() -> "Environment":
+    """Autoescaping is on for every template: dialogues are text that anyone may have written."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("esckit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, fixed=_fixed, interval=_interval, number=_number, duration=_duration)
+    return environment
+
+
+def _percent(fraction: float | None, digits: int = 1) -> str:
+    return _NONE if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def _fixed(value: float | None, digits: int = 2) -> str:
+    return _NONE if value is None else f"{value:.{digits}f}"
+
+
+def _interval(bounds: tuple[float, float] | None, scale: float = 1, digits: int = 2) -> str:
+    return "" if bounds is None else f"{scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f}"
+
+
+def _number(value: Any) -> str:
+    """Thousands get a comma; what is no number stays as it is."""
+    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,171 @@
+"""The files of a run's folder, as far as the report reads them; every other field passes by unread."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "Calibration",
+    "CorpusPart",
+    "CorpusRecord",
+    "Event",
+    "Figures",
+    "PerStrategy",
+    "Point",
+    "RecipeRecord",
+    "StageConfig",
+    "StageRecord",
+    "StrategyFigures",
+    "TextFigures",
+]
+
+Interval = tuple[float, float]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class StageConfig(_Record):
+    """One stage of the recipe."""
+
+    stage: str
+    name: str
+    part: str | None = None
+    supporter: str | None = None
+    coupled: str | None = None
+    planner: str | None = None
+    generator: str | None = None
+
+
+class RecipeRecord(_Record):
+    """recipe.json."""
+
+    title: str = ""
+    seed: int = 0
+    corpus: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    stages: list[StageConfig]
+
+
+class StageRecord(_Record):
+    """stages/<name>.json: what a stage did."""
+
+    name: str
+    stage: str
+    state: str
+    seconds: float = 0
+    facts: dict[str, Any] = {}
+
+
+class Event(_Record):
+    """A line of events.jsonl: something cut, dropped, skipped or unparsed."""
+
+    stage: str
+    event: str
+    count: int
+
+
+class CorpusPart(_Record):
+    """`corpora.corpus_statistics` of one part."""
+
+    dialogues: int
+    utterances: int
+    seeker_utterances: int
+    supporter_utterances: int
+    supporter_utterances_without_strategy: int
+    dialogues_opened_by_supporter: int
+    mean_utterances_per_dialogue: float | None
+    mean_words_per_seeker_utterance: float | None
+    mean_words_per_supporter_utterance: float | None
+    strategy_counts: dict[str, int]
+    strategy_shares: dict[str, float]
+    strategy_by_stage: list[dict[str, float]]
+    emotion_types: dict[str, int]
+    problem_types: dict[str, int]
+
+
+class CorpusRecord(_Record):
+    """corpus.json."""
+
+    name: str
+    licence: str
+    source: str
+    hash: str
+    parts: dict[str, CorpusPart]
+
+
+class Point(_Record):
+    """A line of curve.jsonl: a training loss, a validation loss, or both."""
+
+    step: float
+    epoch: float
+    loss: float | None = None
+    valid_loss: float | None = None
+
+
+class PerStrategy(_Record):
+    """One strategy's figures."""
+
+    strategy: str
+    gold: int
+    predicted: int
+    precision: float
+    recall: float
+    f1: float
+    p: float | None
+
+
+class Calibration(_Record):
+    """How far the planner's probabilities can be believed."""
+
+    n: int
+    ece: float
+    nll: float
+    top3_accuracy: float
+
+
+class StrategyFigures(_Record):
+    """The strategy part of `measures.evaluate`."""
+
+    q: float
+    q_interval: Interval
+    q_w: float
+    q_w_interval: Interval
+    accuracy: float
+    accuracy_interval: Interval
+    parse_rate: float
+    b: float | None
+    b_interval: Interval | None
+    b_floor: float | None
+    b_debiased: float | None
+    b_marks: list[str]
+    per_strategy: list[PerStrategy]
+    calibration: Calibration | None
+
+
+class TextFigures(_Record):
+    """The text part of `measures.evaluate`."""
+
+    tokenizer: str
+    bleu1_utterance: float
+    bleu2_utterance: float
+    f1_utterance: float
+    rouge_l_utterance: float
+    distinct1_corpus: float
+    distinct2_corpus: float
+    mean_tokens: float
+    finish: dict[str, int]
+
+
+class Figures(_Record):
+    """What `measures.evaluate` says of one predictions file."""
+
+    n: int
+    dialogues: int
+    past_strategies: str | None
+    strategy: StrategyFigures | None
+    text: TextFigures | None
+    warnings: list[str]
+    resamples: int
+    unparsed: str

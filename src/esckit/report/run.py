@@ -1,0 +1,162 @@
+"""Reads a run's folder. A file that a finished stage must have left is there and whole, or the error says which."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from esckit.conversation import Conversation, read_conversations
+from esckit.errors import RunError
+from esckit.files import read_text
+from esckit.measures import Prediction, read_predictions
+from esckit.report.records import CorpusRecord, Event, Figures, Point, RecipeRecord, StageConfig, StageRecord
+from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
+
+__all__ = ["Run", "System", "read_run"]
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class System:
+    """A supporter and what it predicted."""
+
+    name: str  # the supporter's name; the predict stage's where one supporter predicts more than once
+    stage: str
+    parts: tuple[str, ...]
+    split: str
+    number: int  # from 0, in recipe order: its colour and marker everywhere
+    taxonomy: Taxonomy
+    conversations: list[Conversation]
+    predictions: list[Prediction]
+    figures: Figures | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a report shows. Stages are those that are done, in recipe order, without reports."""
+
+    recipe: RecipeRecord
+    recipe_json: dict[str, Any]
+    corpus: CorpusRecord
+    versions: dict[str, Any]
+    stages: list[StageRecord]
+    pending: list[str]  # names of stages that are not done
+    events: list[Event]
+    curves: dict[str, list[Point]]
+    systems: list[System]
+
+
+def read_run(folder: Path) -> Run:
+    """Read and check a run's folder.
+
+    Raises:
+        RunError: a file is missing or broken; one sentence names it.
+        CorpusError: the same, for conversations.
+        PredictionsError: the same, for predictions.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder: give the folder of a run, which holds recipe.json.")
+    recipe_json = _read(folder / "recipe.json", dict[str, Any])
+    recipe = _read(folder / "recipe.json", RecipeRecord)
+    records = {stage.name: _stage_record(folder, stage.name) for stage in recipe.stages}
+    stages = [record for record in records.values() if record and record.stage != "report"]
+    done = {record.name for record in stages}
+    return Run(
+        recipe=recipe,
+        recipe_json=recipe_json,
+        corpus=_read(folder / "corpus.json", CorpusRecord),
+        versions=_read(folder / "versions.json", dict[str, Any]),
+        stages=stages,
+        pending=[stage.name for stage in recipe.stages if stage.name not in done and stage.stage != "report"],
+        events=_read_lines(folder / "events.jsonl", Event),
+        # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
+        curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
+        systems=_systems(folder, recipe, {record.name: record for record in stages}),
+    )
+
+
+def _stage_record(folder: Path, name: str) -> StageRecord | None:
+    """The record of a stage that is done; None for any other, whose files are not read."""
+    path = folder / "stages" / f"{name}.json"
+    if not path.exists():
+        return None
+    record = _read(path, StageRecord)
+    return record if record.state == "done" else None
+
+
+def _systems(folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord]) -> list[System]:
+    figures: dict[str, Figures] = {}
+    for stage in recipe.stages:
+        if stage.stage == "evaluate" and stage.name in done:
+            figures |= _read(folder / stage.name / "evaluation.json", dict[str, Figures])
+    predicting = [stage for stage in recipe.stages if stage.stage == "predict" and stage.name in done]
+    uses = Counter(stage.supporter for stage in predicting)
+    supporters = {stage.name: stage for stage in recipe.stages if stage.stage == "supporter"}
+    systems = []
+    for number, stage in enumerate(predicting):
+        conversations = read_conversations(folder / stage.name / "conversations.jsonl")
+        taxonomy = _taxonomy(conversations)
+        systems.append(
+            System(
+                name=stage.supporter if stage.supporter and uses[stage.supporter] == 1 else stage.name,
+                stage=stage.name,
+                parts=_parts(supporters.get(stage.supporter or "")),
+                split=str(done[stage.name].facts.get("split", "predicted")),
+                number=number,
+                taxonomy=taxonomy,
+                conversations=conversations,
+                predictions=read_predictions(folder / stage.name / "predictions.jsonl", taxonomy),
+                figures=figures.get(stage.name),
+            )
+        )
+    return systems
+
+
+def _parts(supporter: StageConfig | None) -> tuple[str, ...]:
+    """Which parts a supporter is made of: (coupled) or (planner, generator)."""
+    return tuple(part for part in ("coupled", "planner", "generator") if supporter and getattr(supporter, part))
+
+
+def _taxonomy(conversations: list[Conversation]) -> Taxonomy:
+    return next((TAXONOMIES[each.taxonomy] for each in conversations if each.taxonomy), ESCONV)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _read(path: Path, kind: type[Value]) -> Value:
+    return _check(path, str(path), _text(path), kind)
+
+
+def _read_lines(path: Path, kind: type[Value]) -> list[Value]:
+    lines = enumerate(_text(path).split("\n"), 1)
+    return [_check(path, f"{path}, line {number}", line, kind) for number, line in lines if line.strip()]
+
+
+def _text(path: Path) -> str:
+    if not path.exists():
+        raise RunError(f"{path} is missing: {_remedy(path)}.")
+    return read_text(path, what="a file of a run", error=RunError)
+
+
+def _check(path: Path, where: str, text: str, kind: type[Value]) -> Value:
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(text))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = "".join(f" {part}:" for part in [".".join(map(str, problem["loc"]))] if part)
+        raise RunError(f"{where}:{field} {problem['msg'][:1].lower()}{problem['msg'][1:]}; {_remedy(path)}.") from error
+    except ValueError as error:
+        raise RunError(f"{where} is not JSON ({error}); {_remedy(path)}.") from error
+
+
+def _remedy(path: Path) -> str:
+    """What makes the runner write the file anew: these it always does, a stage's where the stage's record is gone."""
+    if path.name in ("recipe.json", "corpus.json", "versions.json", "events.jsonl"):
+        return "run the recipe again"
+    stage = path.stem if path.parent.name == "stages" else path.parent.name
+    return f"remove stages/{stage}.json and run the recipe again"

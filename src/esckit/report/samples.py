@@ -1,0 +1,86 @@
+"""Sample dialogues: what stands in the corpus beside what each supporter said."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from esckit.conversation import Conversation, Turn
+from esckit.measures import Prediction
+from esckit.report.run import System
+
+__all__ = ["SAMPLES", "Reply", "Sample", "SampleTurn", "sample_dialogues"]
+
+SAMPLES: Final = 3
+"""Dialogues shown of each predicted split: the first ones in the corpus's order, so that nobody picked them."""
+
+
+class Reply(NamedTuple):
+    """What one supporter said at a turn."""
+
+    system: System
+    strategy: str | None  # a label; None where the prediction is unparsed
+    raw_strategy: str | None  # as predicted
+    probability: float | None  # of the strategy, 0..1
+    same: bool  # the strategy is gold's
+    text: str | None
+    cut: bool  # at the length limit
+
+
+class SampleTurn(NamedTuple):
+    """A turn of the dialogue, and the replies given in its place."""
+
+    number: int  # from 1
+    turn: Turn
+    replies: list[Reply]
+
+
+class Sample(NamedTuple):
+    """One dialogue."""
+
+    conversation: Conversation
+    split: str
+    turns: list[SampleTurn]
+
+
+def sample_dialogues(systems: Sequence[System]) -> list[Sample]:
+    """Return the first dialogues of each predicted split, with every supporter that predicted it."""
+    splits = {system.split: [other for other in systems if other.split == system.split] for system in systems}
+    return [sample for split, members in splits.items() for sample in _of_split(split, members)]
+
+
+def _of_split(split: str, systems: Sequence[System]) -> Iterator[Sample]:
+    rows = [{(str(r.conversation_id), str(r.turn_id)): r for r in system.predictions} for system in systems]
+    predicted = {conversation for conversation, _ in rows[0]}
+    wanted = [conversation for conversation in systems[0].conversations if conversation.id in predicted]
+    for conversation in wanted[:SAMPLES]:
+        turns = [
+            SampleTurn(number, turn, list(_replies(conversation, turn, systems, rows)))
+            for number, turn in enumerate(conversation.trunk, 1)
+        ]
+        yield Sample(conversation, split, turns)
+
+
+def _replies(
+    conversation: Conversation,
+    turn: Turn,
+    systems: Sequence[System],
+    rows: Sequence[dict[tuple[str, str], Prediction]],
+) -> Iterator[Reply]:
+    for system, own in zip(systems, rows, strict=True):
+        row = own.get((conversation.id, turn.id))
+        if row is not None:
+            yield _reply(system, row)
+
+
+def _reply(system: System, row: Prediction) -> Reply:
+    match = system.taxonomy.match
+    strategy = match(row.predicted_strategy)
+    probabilities = {match(label): value for label, value in (row.strategy_probabilities or {}).items()}
+    return Reply(
+        system=system,
+        strategy=strategy,
+        raw_strategy=row.predicted_strategy,
+        probability=probabilities.get(strategy) if strategy else None,
+        same=strategy is not None and strategy == match(row.gold_strategy),
+        text=row.predicted_text,
+        cut=row.finish == "length",
+    )
