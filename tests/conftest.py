@@ -1,6 +1,9 @@
 """What tests of several rooms share."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it gives
+
 from pathlib import Path
 
 import pytest

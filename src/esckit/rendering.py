@@ -11,6 +11,7 @@ give the ids of the whole template (checked when a `Renderer` is made).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -41,6 +42,7 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerBase; its import would cost
 OPENING_FILLER = "Hi"
 BLANK_FILLER = " "
 _FIXED_DATE = "01 January 2025"  # templates that print a date would otherwise change with the day
+_FIXED_CLOCK = f"{{% macro strftime_now(format) %}}{_FIXED_DATE}{{% endmacro +%}}"
 _PROBES = (
     [("user", "Hi"), ("assistant", "[Question] How are you?"), ("user", " "), ("assistant", '... take "your" time :)')],
     [
@@ -170,24 +172,25 @@ class ChatGlue:
 
 
 def _apply(tokenizer: Tokenizer, system: str, messages: Sequence[Message]) -> str:
-    """Render messages to text; where the template refuses a system role, its text goes into the first user message."""
+    """Render messages to text; where the template has no system role, its text goes into the first user message."""
     from jinja2.exceptions import TemplateError as JinjaError
 
+    def render(chat: list[dict[str, str]]) -> str:
+        template = _FIXED_CLOCK + tokenizer.get_chat_template()
+        return str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=_FIXED_DATE))
+
     chat = [{"role": message.role, "content": message.content} for message in messages]
+    with suppress(JinjaError):
+        text = render([{"role": "system", "content": system}, *chat])
+        if system in text:  # some templates leave a system message out in silence
+            return text
+    first = {"role": "user", "content": f"{system}\n\n{chat[0]['content'].lstrip()}"}
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": "system", "content": system}, *chat], tokenize=False, date_string=_FIXED_DATE
-            )
-        )
-    except JinjaError:
-        first = {"role": "user", "content": f"{system}\n\n{chat[0]['content']}"}
-        try:
-            return str(tokenizer.apply_chat_template([first, *chat[1:]], tokenize=False, date_string=_FIXED_DATE))
-        except JinjaError as error:
-            raise TemplateError(
-                f"the chat template refuses alternating user and assistant messages ({error}): choose another model."
-            ) from error
+        return render([first, *chat[1:]])
+    except JinjaError as error:
+        raise TemplateError(
+            f"the chat template refuses alternating user and assistant messages ({error}): choose another model."
+        ) from error
 
 
 class Renderer:
@@ -306,17 +309,26 @@ class Renderer:
 
         Seeker turns after the last supporter turn count too. A dialogue longer than ``max_context`` loses its oldest
         exchanges.
+
+        Raises:
+            CorpusError: even the last exchange does not fit ``max_context``.
         """
-        messages = to_messages(conversation.trunk, shown)
+        messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown)
         messages = messages[:-1] if messages[-1].filler else messages
-        while len(self.message_ids(messages)) > self.max_context and len(messages) > 2:
-            messages = messages[2:]
+        dropped = 0
+        while messages and len(self.message_ids(messages)) > self.max_context:
+            if len(messages) <= 2:
+                raise CorpusError(
+                    f"the last exchange of conversation {conversation.id!r} is longer than max_context "
+                    f"{self.max_context}: raise model.max_context or shorten that exchange."
+                )
+            messages, dropped = messages[2:], dropped + 1
         examples: list[Example] = []
         context = self.opening
         for message in messages:
             content = self.content_ids(message.content)
             glue = self.to_assistant if message.role == "user" else self.to_user
             if not message.filler:
-                examples.append(Example(conversation.id, context, (), (*content, glue[0])))
+                examples.append(Example(conversation.id, context, (), (*content, glue[0]), dropped))
             context = (*context, *content, *glue)
         return examples

@@ -92,7 +92,8 @@ def _curve(epochs: int) -> list[dict[str, float]]:
         epoch = step / 40
         rows.append({"step": step, "epoch": epoch, "loss": 2.5 + 4 * math.exp(-epoch / 3) + rng.gauss(0, 0.1)})
     rows += [
-        {"step": 40 * e, "epoch": e, "valid_loss": 2.9 + 3.5 * math.exp(-e / 3) + 0.01 * e} for e in range(1, epochs + 1)
+        {"step": 40 * e, "epoch": e, "valid_loss": 2.9 + 3.5 * math.exp(-e / 3) + 0.01 * e}
+        for e in range(1, epochs + 1)
     ]
     return rows
 
@@ -100,7 +101,10 @@ def _curve(epochs: int) -> list[dict[str, float]]:
 def _predictions(conversations: list[Conversation], name: str, past: str) -> list[Prediction]:
     rng = random.Random(name)
     turns = [
-        (conversation, turn) for conversation in conversations for turn in conversation.trunk if turn.strategy is not None
+        (conversation, turn)
+        for conversation in conversations
+        for turn in conversation.trunk
+        if turn.strategy is not None
     ]
     return [_prediction(rng, conversation, turn, past, n) for n, (conversation, turn) in enumerate(turns)]
 
@@ -109,15 +113,14 @@ def _prediction(rng: random.Random, conversation: Conversation, turn: Turn, past
     weights = [rng.random() ** 3 for _ in ESCONV.labels]
     weights[ESCONV.labels.index(turn.strategy or "")] += 0.5
     probabilities = {label: weight / sum(weights) for label, weight in zip(ESCONV.labels, weights, strict=True)}
-    words = (turn.text or "").split()
-    rng.shuffle(words)
+    elsewhere = rng.choice([other.text or "" for other in conversation.trunk])
     return Prediction(
         conversation_id=conversation.id,
         turn_id=turn.id,
         gold_strategy=turn.strategy or "",
         predicted_strategy="Confrontation" if n == 3 else max(probabilities, key=lambda label: probabilities[label]),
         gold_text=turn.text or "",
-        predicted_text=HOSTILE if n == 1 else None if n == 4 else " ".join(words),
+        predicted_text=HOSTILE if n == 1 else None if n == 4 else elsewhere,
         strategy_probabilities={label: round(value, 4) for label, value in probabilities.items()},
         finish="length" if n % 7 == 6 else "stop",
         extra={"past_strategies": past},

@@ -14,7 +14,16 @@ from esckit.errors import ModelError
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities
 from esckit.rendering import Example
 
-__all__ = ["Backbone", "Decoding", "Reply", "device_of", "generate", "load_backbone", "seed_everything"]
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Reply",
+    "check_source",
+    "device_of",
+    "generate",
+    "load_backbone",
+    "seed_everything",
+]
 
 
 class Reply(NamedTuple):
@@ -89,6 +98,20 @@ def seed_everything(*parts: object) -> int:
     return seed
 
 
+def check_source(source: str) -> None:
+    """Check, without loading anything, that a backbone's source can be one: a folder with weights, or a Hub id.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
+    elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+        raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
+
+
 def load_backbone(source: str) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
@@ -98,25 +121,31 @@ def load_backbone(source: str) -> Backbone:
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, or the trie is not exact on it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    folder = Path(source)
-    if folder.is_dir():
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
-    elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
-        raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
+    check_source(source)
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
             f"{source} cannot be loaded as a causal language model ({reason}): "
             "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
         ) from error
+    if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise ModelError(
+            f"the weights of {source} lack {min(loaded['missing_keys'])}: restore the file, or its config."
+        )
+    if not tokenizer("a")["input_ids"]:  # transformers makes an empty one where there is none
+        raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
+    model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
     backbone = Backbone(model.to(device).eval(), tokenizer, source)
     _probe_exactness(backbone)
     return backbone

@@ -23,7 +23,7 @@ def print_evaluations(evaluations: dict[str, dict[str, Any]]) -> None:
     table = Table(title="Results (per cent; B: 0 is no preference bias; brackets: 95% bootstrap over dialogues)")
     columns = ("predictions", "past", "turns", "Q", "Q_w", "B", "floor", "B debiased", "BLEU-1", "F1", "R-L", "Dist-2")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("predictions", "past") else "right", overflow="fold")
+        table.add_column(column, justify="left" if column in ("predictions", "past") else "right", no_wrap=True)
     for name, figures in evaluations.items():
         table.add_row(name, str(figures["past_strategies"]), str(figures["n"]), *_strategy(figures), *_text(figures))
     console = Console(width=None if Console().is_terminal else 140)
@@ -36,10 +36,10 @@ def _strategy(figures: dict[str, Any]) -> list[str]:
     strategy = figures["strategy"]
     if strategy is None:
         return ["-"] * 5
-    q, q_w = (f"{_percent(strategy[key])} {_interval(strategy[f'{key}_interval'], 100)}" for key in ("q", "q_w"))
+    q, q_w = (f"{_percent(strategy[key])}\n{_interval(strategy[f'{key}_interval'], 100)}" for key in ("q", "q_w"))
     if strategy["b"] is None:
         return [q, q_w, "-", "-", "-"]
-    b = f"{strategy['b']:.2f} {_interval(strategy['b_interval'], 1)}"
+    b = f"{strategy['b']:.2f}\n{_interval(strategy['b_interval'], 1)}"
     return [q, q_w, b, f"{strategy['b_floor']:.2f}", f"{strategy['b_debiased']:.2f}"]
 
 

@@ -25,7 +25,7 @@ from esckit.corpora import Corpus, corpus_statistics, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json, write_jsonl
 from esckit.measures import evaluate, read_predictions
-from esckit.models.backbone import Backbone, Decoding, default_device, load_backbone, seed_everything
+from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import (
@@ -159,10 +159,8 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
 
 def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
     """Predict every labelled supporter turn of a split."""
-    split = stage.split or ("test" if this.corpus.test else "valid")
+    split = _split(stage, this.corpus)
     conversations: list[Conversation] = getattr(this.corpus, split)
-    if not conversations:
-        raise CorpusError(f"the corpus has no {split} dialogues to predict: give corpus.{split}=FILE.")
     folder = this.folder / stage.name
     rows = predict(
         Supporter.load(this.folder / stage.supporter),
@@ -225,14 +223,12 @@ class Run:
         """Where the backbone is: the recipe's path, or what the pretrain stage made."""
         if self.recipe.model.path:
             return self.recipe.model.path
-        made = next((stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage)), None)
-        if made is None:
-            raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
+        made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
 
     def seed(self, stage: Stage) -> int:
-        """The stage's own seed, in 0..2^32-1."""
-        return int.from_bytes(hashlib.sha256(f"{self.recipe.seed}:{stage.name}".encode()).digest()[:4], "big")
+        """The stage's own seed."""
+        return stage_seed(self.recipe.seed, stage)
 
     def recipe_stage(self, name: str) -> Stage:
         """The recipe's stage of this name."""
@@ -331,12 +327,33 @@ class Run:
         write_json(self.folder / "versions.json", _versions())
 
 
+def stage_seed(seed: int, stage: Stage) -> int:
+    """A stage's seed, in 0..2^32-1, from the recipe's and the stage's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{stage.name}".encode()).digest()[:4], "big")
+
+
+def _split(stage: PredictStage, corpus: Corpus) -> str:
+    """The split that a stage predicts: test where there is one, else valid, unless the stage names it."""
+    return stage.split or ("test" if corpus.test else "valid")
+
+
 def _load(recipe: Recipe) -> Corpus:
+    """Load the corpus, and refuse before anything is written what would fail after hours."""
+    if recipe.model.path:
+        check_source(recipe.model.path)
+    elif not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
+        raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
         raise CorpusError(
             f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."
         )
+    for stage in recipe.stages:
+        if isinstance(stage, PredictStage) and not getattr(corpus, _split(stage, corpus)):
+            split = _split(stage, corpus)
+            raise CorpusError(
+                f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
+            )
     return corpus
 
 

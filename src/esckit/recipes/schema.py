@@ -223,7 +223,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> Recipe:
     elif name.endswith((".yaml", ".yml")) or "/" in name:
         text = read_text(Path(name), what="a recipe (YAML)", error=RecipeError)
     else:
-        raise RecipeError(f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}.")
+        raise RecipeError(f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -253,7 +253,7 @@ def _apply_setting(recipe: dict[str, Any], setting: str) -> None:
     target: Any = stages.get(first) if first in stages else recipe
     if target is recipe:
         if first not in Recipe.model_fields:
-            raise RecipeError(f"unknown key {first!r} in --set{_nearest(first, [*Recipe.model_fields, *stages])}.")
+            raise RecipeError(f"unknown key {first!r} in --set{_nearest(first, [*Recipe.model_fields, *stages])}")
         path = [first, *path]
     elif not path:
         raise RecipeError(f"--set {setting!r} names a stage and no key: write for example {first}.epochs=1.")
@@ -279,7 +279,7 @@ def _number(value: Any) -> Any:
 
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}"
+    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}."
 
 
 def _sentence(error: ValidationError, recipe: dict[str, Any]) -> str:
@@ -293,7 +293,7 @@ def _sentence(error: ValidationError, recipe: dict[str, Any]) -> str:
     where = ".".join(map(str, location)) or "the recipe"
     if problem["type"] == "extra_forbidden":
         keys = _keys_at(problem["loc"][:-1])
-        return f"unknown key {where!r}{_nearest(str(location[-1]), keys)}.".replace("?.", "?")
+        return f"unknown key {where!r}{_nearest(str(location[-1]), keys)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]} (given: {problem['input']!r})." if location else f"{message}."
 

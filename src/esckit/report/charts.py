@@ -11,18 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.report.records import PerStrategy, Point
-from esckit.report.run import System
+from esckit.report.run import SERIES, System
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["distribution_chart", "preference_chart", "training_chart"]
-
-SERIES: Final = 4
-"""How many supporters have a colour of their own (style.css); markers tell more apart."""
+__all__ = ["distribution_charts", "preference_chart", "training_chart"]
 
 _MARKERS: Final = "osD^vP*X"
-_WIDTH: Final = 4.9  # inches of 72 SVG units
+_WIDTH: Final = 4.3  # inches of 72 SVG units
 # Matplotlib knows no CSS variables: these stand for them while it draws.
 _COLOURS: Final = {name: f"#{number:06x}" for number, name in enumerate(("ink", "muted", "rule", "gold"), 0xFA0001)}
 _COLOURS.update({f"series-{i}": f"#{0xFA0101 + i:06x}" for i in range(SERIES)})
@@ -34,7 +31,6 @@ _SETTINGS: Final = {
     "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
-    "axes.titlepad": 24,
     "axes.edgecolor": _COLOURS["rule"],
     "axes.labelcolor": _COLOURS["muted"],
     "axes.titlecolor": _COLOURS["ink"],
@@ -58,25 +54,36 @@ _SETTINGS: Final = {
 }
 
 
-def distribution_chart(system: System, figures: Sequence[PerStrategy]) -> "Markup":
-    """Draw each strategy's share of the gold turns and of the supporter's choices."""
-    shares = [_shares([row.gold for row in figures]), _shares([row.predicted for row in figures])]
+def distribution_charts(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) -> "list[Markup]":
+    """Draw each strategy's share of the gold turns and of the supporter's choices, on one scale for all supporters."""
+    shares = [
+        (_shares([row.gold for row in figures]), _shares([row.predicted for row in figures])) for _, figures in systems
+    ]
+    most = max((share for pair in shares for side in pair for share in side), default=0)
+    return [_distribution_chart(*known, *pair, most) for known, pair in zip(systems, shares, strict=True)]
 
+
+def _distribution_chart(
+    system: System, figures: Sequence[PerStrategy], gold: list[float], predicted: list[float], most: float
+) -> "Markup":
     def draw(axes: Any) -> None:
         _strategy_axis(axes, [row.strategy for row in figures])
-        looks = (("gold", -0.2, "gold"), ("predicted", 0.2, _series(system)))
-        for values, (label, offset, colour) in zip(shares, looks, strict=True):
+        looks = (("gold", gold, -0.2, "gold"), ("predicted", predicted, 0.2, system.colour))
+        for label, values, offset, colour in looks:
             rows = [number + offset for number in range(len(values))]
             axes.barh(rows, values, height=0.36, color=_COLOURS[colour], label=label)
             for row, value in zip(rows, values, strict=True):
-                axes.text(value + 0.8, row, f"{value:.0f}", va="center", fontsize=8.5, color=_COLOURS["muted"])
-        axes.set_xlim(0, 1.08 * max(10, *shares[0], *shares[1]))
-        axes.set_xlabel("share of turns, per cent")
+                place: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(f"{value:.0f}", (value, row), **place, fontsize=8.5, color=_COLOURS["muted"])
+        axes.set_xlim(0, 1.1 * max(10, most))
+        axes.set_xlabel(f"share of {sum(row.gold for row in figures):,} turns, per cent")
         _legend(axes)
 
-    told = (f"{r.strategy} {g:.0f} gold, {p:.0f} predicted" for r, g, p in zip(figures, *shares, strict=True))
+    told = (f"{r.strategy} {g:.0f} gold, {p:.0f} predicted" for r, g, p in zip(figures, gold, predicted, strict=True))
     alt = f"Bar chart of strategy shares in per cent, gold and predicted by {system.name}: {'; '.join(told)}."
-    return _svg(f"distribution-{system.stage}", f"{system.name}: strategies", alt, draw, 0.62 * len(figures) + 1.1)
+    return _svg(
+        f"distribution-{system.stage}", f"Strategies: {_short(system.name, 19)}", alt, draw, 0.55 * len(figures) + 1.1
+    )
 
 
 def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) -> "Markup":
@@ -89,10 +96,18 @@ def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) ->
         for place, (system, figures) in enumerate(systems):
             offset = 0.5 * ((place + 0.5) / len(systems) - 0.5)
             points = {number + offset: row.p for number, row in enumerate(figures) if row.p is not None}
-            look = {"color": _COLOURS[_series(system)], "marker": _MARKERS[system.number % len(_MARKERS)]}
-            axes.plot([*points.values()], [*points], linestyle="", markersize=6.5, label=system.name, **look)
+            look = {"color": _COLOURS[system.colour], "marker": _MARKERS[system.number % len(_MARKERS)]}
+            axes.plot(
+                [*points.values()],
+                [*points],
+                linestyle="",
+                markersize=6.5,
+                label=_short(system.name),
+                clip_on=False,
+                **look,
+            )
         axes.set_xlim(0, 1.05 * max(2, *(row.p or 0 for _, figures in systems for row in figures)))
-        axes.set_xlabel("preference p (1: no more often wrong towards it than away)")
+        axes.set_xlabel("preference p (1: no preference)")
         _legend(axes)
 
     told = "; ".join(
@@ -100,7 +115,7 @@ def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) ->
         for system, figures in systems
     )
     alt = f"Dot chart of the preference p of each strategy; 1 is no preference. {told}."
-    return _svg("preference", "Preference p by strategy", alt, draw, 0.62 * len(labels) + 1.1)
+    return _svg("preference", "Preference p by strategy", alt, draw, 0.55 * len(labels) + 1.1 + 0.1 * len(systems))
 
 
 def training_chart(stage: str, points: Sequence[Point]) -> "Markup":
@@ -113,17 +128,18 @@ def training_chart(stage: str, points: Sequence[Point]) -> "Markup":
 
     def draw(axes: Any) -> None:
         for label, curve in curves.items():
-            colour, marker = ("gold", "") if label == "training" else ("series-0", "o")
+            colour, marker = ("gold", "") if label == "training" else ("ink", "o")
             axes.plot(*zip(*curve, strict=True), color=_COLOURS[colour], marker=marker, markersize=3.5, label=label)
         axes.grid(axis="y")
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss, nats a token")
         axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes)
 
     told = (f"{label} loss from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
     alt = f"Line chart of the losses of stage {stage} over epochs: {', '.join(told)}."
-    return _svg(f"training-{stage}", stage, alt, draw, 2.9)
+    return _svg(f"training-{stage}", _short(stage), alt, draw, 2.7)
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing
@@ -134,21 +150,24 @@ def _shares(counts: Sequence[int]) -> list[float]:
     return [100 * count / total for count in counts]
 
 
-def _series(system: System) -> str:
-    return f"series-{system.number % SERIES}"
-
-
 def _strategy_axis(axes: Any, labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), [textwrap.fill(label, 16) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=7)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
 
 
 def _legend(axes: Any) -> None:
-    """A row under the title."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0, 1, 0.1), ncols=4)
+    """Between title and axes: a row, or a column where the labels are long."""
+    labels = axes.get_legend_handles_labels()[1]
+    rows = len(labels) if sum(len(label) + 4 for label in labels) > 36 else 1
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=len(labels) if rows == 1 else 1).set_in_layout(False)
+    axes.set_title(axes.get_title(loc="left"), pad=10 + 14.5 * rows)
+
+
+def _short(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _svg(name: str, title: str, alt: str, draw: Callable[[Any], None], height: float) -> "Markup":
@@ -170,7 +189,7 @@ def _svg(name: str, title: str, alt: str, draw: Callable[[Any], None], height: f
 
 
 def _for_page(svg: str) -> str:
-    """Leave what a page needs: no prolog, metadata, style sheet or fixed size, ids only where something refers to them."""
+    """Leave what a page needs: no prolog, metadata, style sheet or fixed size; only those ids that are referred to."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg, count=1)

@@ -58,19 +58,28 @@ def render(run: Run) -> str:
             notes=notes(run),
             gold_texts=gold_texts(run.systems),
             published=published_figures() if measured else [],
-            distributions=[charts.distribution_chart(system, figures) for system, figures in planned],
+            distributions=charts.distribution_charts(planned),
             preferences=charts.preference_chart(planned) if planned else None,
             curves=[charts.training_chart(name, points) for name, points in run.curves.items() if points],
             samples=sample_dialogues(run.systems),
             most_samples=SAMPLES,
-            recipe=yaml.safe_dump(
-                run.recipe_json, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
-            ),
+            recipe=_recipe_yaml(run.recipe_json),
             non_commercial=bool(re.search(r"\bNC\b|non-?commercial", run.corpus.licence, re.IGNORECASE)),
-        style=Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")),
+            style=Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")),
             esckit_version=__version__,
         )
     )
+
+
+def _recipe_yaml(recipe: dict[str, Any]) -> str:
+    """The recipe as one would write it: a stage is one flow mapping that begins with its kind and name."""
+
+    def dump(value: Any, *, flow: bool | None) -> str:
+        return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=110))
+
+    head = {key: value for key, value in recipe.items() if key != "stages"}
+    stages = [{"stage": stage["stage"], "name": stage["name"], **stage} for stage in recipe["stages"]]
+    return dump(head, flow=None) + "stages:\n" + "".join(f"- {dump(stage, flow=True)}" for stage in stages)
 
 
 def _environment() -> "Environment":

@@ -1,8 +1,8 @@
 """The files of a run's folder, as far as the report reads them; every other field passes by unread."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "Calibration",
@@ -38,13 +38,19 @@ class StageConfig(_Record):
     generator: str | None = None
 
 
+class ModelConfig(_Record):
+    """The recipe's model."""
+
+    path: str | None = None
+    pocket: str | None = None
+
+
 class RecipeRecord(_Record):
     """recipe.json."""
 
     title: str = ""
     seed: int = 0
-    corpus: dict[str, Any] = {}
-    model: dict[str, Any] = {}
+    model: ModelConfig = ModelConfig()
     stages: list[StageConfig]
 
 
@@ -92,7 +98,7 @@ class CorpusRecord(_Record):
     licence: str
     source: str
     hash: str
-    parts: dict[str, CorpusPart]
+    parts: Annotated[dict[str, CorpusPart], Field(min_length=1)]
 
 
 class Point(_Record):
@@ -144,6 +150,13 @@ class StrategyFigures(_Record):
     calibration: Calibration | None
 
 
+class Finish(_Record):
+    """How many responses ended by themselves, and how many at the length limit."""
+
+    stop: int
+    length: int
+
+
 class TextFigures(_Record):
     """The text part of `measures.evaluate`."""
 
@@ -155,7 +168,7 @@ class TextFigures(_Record):
     distinct1_corpus: float
     distinct2_corpus: float
     mean_tokens: float
-    finish: dict[str, int]
+    finish: Finish
 
 
 class Figures(_Record):

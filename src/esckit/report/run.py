@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,9 +15,12 @@ from esckit.measures import Prediction, read_predictions
 from esckit.report.records import CorpusRecord, Event, Figures, Point, RecipeRecord, StageConfig, StageRecord
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["Run", "System", "read_run"]
+__all__ = ["SERIES", "Run", "System", "read_run"]
 
 Value = TypeVar("Value")
+
+SERIES: Final = 4
+"""Supporters with a colour of their own (style.css); after these, markers and names tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class System:
     conversations: list[Conversation]
     predictions: list[Prediction]
     figures: Figures | None
+
+    @property
+    def colour(self) -> str:
+        """The CSS variable and class of its colour."""
+        return f"series-{self.number % SERIES}"
 
 
 @dataclass(frozen=True)

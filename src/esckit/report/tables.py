@@ -1,10 +1,9 @@
 """What tables and notes say beyond the figures of evaluation.json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
-from itertools import pairwise
 from statistics import fmean
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import yaml
 
@@ -12,6 +11,9 @@ from esckit.measures.text import distinct, make_tokenizer
 from esckit.report.run import Run, System
 
 __all__ = ["GoldText", "Published", "gold_texts", "notes", "published_figures"]
+
+ONE_SIDED: Final = 0.8
+"""From this share of one strategy among the predictions on, a note says so."""
 
 
 class Published(NamedTuple):
@@ -59,19 +61,36 @@ def _gold_text(system: System) -> GoldText:
 
 
 def notes(run: Run) -> list[str]:
-    """What a reader must know before comparing supporters: the evaluation's warnings, each once, and our own."""
+    """What a reader must know before comparing supporters; what bears on every figure first."""
     measured = [(system, system.figures) for system in run.systems if system.figures]
     names: dict[str, list[str]] = {}
     for system, figures in measured:
         for warning in figures.warnings:
             names.setdefault(warning, []).append(system.name)
-    found = [f"{', '.join(systems)}: {warning}" for warning, systems in names.items()]
-    if any(a.past_strategies != b.past_strategies for (_, a), (_, b) in pairwise(measured)):
-        told = ", ".join(f"{system.name} {figures.past_strategies or 'mixed'}" for system, figures in measured)
-        found.append(f"The supporters saw different past strategies ({told}): their strategy figures do not compare.")
-    if len(measured) > 1:
-        found.append(
+    everyone = [system.name for system, _ in measured]
+    warnings = [
+        f"{warning} ({'all supporters' if len(systems) > 2 and systems == everyone else ', '.join(systems)})"
+        for warning, systems in names.items()
+    ]
+    floors = [warning for warning in warnings if "noise floor" in warning]
+    return [*floors, *_comparison_notes(run), *(warning for warning in warnings if warning not in floors)]
+
+
+def _comparison_notes(run: Run) -> Iterator[str]:
+    for system in run.systems:
+        if system.figures and system.figures.strategy:
+            most = max(system.figures.strategy.per_strategy, key=lambda row: row.predicted)
+            if most.predicted >= ONE_SIDED * system.figures.n:
+                yield (
+                    f"{system.name} chooses {most.strategy} at {most.predicted} of {system.figures.n} turns: "
+                    "its strategy figures are nearly those of a constant."
+                )
+    past = {system.name: system.figures.past_strategies or "mixed" for system in run.systems if system.figures}
+    if len(set(past.values())) > 1:
+        told = ", ".join(f"{name}: {kind}" for name, kind in past.items())
+        yield f"The supporters saw different past strategies ({told}): their strategy figures do not compare."
+    if len(past) > 1:
+        yield (
             f"One training run each (seed {run.recipe.seed}) and no test between supporters: a difference seen here is "
             "no finding. Compare over at least three seeds, with a paired test over dialogues."
         )
-    return found

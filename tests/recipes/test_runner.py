@@ -1,0 +1,149 @@
+"""A whole run on a tiny corpus: what it leaves behind, and that the same command continues or repeats it exactly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from esckit.conversation import read_conversations
+from esckit.errors import CorpusError, EsckitError, ModelError, RunError
+from esckit.measures import read_predictions
+from esckit.recipes import runner
+from esckit.recipes.runner import run
+from esckit.recipes.schema import load_recipe
+from esckit.rendering import supporter_turns
+from esckit.supporters import Supporter
+from tests.recipes.tiny import write_tiny
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "out"
+    run(load_recipe(str(recipe)), folder)
+    return folder
+
+
+def test_predicts_every_labelled_supporter_turn_of_test_in_order(finished: Path, recipe: Path) -> None:
+    wanted = [
+        (c.id, t.id, t.text) for c in read_conversations(recipe.parent / "test.jsonl") for t in supporter_turns(c)
+    ]
+    for name in ("predict-coupled", "predict-decoupled"):
+        rows = read_predictions(finished / name / "predictions.jsonl")
+        assert [(row.conversation_id, row.turn_id, row.gold_text) for row in rows] == wanted
+        assert all(abs(sum((row.strategy_probabilities or {}).values()) - 1) < 1e-4 for row in rows)
+    assert rows[0].extra["past_strategies"] == "hidden"
+
+
+def test_leaves_a_report_curves_records_and_events(finished: Path) -> None:
+    assert "tiny" in (finished / "report.html").read_text(encoding="utf-8")
+    curve = [json.loads(line) for line in (finished / "planner-sft" / "curve.jsonl").read_text().splitlines()]
+    assert any("loss" in row for row in curve)
+    assert any("valid_loss" in row for row in curve)
+    records = [json.loads(path.read_text()) for path in (finished / "stages").glob("*.json")]
+    assert {record["state"] for record in records} == {"done"}
+    events = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
+    cut = [event for event in events if event["event"] == "replies cut at max_new_tokens"]
+    assert {event["stage"] for event in cut} <= {"predict-coupled", "predict-decoupled"}
+    assert cut  # six tokens are too few for a model that says anything
+
+
+def test_same_recipe_and_seed_give_the_same_bytes(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    run(load_recipe(str(recipe)), tmp_path / "again")
+    for name in ("predict-coupled", "predict-decoupled"):
+        first, second = (folder / name / "predictions.jsonl" for folder in (finished, tmp_path / "again"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_seed_matters(recipe: Path) -> None:
+    stages = load_recipe(str(recipe)).stages
+    seeds = {runner.stage_seed(seed, stage) for seed in (0, 1) for stage in stages}
+    assert len(seeds) == 2 * len(stages)
+
+
+def test_a_finished_run_does_nothing_again(finished: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in ("pretrain", "fine_tune", "assemble", "predict_split", "measure", "report"):
+        monkeypatch.setattr(runner, stage, lambda *_: pytest.fail("a done stage ran again"))
+    run(load_recipe(str(recipe)), finished)
+
+
+def test_a_stage_that_failed_runs_again_and_earlier_ones_do_not(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "assemble", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(load_recipe(str(recipe)), tmp_path / "run")
+    monkeypatch.setattr(runner, "pretrain", lambda *_: pytest.fail("a done stage ran again"))
+    run(load_recipe(str(recipe)), tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").exists()
+    _fresh_runs_what_changed_and_what_reads_it(recipe, tmp_path / "run")
+
+
+def _fresh_runs_what_changed_and_what_reads_it(recipe: Path, folder: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / "stages").iterdir()}
+    run(load_recipe(str(recipe), ["evaluate.resamples=101"]), folder, fresh=True)
+    after = {path.name: path.stat().st_mtime_ns for path in (folder / "stages").iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"evaluate.json", "report.json"}
+
+
+def _interrupt(*_: object) -> dict[str, object]:
+    raise KeyboardInterrupt
+
+
+def test_changed_settings_are_refused_without_fresh(finished: Path, recipe: Path) -> None:
+    changed = load_recipe(str(recipe), ["planner-sft.learning_rate=1e-3"])
+    with pytest.raises(RunError, match=r"stage 'planner-sft' .* --fresh"):
+        run(changed, finished)
+
+
+def test_a_local_causal_lm_replaces_the_pocket_backbone(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    run(load_recipe(str(recipe), [f"model.path={finished / 'pretrain' / 'model'}"]), tmp_path)
+    assert not (tmp_path / "pretrain").exists()
+    events = (tmp_path / "events.jsonl").read_text()
+    assert "model.path is used as it is" in events
+    assert Supporter.load(tmp_path / "decoupled").card.kind == "decoupled"
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "words"),
+    [
+        ("corpus.train=nowhere.jsonl", CorpusError, "nowhere.jsonl does not exist"),
+        ("model.path=./nowhere", ModelError, "no folder and no Hub id"),
+        ("predict-coupled.split=valid", CorpusError, "corpus lacks"),
+        ("corpus.valid=null", None, ""),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    recipe: Path, tmp_path: Path, setting: str, error: type[EsckitError] | None, words: str
+) -> None:
+    settings = [setting] if error is not CorpusError or "split" not in setting else [setting, "corpus.valid=null"]
+    if error is None:
+        assert load_recipe(str(recipe), settings).corpus.valid is None
+        return
+    with pytest.raises(error, match=words):
+        run(load_recipe(str(recipe), settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_folder_without_weights_is_refused(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ModelError, match="has no weights"):
+        run(load_recipe(str(recipe), [f"model.path={tmp_path / 'model'}"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_without_supporter_turns_is_refused(recipe: Path, tmp_path: Path) -> None:
+    lines = (recipe.parent / "train.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record["turns"] = record["turns"][:1]
+        record["turns"][0] = {"id": "0", "parent": None, "speaker": "seeker", "text": "hello"}
+    (tmp_path / "mute.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(CorpusError, match="no supporter turn"):
+        run(load_recipe(str(recipe), [f"corpus.train={tmp_path / 'mute.jsonl'}"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

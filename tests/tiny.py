@@ -1,0 +1,216 @@
+"""Tiny models for tests, made in milliseconds: a tokenizer of 600 tokens, backbones of two layers, LoRA adapters."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from esckit.conversation import Conversation, Turn
+from esckit.corpora import load_corpus
+from esckit.models.backbone import Backbone, hash_weights
+from esckit.models.pocket import train_tokenizer
+from esckit.rendering import PastStrategies, Renderer
+from esckit.strategy import ESCONV
+from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
+
+torch.set_num_threads(1)  # models this small gain nothing from a second thread, and lose much where a core is busy
+
+Architecture = Literal["qwen2", "llama"]
+POSITIONS: Final = 2048
+
+CHATML_DEFAULT: Final = (  # after Qwen2.5: a default system text, contents verbatim
+    "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
+    "{%- else %}{{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{%- endif %}"
+    "{%- for message in messages %}{%- if message['role'] != 'system' %}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+HEADERS: Final = (  # after Llama 3: a BOS, a date in the system header, contents trimmed
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
+    "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] | trim %}"
+    "{%- set messages = messages[1:] %}{%- else %}{%- set system_message = '' %}{%- endif %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n' }}"
+    "{{- system_message + '<|eot_id|>' }}{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim }}"
+    "{{- '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+ALTERNATING: Final = (  # after Gemma 2: no system role, strict alternation, the assistant is the model
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "chatml": (CHATML_DEFAULT, {}),
+    "headers": (
+        HEADERS,
+        {
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|eot_id|>",
+            "extra_special_tokens": ["<|start_header_id|>", "<|end_header_id|>"],
+        },
+    ),
+    "alternating": (
+        ALTERNATING,
+        {"bos_token": "<bos>", "eos_token": "<end_of_turn>", "extra_special_tokens": ["<start_of_turn>"]},
+    ),
+}
+"""Chat templates after three families, each with the special tokens that it needs."""
+
+
+@cache
+def tiny_tokenizer() -> Any:
+    """A byte-level BPE of 600 tokens with the pocket template. Shared: take `tokenizer_with` to change it."""
+    return train_tokenizer(load_corpus("starter").train[:6], 600)
+
+
+def tokenizer_with(template: str, tokens: dict[str, Any] | None = None) -> Any:
+    """A tokenizer of its own with this chat template (a name of `TEMPLATES`, or the text) and special tokens."""
+    text, special = TEMPLATES.get(template, (template, tokens or {}))
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens(special)
+    if tokenizer.bos_token:  # as the tokenizers of these families: a BOS before every text that is tokenised plainly
+        from tokenizers.processors import TemplateProcessing
+
+        bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    tokenizer.chat_template = text
+    return tokenizer
+
+
+@cache
+def tiny_renderer(max_context: int = POSITIONS) -> Renderer:
+    """A renderer of `tiny_tokenizer` for ESConv's labels."""
+    return Renderer(tiny_tokenizer(), ESCONV, max_context=max_context)
+
+
+def tiny_model(architecture: Architecture = "qwen2", *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A random model of two layers in eval mode, its weights large enough for sharp attention and uneven logits.
+
+    The Llama has grouped-query attention and an untied head.
+    """
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    torch.manual_seed(seed)
+    config = {"qwen2": Qwen2Config, "llama": LlamaConfig}[architecture](
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads={"qwen2": 4, "llama": 2}[architecture],
+        vocab_size=len(tiny_tokenizer()),
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=architecture == "qwen2",
+        initializer_range=0.15,
+        pad_token_id=tiny_tokenizer().pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tiny_tokenizer().eos_token_id,
+        attn_implementation="sdpa",
+    )
+    return AutoModelForCausalLM.from_config(config).to(dtype).eval()
+
+
+def with_lora(model: Any, part: str, *, seed: int, dropout: float = 0.0) -> Any:
+    """The model under a LoRA adapter of this name whose B is random too, so that it changes every figure."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    wrapped = get_peft_model(model, config, adapter_name=part)
+    randomise_adapter(wrapped, part)
+    return wrapped
+
+
+def randomise_adapter(model: Any, part: str) -> None:
+    """Draw the B matrices of an adapter anew."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name and part in name:
+                parameter.normal_(std=0.1)
+
+
+def save_base(folder: Path, *, seed: int = 0) -> Path:
+    """Write a tiny backbone with its tokenizer."""
+    tiny_model(seed=seed).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def write_supporter(
+    folder: Path,
+    kind: Kind = "decoupled",
+    past_strategies: PastStrategies = "hidden",
+    *,
+    seed: int = 1,
+    max_context: int = POSITIONS,
+) -> Path:
+    """Write a supporter with random adapters; its base travels along."""
+    base = save_base(folder.with_name(f"{folder.name}-base"))
+    adapters = {}
+    for offset, part in enumerate({"coupled": ["coupled"], "decoupled": ["planner", "generator"]}[kind]):
+        model = with_lora(tiny_model(), part, seed=seed + offset)
+        model.save_pretrained(str(folder.with_name(f"{folder.name}-adapters")))
+        adapters[part] = folder.with_name(f"{folder.name}-adapters") / part
+    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model()), max_context)
+    save_supporter(folder, card, adapters, base)
+    return folder
+
+
+def tiny_backbone() -> Backbone:
+    """A tiny model with its tokenizer, from nowhere."""
+    return Backbone(tiny_model(), tiny_tokenizer(), "tiny")
+
+
+def talk(*lines: tuple[str, str] | tuple[str, str, str], conversation_id: str = "talk") -> Conversation:
+    """A dialogue of (speaker, text) or (speaker, text, strategy); turn ids count from 0."""
+    turns: list[Turn] = []
+    for number, (speaker, text, *strategy) in enumerate(lines):
+        assert speaker in ("seeker", "supporter")
+        turns.append(
+            Turn(
+                id=str(number),
+                parent=str(number - 1) if number else None,
+                speaker="seeker" if speaker == "seeker" else "supporter",
+                text=text,
+                strategy=strategy[0] if strategy else None,
+            )
+        )
+    return Conversation(id=conversation_id, turns=turns)
+
+
+def first_turns(conversation: Conversation, count: int) -> Conversation:
+    """The beginning of a plain dialogue."""
+    return replace(conversation, turns=conversation.turns[:count])
+
+
+def starter_dialogues(count: int, turns: int) -> list[Conversation]:
+    """The beginnings of the first dialogues of the starter corpus."""
+    return [first_turns(conversation, turns) for conversation in load_corpus("starter").train[:count]]
+
+
+def random_strategies(conversation: Conversation) -> dict[str, str]:
+    """A strategy for each supporter turn that has one, drawn without looking: as a bad planner would predict."""
+    import random
+
+    draw = random.Random(conversation.id)
+    return {turn.id: draw.choice(ESCONV.labels) for turn in conversation.turns if turn.strategy}
+
+
+def strategies_shown(conversation: Conversation, mode: PastStrategies) -> dict[str, str]:
+    """What `rendering.past_strategies` gives, with random predictions."""
+    from esckit.rendering import past_strategies
+
+    return past_strategies(conversation, mode, random_strategies(conversation))
+
+
+def numbers(sequence: Sequence[int]) -> list[int]:
+    """A list, so that a failing comparison shows where it differs."""
+    return list(sequence)
