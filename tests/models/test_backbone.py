@@ -195,7 +195,7 @@ PROMPTS: Final = ([40, 41, 42, 43, 44, 45, 46, 47, 48], [50, 51], [60, 61, 62, 6
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return tiny_model("llama", seed=5)
+    return tiny_model("llama", seed=2)
 
 
 def argmax_loop(model: Any, prompt: Sequence[int], steps: int) -> list[int]:

@@ -140,9 +140,8 @@ def load_backbone(source: str) -> Backbone:
             "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
         ) from error
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
-        raise ModelError(
-            f"the weights of {source} lack {min(loaded['missing_keys'])}: restore the file, or its config."
-        )
+        missing = min(loaded["missing_keys"])
+        raise ModelError(f"the weights of {source} lack {missing}: restore the weights, or the config that fits them.")
     if not tokenizer("a")["input_ids"]:  # transformers makes an empty one where there is none
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
