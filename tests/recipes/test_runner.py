@@ -9,6 +9,7 @@ from esckit.conversation import read_conversations
 from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes import runner
+from esckit.recipes.folder import stage_seed
 from esckit.recipes.runner import run
 from esckit.recipes.schema import load_recipe
 from esckit.rendering import supporter_turns
@@ -61,7 +62,7 @@ def test_same_recipe_and_seed_give_the_same_bytes(finished: Path, recipe: Path, 
 
 def test_the_seed_matters(recipe: Path) -> None:
     stages = load_recipe(str(recipe)).stages
-    seeds = {runner.stage_seed(seed, stage) for seed in (0, 1) for stage in stages}
+    seeds = {stage_seed(seed, stage) for seed in (0, 1) for stage in stages}
     assert len(seeds) == 2 * len(stages)
 
 

@@ -33,7 +33,8 @@ class TrainingOptions(BaseModel):
         max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact).
         precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast.
         gradient_checkpointing: trade time for memory.
-        checkpoint_seconds: a checkpoint is written when this time has passed since the last one.
+        checkpoint_seconds: a checkpoint is written when this time has passed since the last one, at the next
+            point of the curve (at most a hundredth of the run later).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -125,7 +125,7 @@ class TrieTrainer(Trainer):
         loss: Tensor = -token_log_probabilities(model, TrieBatch(**inputs)).sum() / num_items_in_batch
         if not torch.isfinite(loss):
             raise EsckitError(
-                f"the loss is {float(loss)} at step {self.state.global_step + 1}: "
+                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
                 "lower learning_rate, or check the model's weights."
             )
         return loss * int(self.accelerator.num_processes)
@@ -148,7 +148,8 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         control.should_log = control.should_log or state.global_step in self.epoch_ends
-        control.should_save = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
+        due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
+        control.should_save = due and control.should_log  # between, a point of the curve would be cut in two
         losses = [
             f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
         ]
@@ -168,6 +169,35 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder; one that was interrupted while being written is never taken."""
     whole = [mark.parent for mark in folder.glob(f"checkpoint-*/{_COMPLETE}")]
     return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
+    """What transformers' Trainer is told."""
+    cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=options.accumulation,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.schedule,
+        warmup_steps=round(options.warmup * steps),
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        activation_checkpointing=options.gradient_checkpointing,
+        bf16=options.precision == "bfloat16" or (options.precision == "auto" and cuda),
+        use_cpu=not cuda,
+        seed=seed,
+        save_strategy="no",  # _Watch saves
+        save_total_limit=2,
+        logging_steps=max(1, steps // 100),
+        logging_first_step=True,
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        restore_callback_states_from_checkpoint=True,
+    )
 
 
 def train(
@@ -200,34 +230,11 @@ def train(
     batches = [batch for epoch in epochs for batch in epoch]
     steps = -(-len(batches) // options.accumulation)
     epoch_ends = [-(-end // options.accumulation) for end in accumulate(map(len, epochs))]
-    cuda = torch.cuda.is_available()
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=options.accumulation,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type=options.schedule,
-        warmup_steps=round(options.warmup * steps),
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        activation_checkpointing=options.gradient_checkpointing,
-        bf16=options.precision == "bfloat16" or (options.precision == "auto" and cuda),
-        use_cpu=not cuda,
-        seed=seed,
-        save_strategy="no",  # _Watch saves
-        save_total_limit=2,
-        logging_steps=max(1, steps // 100),
-        logging_first_step=True,
-        disable_tqdm=True,
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        restore_callback_states_from_checkpoint=True,
-    )
     measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
     watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
-    trainer = TrieTrainer(batches, model=model, args=arguments, train_dataset=dataset, callbacks=[watch])
+    trainer = TrieTrainer(
+        batches, model=model, args=_arguments(options, folder, steps, seed), train_dataset=dataset, callbacks=[watch]
+    )
     checkpoint = latest_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()

@@ -1,0 +1,192 @@
+"""A run's folder: what it is made of, which stages are done and with what, what was counted."""
+
+import hashlib
+import json
+import platform
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from esckit import __version__
+from esckit.conversation import Conversation, conversation_to_json
+from esckit.corpora import Corpus, corpus_statistics
+from esckit.errors import RunError
+from esckit.files import write_json, write_jsonl
+from esckit.models.backbone import Backbone, default_device
+from esckit.models.token_tree import TokenTrie, build_tries
+from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
+from esckit.rendering import Example, Renderer
+from esckit.strategy import TAXONOMIES
+from esckit.training.trainer import Trained, TrieDataset, train
+
+__all__ = ["Run", "stage_seed"]
+
+
+@dataclass
+class Run:
+    """A run's folder: recipe, corpus, records of its stages."""
+
+    recipe: Recipe
+    folder: Path
+    corpus: Corpus
+    events: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @cached_property
+    def taxonomy(self) -> str:
+        """Name of the corpus's taxonomy."""
+        return str(self.corpus.train[0].taxonomy)
+
+    @cached_property
+    def corpus_hash(self) -> str:
+        """SHA-256 over every conversation of every part."""
+        parts = (self.corpus.train, self.corpus.valid, self.corpus.test)
+        return _digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
+
+    @cached_property
+    def backbone_source(self) -> str:
+        """Where the backbone is: the recipe's path, or what the pretrain stage made."""
+        if self.recipe.model.path:
+            return self.recipe.model.path
+        made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
+        return str(self.folder / made / "model")
+
+    def seed(self, stage: Stage) -> int:
+        """The stage's own seed."""
+        return stage_seed(self.recipe.seed, stage)
+
+    def recipe_stage(self, name: str) -> Stage:
+        """The recipe's stage of this name."""
+        return next(stage for stage in self.recipe.stages if stage.name == name)
+
+    def max_context(self, backbone: Backbone) -> int:
+        """The most tokens of a path."""
+        return min(self.recipe.model.max_context or backbone.max_context, backbone.max_context)
+
+    def renderer(self, backbone: Backbone) -> Renderer:
+        """The renderer of a backbone for this corpus."""
+        return Renderer(backbone.tokenizer, TAXONOMIES[self.taxonomy], max_context=self.max_context(backbone))
+
+    def train(
+        self, stage: PretrainStage | SftStage, model: Any, examples: Callable[[Conversation], list[Example]], seed: int
+    ) -> Trained:
+        """Render, merge into tries, train with checkpoints, and write the stage's curve."""
+        folder = self.folder / stage.name
+        limit = stage.max_tokens_per_row
+        train_set = TrieDataset(self._tries(stage, map(examples, self.corpus.train), limit))
+        valid_set = TrieDataset(build_tries(rows, limit) for rows in map(examples, self.corpus.valid))
+        checkpoints = folder / "checkpoints"
+        trained = train(model, train_set, stage, folder=checkpoints, title=stage.name, seed=seed, valid=valid_set)
+        write_jsonl(folder / "curve.jsonl", trained.curve)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return trained
+
+    def _tries(
+        self, stage: Stage, conversations: Iterable[list[Example]], limit: int | None
+    ) -> Iterable[list[TokenTrie]]:
+        for examples in conversations:
+            tries = build_tries(examples, limit)
+            self.count(stage, "targets whose context lost its oldest turns", sum(e.dropped > 0 for e in examples))
+            self.count(stage, "conversations divided over rows", int(len(tries) > 1))
+            yield tries
+
+    # What is done, what it was done with, what it counted.
+
+    def fingerprint(self, stage: Stage) -> str:
+        """Hash of everything that a stage's result depends on: its config, its inputs, the corpus, the seed."""
+        inputs = [self.fingerprint(self.recipe_stage(name)) for name in input_names(stage)]
+        if isinstance(stage, SftStage) and not self.recipe.model.path:
+            inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
+        if isinstance(stage, ReportStage):
+            inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
+        model = self.recipe.model.model_dump()
+        return _digest([stage.model_dump(mode="json"), model, self.seed(stage), self.corpus_hash, inputs])
+
+    def is_done(self, stage: Stage, fingerprint: str, fresh: bool) -> bool:
+        """True where the stage's result is there and current; what is out of date is removed where ``fresh``.
+
+        Raises:
+            RunError: it is out of date and not ``fresh``.
+        """
+        record = self._record(stage.name)
+        if record is None or record["fingerprint"] == fingerprint:
+            return record is not None and record["state"] == "done"
+        if not fresh:
+            raise RunError(
+                f"stage {stage.name!r} in {self.folder} was run with other settings, inputs or dialogues: "
+                "add --fresh to run it and what follows again, or choose another folder with --out."
+            )
+        shutil.rmtree(self.folder / stage.name, ignore_errors=True)
+        return False
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / "stages" / f"{name}.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    def record(
+        self, stage: Stage, fingerprint: str, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0
+    ) -> None:
+        """Write a stage's record, and gather every stage's events into events.jsonl."""
+        events = dict(self.events.get(stage.name, {}))
+        value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": fingerprint}
+        write_json(
+            self.folder / "stages" / f"{stage.name}.json",
+            {**value, "seconds": seconds, "facts": facts or {}, "events": events},
+        )
+        rows = []
+        for other in self.recipe.stages:
+            counted = (self._record(other.name) or {}).get("events", {})
+            rows += [{"stage": other.name, "event": event, "count": count} for event, count in counted.items()]
+        write_jsonl(self.folder / "events.jsonl", rows)
+
+    def count(self, stage: Stage, event: str, number: int = 1) -> None:
+        """Count something that was cut, dropped, skipped or unparsed; zero leaves no trace."""
+        if number:
+            self.events.setdefault(stage.name, Counter())[event] += number
+
+    def describe(self) -> None:
+        """Write what the run is made of: recipe, corpus, versions."""
+        write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
+        parts = {"train": self.corpus.train, "valid": self.corpus.valid, "test": self.corpus.test}
+        statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
+        about = {"name": self.corpus.name, "licence": self.corpus.licence, "source": self.corpus.source}
+        write_json(self.folder / "corpus.json", {**about, "hash": self.corpus_hash, "parts": statistics})
+        write_json(self.folder / "versions.json", _versions())
+
+
+def stage_seed(seed: int, stage: Stage) -> int:
+    """A stage's seed, in 0..2^32-1, from the recipe's and the stage's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{stage.name}".encode()).digest()[:4], "big")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _versions() -> dict[str, Any]:
+    import torch
+
+    packages = (
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "tokenizers",
+        "numpy",
+        "nltk",
+        "sacrebleu",
+        "rouge-score",
+    )
+    return {
+        "esckit": __version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "device": str(default_device()),
+        "threads": torch.get_num_threads(),
+        **{package: metadata.version(package) for package in packages},
+    }

@@ -1,0 +1,423 @@
+"""The loop: planned batches, a loss that does not care how they are grouped, checkpoints that continue exactly."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import TrainerCallback, TrainingArguments
+
+from esckit.errors import EsckitError
+from esckit.models.token_tree import build_tries
+from esckit.rendering import Example, Part
+from esckit.training.options import TrainingOptions
+from esckit.training.trainer import Trained, TrieDataset, TrieTrainer, latest_checkpoint, mean_loss, plan_batches, train
+from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
+
+MakeModel = Callable[[], Any]
+
+
+@cache
+def rendered(part: Part = "generator", count: int = 4) -> tuple[tuple[Example, ...], ...]:
+    """The targets of the first dialogues of the starter corpus, three each."""
+    renderer = tiny_renderer()
+    return tuple(tuple(renderer.examples(c, part, {})[:3]) for c in starter_dialogues(count, 8))
+
+
+def dataset(conversations: Sequence[Sequence[Example]]) -> TrieDataset:
+    return TrieDataset(build_tries(list(examples)) for examples in conversations)
+
+
+def options(**changes: Any) -> TrainingOptions:
+    return TrainingOptions(**{"epochs": 2, "batch_size": 3, "learning_rate": 1e-2, "warmup": 0.2, **changes})
+
+
+def full() -> Any:
+    return tiny_model(seed=1)
+
+
+def planner_adapter() -> Any:
+    return with_lora(tiny_model(seed=1), "planner", seed=2)
+
+
+MODELS: Final[dict[str, MakeModel]] = {"every weight": full, "an adapter": planner_adapter}
+
+
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 40), st.integers(1, 3), st.integers(0, 99))
+def test_batches_take_every_conversation_once_an_epoch(counts: list[int], size: int, epochs: int, seed: int) -> None:
+    plan = plan_batches(counts, size, epochs, seed)
+    assert len(plan) == epochs
+    for batches in plan:
+        assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
+        for number, batch in enumerate(batches):
+            targets = [counts[index] for index in batch]
+            assert sum(targets[:-1]) < size, "one conversation too many at most"
+            assert sum(targets) >= size or number == len(batches) - 1, "only the last may fall short"
+    assert plan == plan_batches(counts, size, epochs, seed)
+    assert plan_batches(counts, size, epochs + 1, seed)[:epochs] == plan, "an epoch does not depend on how many follow"
+
+
+def test_epochs_and_seeds_shuffle_differently() -> None:
+    one, other = plan_batches([1] * 50, 7, 2, 0)
+    assert one != other
+    assert plan_batches([1] * 50, 7, 1, 1) != [one]
+
+
+def test_a_conversation_without_targets_is_left_out() -> None:
+    conversations = dataset([rendered()[0], (), rendered()[1]])
+    assert len(conversations) == 2
+    assert conversations.target_counts() == [3, 3]
+
+
+# ---------------------------------------------------------------------------------------------------------------- loss
+
+
+class Step(NamedTuple):
+    """One optimiser step: the loss that was logged, and the gradient of each trained parameter."""
+
+    loss: float
+    gradients: dict[str, Tensor]
+
+
+class Catch(TrainerCallback):
+    """Keeps the gradients as they are when the optimiser takes them."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def one_step(model: Any, batches: list[list[int]], folder: Path) -> Step:
+    """Train a single step whose forward passes are these batches."""
+    catch = Catch()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=1,
+        gradient_accumulation_steps=len(batches),
+        max_grad_norm=0,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+    )
+    data = dataset(rendered())
+    trainer = TrieTrainer(batches, model=model, args=arguments, train_dataset=data, callbacks=[catch])
+    trainer.train()
+    return Step(trainer.state.log_history[0]["loss"], catch.gradients)
+
+
+def plain_step(model: Any) -> Step:
+    """The same step by hand: mean over all target tokens of all conversations, every sequence read alone."""
+    examples = [example for examples in rendered() for example in examples]
+    total = torch.zeros(())
+    for example in examples:
+        ids = torch.tensor([[*example.context, *example.given, *example.scored]])
+        start = ids.shape[1] - len(example.scored)
+        logits = model(input_ids=ids).logits[0, start - 1 : -1]
+        total = total + torch.nn.functional.cross_entropy(logits, ids[0, start:], reduction="sum")
+    loss = total / sum(len(example.scored) for example in examples)
+    torch.autograd.backward(loss)
+    return Step(float(loss.detach()), {name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+
+
+@pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[2, 0], [3, 1]], [[3], [0, 2], [1]], [[0], [1], [2], [3]]])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
+    make: MakeModel, batches: list[list[int]], tmp_path: Path
+) -> None:
+    step, wanted = one_step(make(), batches, tmp_path), plain_step(make())
+    assert step.loss == pytest.approx(wanted.loss, rel=1e-5)
+    assert step.gradients.keys() == wanted.gradients.keys()
+    for name, gradient in wanted.gradients.items():
+        assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
+
+
+def test_accumulation_divides_a_batch_and_changes_nothing_else(tmp_path: Path) -> None:
+    """Four conversations of three targets: two steps of two, in one forward pass each or in two."""
+    runs = [
+        train(
+            full(),
+            dataset(rendered()),
+            options(batch_size=6, accumulation=passes),
+            folder=tmp_path / str(passes),
+            title="test",
+            seed=0,
+        )
+        for passes in (1, 2)
+    ]
+    once, twice = runs
+    assert once.steps == twice.steps == 4
+    assert [row["step"] for row in once.curve] == [row["step"] for row in twice.curve] == [1, 2, 3, 4]
+    for one, other in zip(once.curve, twice.curve, strict=True):
+        assert one == pytest.approx(other, rel=2e-3)
+    assert once.curve[0] == pytest.approx(twice.curve[0], rel=1e-5), "before rounding can be amplified"
+
+
+def test_the_mean_loss_is_over_tokens_and_leaves_the_model_as_it_was() -> None:
+    model = full().train()
+    wanted = plain_step(full()).loss
+    for batch_size in (1, 4, 100):
+        assert mean_loss(model, dataset(rendered()), batch_size) == pytest.approx(wanted, rel=1e-5)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_divided_rows_change_no_loss() -> None:
+    whole, divided = (TrieDataset(build_tries(list(examples), most) for examples in rendered()) for most in (None, 200))
+    assert max(map(len, divided.items)) > 1
+    assert divided.target_counts() == whole.target_counts()
+    assert mean_loss(full(), divided) == pytest.approx(mean_loss(full(), whole), rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
+    model = full()
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    with pytest.raises(EsckitError) as error:
+        train(model, dataset(rendered()), options(), folder=tmp_path, title="test", seed=0)
+    assert str(error.value) == "the loss is nan at step 1: lower learning_rate, or check the model's weights."
+    with pytest.raises(EsckitError, match=r"^the loss is (nan|inf) at step [2-8]: lower learning_rate, or check the m"):
+        train(full(), dataset(rendered()), options(learning_rate=1e30), folder=tmp_path, title="test", seed=0)
+
+
+# ----------------------------------------------------------------------------------------------------------------- run
+
+
+class Run(NamedTuple):
+    """A finished run: what it told, its trained weights, and how often the model read a batch."""
+
+    trained: Trained
+    weights: dict[str, Tensor]
+    passes: int
+
+
+class Stopped(BaseException):
+    """Stands for Ctrl-C; KeyboardInterrupt itself would end the test session if it got away."""
+
+
+class Counter:
+    """Counts the calls of compute_loss, and stops the run at one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes, self.stop_at = 0, 0
+        compute_loss = TrieTrainer.compute_loss
+
+        def counted(trainer: TrieTrainer, *given: Any, **more: Any) -> Tensor:
+            self.passes += 1
+            if self.passes == self.stop_at:
+                raise Stopped
+            return compute_loss(trainer, *given, **more)
+
+        monkeypatch.setattr(TrieTrainer, "compute_loss", counted)
+
+    def start(self, stop_at: int = 0) -> None:
+        self.passes, self.stop_at = 0, stop_at
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    return Counter(monkeypatch)
+
+
+def run(model: Any, folder: Path, counter: Counter, *, stop_at: int = 0, **changes: Any) -> Run:
+    """Train four conversations for two epochs, a step each."""
+    counter.start(stop_at)
+    trained = train(
+        model,
+        dataset(rendered()),
+        options(**{"checkpoint_seconds": 0, **changes}),
+        folder=folder,
+        title="test",
+        seed=5,
+        valid=dataset(rendered("planner", 1)),
+    )
+    weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    return Run(trained, weights, counter.passes)
+
+
+def assert_same(one: Run, other: Run) -> None:
+    """To the last bit."""
+    assert one.trained == other.trained
+    assert one.weights.keys() == other.weights.keys()
+    assert [name for name, weight in one.weights.items() if not torch.equal(weight, other.weights[name])] == []
+
+
+def test_a_run_tells_its_curve_and_counts(tmp_path: Path, counter: Counter) -> None:
+    model = full()
+    before = mean_loss(model, dataset(rendered()))
+    trained = run(model, tmp_path, counter, learning_rate=3e-3).trained
+    assert trained.steps == counter.passes == 8
+    assert trained.scored_tokens == sum(len(example.scored) for examples in rendered() for example in examples)
+    assert trained.nodes == sum(len(trie) for tries in dataset(rendered()).items for trie in tries)
+    losses = [row for row in trained.curve if "loss" in row]
+    assert [(row["step"], row["epoch"]) for row in losses] == [(step, step / 4) for step in range(1, 9)]
+    assert losses[0].keys() == {"step", "epoch", "loss", "learning_rate", "grad_norm"}
+    assert losses[2]["learning_rate"] == pytest.approx(3e-3), "two of eight steps of warm-up"
+    rates = [row["learning_rate"] for row in losses]
+    assert rates[0] < rates[1] < max(rates) == rates[2]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    valid = [row for row in trained.curve if "valid_loss" in row]
+    assert [(row["step"], row["epoch"]) for row in valid] == [(4, 1), (8, 2)]
+    assert valid[-1]["valid_loss"] == pytest.approx(mean_loss(model, dataset(rendered("planner", 1))), rel=1e-5)
+    assert mean_loss(model, dataset(rendered())) < before
+    assert not model.training
+
+
+def test_only_what_requires_gradients_is_trained(tmp_path: Path, counter: Counter) -> None:
+    model = planner_adapter()
+    fixed = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    trained = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
+    run(model, tmp_path, counter)
+    after = dict(model.named_parameters())
+    assert all("lora_" in name for name in trained)
+    assert all(torch.equal(after[name], weight) for name, weight in fixed.items())
+    assert not any(torch.equal(after[name], weight) for name, weight in trained.items())
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_gradient_checkpointing_changes_nothing(make: MakeModel, tmp_path: Path, counter: Counter) -> None:
+    read: list[int] = []
+
+    def counted_run(name: str, **changes: Any) -> Run:
+        model = make()
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        read.append(0)
+
+        def count(*_: object) -> None:
+            read[-1] += 1
+
+        base.model.layers[0].self_attn.register_forward_hook(count)
+        return run(model, tmp_path / name, counter, **changes)
+
+    plain, saving = counted_run("plain"), counted_run("saving", gradient_checkpointing=True)
+    for row, other in zip(plain.trained.curve, saving.trained.curve, strict=True):
+        assert row == pytest.approx(other, rel=1e-3)
+    assert read[1] == read[0] + plain.passes, "the layer is read again in every backward pass"
+
+
+def test_bfloat16_trains_under_autocast_and_keeps_float32_weights(tmp_path: Path, counter: Counter) -> None:
+    model = full()
+    half = run(model, tmp_path / "half", counter, precision="bfloat16")
+    whole = run(full(), tmp_path / "whole", counter)
+    assert {weight.dtype for weight in half.weights.values()} == {torch.float32}
+    assert half.trained.curve[0]["loss"] != whole.trained.curve[0]["loss"]
+    assert half.trained.curve[0]["loss"] == pytest.approx(whole.trained.curve[0]["loss"], rel=0.02)
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("stop_at", [2, 5, 8])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(
+    make: MakeModel, stop_at: int, tmp_path: Path, counter: Counter
+) -> None:
+    wanted = run(make(), tmp_path / "whole", counter)
+    with pytest.raises(Stopped):
+        run(make(), tmp_path / "stopped", counter, stop_at=stop_at)
+    checkpoint = latest_checkpoint(tmp_path / "stopped")
+    assert checkpoint == tmp_path / "stopped" / f"checkpoint-{stop_at - 1}"
+    continued = run(make(), tmp_path / "stopped", counter)
+    assert continued.passes == 8 - (stop_at - 1), "what was done is not done again"
+    assert_same(continued, wanted)
+
+
+def test_what_continues_is_the_checkpoint_and_not_the_model_given(tmp_path: Path, counter: Counter) -> None:
+    wanted = run(planner_adapter(), tmp_path / "whole", counter)
+    with pytest.raises(Stopped):
+        run(planner_adapter(), tmp_path / "stopped", counter, stop_at=5)
+    other_adapter = with_lora(tiny_model(seed=1), "planner", seed=77)
+    assert_same(run(other_adapter, tmp_path / "stopped", counter), wanted)
+
+
+def test_a_run_under_accumulation_continues_too(tmp_path: Path, counter: Counter) -> None:
+    settings = {"batch_size": 6, "accumulation": 2}
+    wanted = run(full(), tmp_path / "whole", counter, **settings)
+    with pytest.raises(Stopped):
+        run(full(), tmp_path / "stopped", counter, stop_at=6, **settings)
+    assert latest_checkpoint(tmp_path / "stopped") == tmp_path / "stopped/checkpoint-2"
+    continued = run(full(), tmp_path / "stopped", counter, **settings)
+    assert continued.passes == 4
+    assert_same(continued, wanted)
+
+
+def test_a_run_stopped_twice_continues_twice(tmp_path: Path, counter: Counter) -> None:
+    wanted = run(full(), tmp_path / "whole", counter)
+    for stop_at in (3, 4):
+        with pytest.raises(Stopped):
+            run(full(), tmp_path / "stopped", counter, stop_at=stop_at)
+    assert_same(run(full(), tmp_path / "stopped", counter), wanted)
+
+
+def test_the_curve_of_a_long_run_does_not_tell_where_it_was_stopped(
+    tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 200 steps on, a point of the curve is a mean over several steps, and must not be cut by a checkpoint."""
+
+    def every_third_step(**given: Any) -> TrainingArguments:
+        return TrainingArguments(**{**given, "logging_steps": 3})
+
+    monkeypatch.setattr("esckit.training.trainer.TrainingArguments", every_third_step)
+    wanted = run(full(), tmp_path / "whole", counter)
+    assert [row["step"] for row in wanted.trained.curve if "loss" in row] == [1, 3, 4, 6, 8]
+    with pytest.raises(Stopped):
+        run(full(), tmp_path / "stopped", counter, stop_at=6)
+    continued = run(full(), tmp_path / "stopped", counter)
+    assert continued.passes == 4
+    assert_same(continued, wanted)
+
+
+def test_a_checkpoint_without_its_mark_is_not_taken(tmp_path: Path, counter: Counter) -> None:
+    wanted = run(full(), tmp_path / "whole", counter)
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        run(full(), folder, counter, stop_at=5)
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    (folder / "checkpoint-4/complete").unlink()
+    assert latest_checkpoint(folder) == folder / "checkpoint-3"
+    (folder / "checkpoint-4/model.safetensors").write_bytes(b"half a file")
+    continued = run(full(), folder, counter)
+    assert continued.passes == 5
+    assert_same(continued, wanted)
+
+
+def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
+    tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run(full(), tmp_path / "whole", counter)
+    save = TrieTrainer._save_optimizer_and_scheduler
+
+    def stop_at_step_3(trainer: TrieTrainer, output_dir: str) -> None:
+        if trainer.state.global_step == 3:
+            raise Stopped
+        save(trainer, output_dir)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrieTrainer, "_save_optimizer_and_scheduler", stop_at_step_3)
+        with pytest.raises(Stopped):
+            run(full(), tmp_path / "stopped", counter)
+    assert (tmp_path / "stopped/checkpoint-3/model.safetensors").exists()
+    assert latest_checkpoint(tmp_path / "stopped") == tmp_path / "stopped/checkpoint-2"
+    assert_same(run(full(), tmp_path / "stopped", counter), wanted)
+
+
+def test_checkpoints_are_compared_by_number(tmp_path: Path) -> None:
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-100", "other-200"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "complete").touch()
+    (tmp_path / "checkpoint-100/complete").unlink()
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert latest_checkpoint(tmp_path / "none") is None
