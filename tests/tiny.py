@@ -1,7 +1,9 @@
 """Tiny models for tests, made in milliseconds: a tokenizer of 600 tokens, backbones of two layers, LoRA adapters."""
 
 import copy
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,13 +13,11 @@ import torch
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
-from esckit.models.backbone import Backbone, hash_weights
+from esckit.models.backbone import hash_weights
 from esckit.models.pocket import train_tokenizer
-from esckit.rendering import PastStrategies, Renderer
+from esckit.rendering import PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
-
-torch.set_num_threads(1)  # models this small gain nothing from a second thread, and lose much where a core is busy
 
 Architecture = Literal["qwen2", "llama"]
 POSITIONS: Final = 2048
@@ -30,7 +30,7 @@ CHATML_DEFAULT: Final = (  # after Qwen2.5: a default system text, contents verb
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 HEADERS: Final = (  # after Llama 3: a BOS, a date in the system header, contents trimmed
-    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
     "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] | trim %}"
     "{%- set messages = messages[1:] %}{%- else %}{%- set system_message = '' %}{%- endif %}"
     "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n' }}"
@@ -64,6 +64,15 @@ TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ),
 }
 """Chat templates after three families, each with the special tokens that it needs."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from a second thread, and lose much where a core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @cache
@@ -164,11 +173,6 @@ def write_supporter(
     return folder
 
 
-def tiny_backbone() -> Backbone:
-    """A tiny model with its tokenizer, from nowhere."""
-    return Backbone(tiny_model(), tiny_tokenizer(), "tiny")
-
-
 def talk(*lines: tuple[str, str] | tuple[str, str, str], conversation_id: str = "talk") -> Conversation:
     """A dialogue of (speaker, text) or (speaker, text, strategy); turn ids count from 0."""
     turns: list[Turn] = []
@@ -198,19 +202,10 @@ def starter_dialogues(count: int, turns: int) -> list[Conversation]:
 
 def random_strategies(conversation: Conversation) -> dict[str, str]:
     """A strategy for each supporter turn that has one, drawn without looking: as a bad planner would predict."""
-    import random
-
     draw = random.Random(conversation.id)
     return {turn.id: draw.choice(ESCONV.labels) for turn in conversation.turns if turn.strategy}
 
 
 def strategies_shown(conversation: Conversation, mode: PastStrategies) -> dict[str, str]:
     """What `rendering.past_strategies` gives, with random predictions."""
-    from esckit.rendering import past_strategies
-
     return past_strategies(conversation, mode, random_strategies(conversation))
-
-
-def numbers(sequence: Sequence[int]) -> list[int]:
-    """A list, so that a failing comparison shows where it differs."""
-    return list(sequence)

@@ -248,6 +248,14 @@ def test_sampling_follows_the_seed(model: Any) -> None:
     assert draw(1) != draw(2)
 
 
+def test_a_draw_is_not_limited_to_the_likeliest_tokens(model: Any) -> None:
+    """The library draws from the likeliest 50 unless it is told not to."""
+    seed_everything(0)
+    hot = Decoding(temperature=1000.0, top_p=1.0, max_new_tokens=1)
+    drawn = {reply.text for reply in generate(model, tiny_tokenizer(), [PROMPTS[0]] * 200, NEVER, hot)}
+    assert len(drawn) > 100
+
+
 @pytest.mark.parametrize("decoding", [Decoding(temperature=1e-4), Decoding(temperature=5.0, top_p=1e-6)])
 def test_a_cold_or_narrow_draw_is_greedy(decoding: Decoding, model: Any) -> None:
     drawn = generate(model, tiny_tokenizer(), PROMPTS, NEVER, Decoding(False, decoding.temperature, decoding.top_p, 6))

@@ -92,11 +92,12 @@ def check(model: Any, rendered: Sequence[list[Example]], most: int | None = None
 
 @pytest.fixture(scope="module")
 def esconv(data_dir: Path) -> list[Conversation]:
-    """Beginnings of two dialogues: one that the supporter opens, one with three supporter turns in a row."""
+    """Beginnings of three dialogues; the supporter opens one, and has three turns in a row in another."""
     valid = read_corpus(data_dir / "esconv/valid.json", "esconv")
     openers = [c for c in valid if c.trunk[0].speaker == "supporter"][:1]
     chains = [c for c in valid if [t.speaker for t in c.trunk[2:5]].count("supporter") == 3][:1]
-    return [first_turns(conversation, 11) for conversation in (*openers, *chains)]
+    others = [c for c in valid if c not in (*openers, *chains)][:1]
+    return [first_turns(conversation, 11) for conversation in (*openers, *chains, *others)]
 
 
 @pytest.mark.corpus

@@ -32,7 +32,7 @@ def tokens(least: int, most: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 example = st.builds(Example, st.just(""), tokens(1, 6), tokens(0, 2), tokens(1, 3))
 few_examples = st.lists(example, min_size=1, max_size=8)
-property_test = settings(deadline=None, max_examples=200)
+property_test = settings(deadline=None, max_examples=100)
 
 
 def sequence(one: Example) -> tuple[int, ...]:

@@ -24,9 +24,9 @@ MakeModel = Callable[[], Any]
 
 @cache
 def rendered(part: Part = "generator", count: int = 4) -> tuple[tuple[Example, ...], ...]:
-    """The targets of the first dialogues of the starter corpus, three each."""
+    """The targets of the first dialogues of the starter corpus, two each."""
     renderer = tiny_renderer()
-    return tuple(tuple(renderer.examples(c, part, {})[:3]) for c in starter_dialogues(count, 8))
+    return tuple(tuple(renderer.examples(c, part, {})[:2]) for c in starter_dialogues(count, 6))
 
 
 def dataset(conversations: Sequence[Sequence[Example]]) -> TrieDataset:
@@ -34,7 +34,7 @@ def dataset(conversations: Sequence[Sequence[Example]]) -> TrieDataset:
 
 
 def options(**changes: Any) -> TrainingOptions:
-    return TrainingOptions(**{"epochs": 2, "batch_size": 3, "learning_rate": 1e-2, "warmup": 0.2, **changes})
+    return TrainingOptions(**{"epochs": 2, "batch_size": 2, "learning_rate": 1e-2, "warmup": 0.2, **changes})
 
 
 def full() -> Any:
@@ -75,7 +75,7 @@ def test_epochs_and_seeds_shuffle_differently() -> None:
 def test_a_conversation_without_targets_is_left_out() -> None:
     conversations = dataset([rendered()[0], (), rendered()[1]])
     assert len(conversations) == 2
-    assert conversations.target_counts() == [3, 3]
+    assert conversations.target_counts() == [2, 2]
 
 
 # ---------------------------------------------------------------------------------------------------------------- loss
@@ -146,12 +146,12 @@ def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
 
 
 def test_accumulation_divides_a_batch_and_changes_nothing_else(tmp_path: Path) -> None:
-    """Four conversations of three targets: two steps of two, in one forward pass each or in two."""
+    """Four conversations of two targets: two steps of two, in one forward pass each or in two."""
     runs = [
         train(
             full(),
             dataset(rendered()),
-            options(batch_size=6, accumulation=passes),
+            options(batch_size=4, accumulation=passes),
             folder=tmp_path / str(passes),
             title="test",
             seed=0,
@@ -176,10 +176,12 @@ def test_the_mean_loss_is_over_tokens_and_leaves_the_model_as_it_was() -> None:
 
 
 def test_divided_rows_change_no_loss() -> None:
-    whole, divided = (TrieDataset(build_tries(list(examples), most) for examples in rendered()) for most in (None, 200))
+    together, divided = (
+        TrieDataset(build_tries(list(examples), most) for examples in rendered()) for most in (None, 180)
+    )
     assert max(map(len, divided.items)) > 1
-    assert divided.target_counts() == whole.target_counts()
-    assert mean_loss(full(), divided) == pytest.approx(mean_loss(full(), whole), rel=1e-5)
+    assert divided.target_counts() == together.target_counts()
+    assert mean_loss(full(), divided) == pytest.approx(mean_loss(full(), together), rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
@@ -248,6 +250,15 @@ def run(model: Any, folder: Path, counter: Counter, *, stop_at: int = 0, **chang
     return Run(trained, weights, counter.passes)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A run of each model that nothing stopped."""
+    place = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        counter = Counter(patched)
+        return {name: run(make(), place / name, counter) for name, make in MODELS.items()}
+
+
 def assert_same(one: Run, other: Run) -> None:
     """To the last bit."""
     assert one.trained == other.trained
@@ -308,43 +319,46 @@ def test_gradient_checkpointing_changes_nothing(make: MakeModel, tmp_path: Path,
     assert read[1] == read[0] + plain.passes, "the layer is read again in every backward pass"
 
 
-def test_bfloat16_trains_under_autocast_and_keeps_float32_weights(tmp_path: Path, counter: Counter) -> None:
+def test_bfloat16_trains_under_autocast_and_keeps_float32_weights(
+    whole: dict[str, Run], tmp_path: Path, counter: Counter
+) -> None:
     model = full()
     half = run(model, tmp_path / "half", counter, precision="bfloat16")
-    whole = run(full(), tmp_path / "whole", counter)
+    exact = whole["every weight"]
     assert {weight.dtype for weight in half.weights.values()} == {torch.float32}
-    assert half.trained.curve[0]["loss"] != whole.trained.curve[0]["loss"]
-    assert half.trained.curve[0]["loss"] == pytest.approx(whole.trained.curve[0]["loss"], rel=0.02)
+    assert half.trained.curve[0]["loss"] != exact.trained.curve[0]["loss"]
+    assert half.trained.curve[0]["loss"] == pytest.approx(exact.trained.curve[0]["loss"], rel=0.02)
 
 
 # -------------------------------------------------------------------------------------------------------------- resume
 
 
 @pytest.mark.parametrize("stop_at", [2, 5, 8])
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+@pytest.mark.parametrize("name", MODELS)
 def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(
-    make: MakeModel, stop_at: int, tmp_path: Path, counter: Counter
+    name: str, stop_at: int, whole: dict[str, Run], tmp_path: Path, counter: Counter
 ) -> None:
-    wanted = run(make(), tmp_path / "whole", counter)
+    make = MODELS[name]
     with pytest.raises(Stopped):
         run(make(), tmp_path / "stopped", counter, stop_at=stop_at)
     checkpoint = latest_checkpoint(tmp_path / "stopped")
     assert checkpoint == tmp_path / "stopped" / f"checkpoint-{stop_at - 1}"
     continued = run(make(), tmp_path / "stopped", counter)
     assert continued.passes == 8 - (stop_at - 1), "what was done is not done again"
-    assert_same(continued, wanted)
+    assert_same(continued, whole[name])
 
 
-def test_what_continues_is_the_checkpoint_and_not_the_model_given(tmp_path: Path, counter: Counter) -> None:
-    wanted = run(planner_adapter(), tmp_path / "whole", counter)
+def test_what_continues_is_the_checkpoint_and_not_the_model_given(
+    whole: dict[str, Run], tmp_path: Path, counter: Counter
+) -> None:
     with pytest.raises(Stopped):
         run(planner_adapter(), tmp_path / "stopped", counter, stop_at=5)
     other_adapter = with_lora(tiny_model(seed=1), "planner", seed=77)
-    assert_same(run(other_adapter, tmp_path / "stopped", counter), wanted)
+    assert_same(run(other_adapter, tmp_path / "stopped", counter), whole["an adapter"])
 
 
 def test_a_run_under_accumulation_continues_too(tmp_path: Path, counter: Counter) -> None:
-    settings = {"batch_size": 6, "accumulation": 2}
+    settings = {"batch_size": 4, "accumulation": 2}
     wanted = run(full(), tmp_path / "whole", counter, **settings)
     with pytest.raises(Stopped):
         run(full(), tmp_path / "stopped", counter, stop_at=6, **settings)
@@ -354,12 +368,11 @@ def test_a_run_under_accumulation_continues_too(tmp_path: Path, counter: Counter
     assert_same(continued, wanted)
 
 
-def test_a_run_stopped_twice_continues_twice(tmp_path: Path, counter: Counter) -> None:
-    wanted = run(full(), tmp_path / "whole", counter)
+def test_a_run_stopped_twice_continues_twice(whole: dict[str, Run], tmp_path: Path, counter: Counter) -> None:
     for stop_at in (3, 4):
         with pytest.raises(Stopped):
             run(full(), tmp_path / "stopped", counter, stop_at=stop_at)
-    assert_same(run(full(), tmp_path / "stopped", counter), wanted)
+    assert_same(run(full(), tmp_path / "stopped", counter), whole["every weight"])
 
 
 def test_the_curve_of_a_long_run_does_not_tell_where_it_was_stopped(
@@ -380,8 +393,7 @@ def test_the_curve_of_a_long_run_does_not_tell_where_it_was_stopped(
     assert_same(continued, wanted)
 
 
-def test_a_checkpoint_without_its_mark_is_not_taken(tmp_path: Path, counter: Counter) -> None:
-    wanted = run(full(), tmp_path / "whole", counter)
+def test_a_checkpoint_without_its_mark_is_not_taken(whole: dict[str, Run], tmp_path: Path, counter: Counter) -> None:
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):
         run(full(), folder, counter, stop_at=5)
@@ -391,13 +403,12 @@ def test_a_checkpoint_without_its_mark_is_not_taken(tmp_path: Path, counter: Cou
     (folder / "checkpoint-4/model.safetensors").write_bytes(b"half a file")
     continued = run(full(), folder, counter)
     assert continued.passes == 5
-    assert_same(continued, wanted)
+    assert_same(continued, whole["every weight"])
 
 
 def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
-    tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
+    whole: dict[str, Run], tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = run(full(), tmp_path / "whole", counter)
     save = TrieTrainer._save_optimizer_and_scheduler
 
     def stop_at_step_3(trainer: TrieTrainer, output_dir: str) -> None:
@@ -411,7 +422,7 @@ def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
             run(full(), tmp_path / "stopped", counter)
     assert (tmp_path / "stopped/checkpoint-3/model.safetensors").exists()
     assert latest_checkpoint(tmp_path / "stopped") == tmp_path / "stopped/checkpoint-2"
-    assert_same(run(full(), tmp_path / "stopped", counter), wanted)
+    assert_same(run(full(), tmp_path / "stopped", counter), whole["every weight"])
 
 
 def test_checkpoints_are_compared_by_number(tmp_path: Path) -> None:

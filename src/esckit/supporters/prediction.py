@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from esckit.conversation import Conversation, Turn
+from esckit.conversation import Conversation, Turn, conversation_to_json
 from esckit.errors import CorpusError, EsckitError
 from esckit.measures import Prediction, prediction_to_json
 from esckit.models.backbone import Decoding, hash_weights, seed_everything
@@ -122,7 +122,7 @@ def _partial_path(out: Path, supporter: Supporter, conversations: Sequence[Conve
     key = [
         asdict(supporter.card),
         hash_weights(supporter.backbone.model, "lora_"),
-        [c.id for c in conversations],
+        [conversation_to_json(conversation) for conversation in conversations],
         *map(repr, settings),
     ]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]

@@ -85,8 +85,12 @@ def read_card(folder: Path) -> SupporterCard:
         card = SupporterCard(**fields)
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a supporter.json ({error}): make the supporter again.") from error
-    if card.kind not in ADAPTERS or card.past_strategies not in get_args(PastStrategies):
-        raise ModelError(f"{path} names an unknown kind or past_strategies: make the supporter again.")
+    known = (tuple(ADAPTERS), get_args(PastStrategies), get_args(Layout), tuple(TAXONOMIES))
+    named = (card.kind, card.past_strategies, card.layout, card.taxonomy)
+    if not all(name in names for name, names in zip(named, known, strict=True)):
+        raise ModelError(
+            f"{path} names an unknown kind, past_strategies, layout or taxonomy: make the supporter again."
+        )
     return card
 
 
@@ -112,6 +116,7 @@ class Supporter:
                 adapters were trained on.
         """
         from peft import PeftModel
+        from safetensors import SafetensorError
 
         folder = Path(folder)
         card = read_card(folder)
@@ -126,7 +131,7 @@ class Supporter:
             model = PeftModel.from_pretrained(backbone.model, folder / first, adapter_name=first)
             for part in others:
                 model.load_adapter(folder / part, adapter_name=part)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
         return cls(card, Backbone(model.eval(), backbone.tokenizer, backbone.source))
 
