@@ -18,7 +18,7 @@ SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 EVERYWHERE: Final = {"__init__", "errors", "files", "progress"}
 """Rooms that anyone may import and that import only each other."""
 
-BASE: Final = {"conversation", "strategy"}
+BASE: Final = {"conversation", "strategy", "turns"}
 DATA: Final = BASE | {"corpora", "prompts", "measures"}
 MODELS: Final = DATA | {"rendering", "models"}
 JUDGING: Final = MODELS | {"training", "supporters", "judging"}
@@ -27,6 +27,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     **{room: set() for room in EVERYWHERE},
     "strategy": set(),
     "conversation": {"strategy"},
+    "turns": {"conversation", "strategy"},
     "corpora": BASE,
     "prompts": BASE,
     "measures": BASE,
@@ -40,19 +41,22 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "safety": MODELS,
     "serving": MODELS | {"supporters", "safety"},
     "recipes": JUDGING | {"mining", "report"},
-    "cli": JUDGING | {"mining", "report", "recipes", "safety", "serving"},
+    "cli_corpus": DATA,
+    "cli_measures": DATA,
+    "cli": JUDGING | {"cli_corpus", "cli_measures", "mining", "report", "recipes", "safety", "serving"},
     "__main__": {"cli"},
 }
 
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
-    *("errors", "files", "progress", "strategy", "conversation", "corpora", "measures", "prompts", "report", "cli"),
+    *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
+    *("cli", "cli_corpus", "cli_measures"),
     "recipes/schema.py",
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 
-NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "conversation", "corpora", "measures")
+NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures")
 HUB_ALLOWED_IN: Final = "corpora/esconv.py"
 
 

@@ -13,10 +13,12 @@ from esckit.conversation import (
     Turn,
     Verdict,
     check_conversation,
+    conversation_problems,
     conversation_to_json,
     mined_id,
     parse_conversation,
     read_conversations,
+    validate_conversation,
     write_conversations,
 )
 from esckit.errors import CorpusError
@@ -104,7 +106,7 @@ def judged(**changes: Any) -> list[Turn]:
 BROKEN_TREES: dict[str, tuple[dict[str, Any], str]] = {
     "format": ({"format": 2}, "conversation 'c' has format 2, this esckit reads format 1: install the esckit that"),
     "empty conversation id": ({"id": ""}, "conversation '' has an empty id: give every conversation a unique id."),
-    "taxonomy": ({"taxonomy": "mine"}, "has the unknown taxonomy 'mine': use one of esconv, cso, or null."),
+    "taxonomy": ({"taxonomy": "mine"}, "has the unknown taxonomy 'mine': use one of esconv, cso, annomi, or null."),
     "empty turn id": ({"turns": [Turn("", None, "seeker", "Hi.")]}, "turn '': the id is empty"),
     "turn id twice": ({"turns": [SEEKER, SEEKER]}, "turn '0': the id occurs twice"),
     "parent after child": (
@@ -242,6 +244,10 @@ BROKEN_LINES: dict[str, tuple[str, str]] = {
     "no object": ("[]", "the record: input should be an object; see docs/conversation-tree.md."),
     "no id": (json.dumps({k: v for k, v in GOOD.items() if k != "id"}), "id: field required; see docs/"),
     "format of the future": (changed(format=2, new_field=1), "the record has format 2, this esckit reads format 1:"),
+    "no format": (
+        json.dumps({k: v for k, v in GOOD.items() if k != "format"}),
+        "the record has format None, this esckit reads format 1: convert it",
+    ),
     "format as text": (changed(format="1"), "the record has format '1', this esckit reads format 1:"),
     "unknown field": (changed(mood="low"), "unknown field 'mood'; put a source's own fields under 'extra'."),
     "unknown field of a turn": (turn_changed(1, mood="low"), "turn '1': unknown field 'mood'; put a source's own"),
@@ -251,6 +257,18 @@ BROKEN_LINES: dict[str, tuple[str, str]] = {
     "turn that is no object": (changed(turns=["Hello"]), "turn 0: the record: input should be an object"),
     "score that is not finite": (turn_changed(1, scores={"v": float("nan")}), "turn '1': scores.v: input should be a"),
     "score that is a truth value": (turn_changed(1, scores={"v": True}), "turn '1': scores.v: input should be a valid"),
+    "number in extra that is not finite": (
+        changed(id="c", extra={"a": [float("inf")]}),
+        "conversation 'c' has a number in extra or provenance that is not finite; write null.",
+    ),
+    "number in a turn's extra that is too large": (
+        turn_changed(1, extra={"a": 9}).replace('{"a": 9}', '{"a": 1e999}'),
+        "conversation 'c' has a number in extra or provenance that is not finite; write null.",
+    ),
+    "number in provenance that is none": (
+        changed(provenance={"a": float("nan")}),
+        "conversation 'c' has a number in extra or provenance that is not finite; write null.",
+    ),
     "verdict without a rubric": (turn_changed(1, verdicts=[{"judge": "j"}]), "turn '1': verdicts.0.rubric: field req"),
     "verdict state": (
         turn_changed(1, verdicts=[{"judge": "j", "rubric": "r", "state": "lost"}]),
@@ -271,6 +289,42 @@ def test_a_broken_line_is_named_with_its_file_line_and_turn(line: str, message: 
     with pytest.raises(CorpusError) as error:
         read_conversations(path)
     assert str(error.value).startswith(f"{path}:3: {message}")
+
+
+def test_the_format_may_stand_anywhere_in_a_record() -> None:
+    last = {key: value for key, value in GOOD.items() if key != "format"} | {"format": 1}
+    assert conversation_to_json(parse_conversation(json.dumps(last))) == GOOD
+
+
+def test_all_problems_of_a_tree_are_named_with_their_turns() -> None:
+    turns = [
+        Turn("0", None, "seeker", "Hi.", "Question"),
+        Turn("1", "9", "supporter", "Hm.", "Advice"),
+        Turn("1", "0", "supporter", None),
+    ]
+    preferences = [Preference("1", "8", "turn")]
+    problems = list(conversation_problems(Conversation("c", turns, preferences=preferences)))
+    assert [(problem.kind, problem.turn) for problem in problems] == [
+        ("label", "0"),
+        ("tree", "1"),
+        ("label", "1"),
+        ("tree", "1"),
+        ("tree", None),
+    ]
+    assert [problem.kind for problem in conversation_problems(Conversation("", turns))] == ["tree"]
+
+
+def test_all_fields_of_a_wrong_type_are_named_with_their_turns() -> None:
+    turns = [{**GOOD["turns"][0], "text": 5}, {**GOOD["turns"][1], "speaker": "usr", "strategy": 3}, 7]
+    problems = validate_conversation(changed(turns=turns, situation=0))
+    assert isinstance(problems, list)
+    assert {(problem.kind, problem.turn) for problem in problems} == {
+        ("content", "0"),
+        ("speaker", "1"),
+        ("label", "1"),
+        ("tree", "2"),
+        ("tree", None),
+    }
 
 
 def test_a_conversation_id_may_occur_once_in_a_file(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from esckit.rendering import (
     PastStrategies,
     Renderer,
     past_strategies,
-    reply_text,
     supporter_turns,
     to_messages,
 )
 from esckit.strategy import ESCONV
+from esckit.turns import reply_text
 from tests.tiny import (
     CHATML_DEFAULT,
     TEMPLATES,

@@ -21,8 +21,9 @@ def test_the_order_of_esconv_labels_is_fixed() -> None:
 @pytest.mark.parametrize("taxonomy", TAXONOMIES.values(), ids=TAXONOMIES.keys())
 def test_labels_and_abbreviations_are_unique_and_every_strategy_is_defined(taxonomy: Taxonomy) -> None:
     assert TAXONOMIES[taxonomy.name] is taxonomy
-    assert len({label.casefold() for label in taxonomy.labels}) == len(taxonomy.strategies) == 8
-    assert len(set(taxonomy.abbreviations.values())) == 8
+    size = {"esconv": 8, "cso": 8, "annomi": 4}[taxonomy.name]
+    assert len({label.casefold() for label in taxonomy.labels}) == len(taxonomy.strategies) == size
+    assert len(set(taxonomy.abbreviations.values())) == size
     assert list(taxonomy.abbreviations) == list(taxonomy.labels)
     assert all(strategy.definition.endswith(".") for strategy in taxonomy.strategies)
 

@@ -1,6 +1,5 @@
 """The command line: parses, calls, prints. Heavy imports happen inside commands."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from esckit import __version__
+from esckit.cli_corpus import corpus_app
+from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
@@ -18,12 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-corpus_app = typer.Typer(
-    help="Read and convert dialogue corpora.\n\n"
-    "Example: esckit corpus convert ESConv.json esconv.jsonl --from esconv --to tree",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(corpus_app, name="corpus")
@@ -125,46 +120,8 @@ def predict_command(
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 
-@app.command("evaluate")
-def evaluate_command(
-    predictions: Annotated[Path, typer.Argument(help="A predictions file (JSON Lines).")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
-    taxonomy: Annotated[str, typer.Option(help="Whose labels: esconv or cso.")] = "esconv",
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the noise floor.")] = 0,
-) -> None:
-    """Measure a predictions file: strategy, preference bias, text. Needs no model.
-
-    Example: esckit evaluate runs/starter/predict-decoupled/predictions.jsonl --json
-    """
-    from esckit.measures import evaluate, read_predictions
-    from esckit.recipes.results import print_evaluations
-    from esckit.strategy import TAXONOMIES
-
-    if taxonomy not in TAXONOMIES:
-        raise EsckitError(f"--taxonomy {taxonomy!r} is unknown: use one of {', '.join(TAXONOMIES)}.")
-    figures = evaluate(read_predictions(predictions, TAXONOMIES[taxonomy]), TAXONOMIES[taxonomy], seed=seed)
-    if as_json:
-        print(json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
-    else:
-        print_evaluations({predictions.name: figures})
-
-
-@corpus_app.command("convert")
-def convert_command(
-    source: Annotated[Path, typer.Argument(help="The file to read.")],
-    out: Annotated[Path, typer.Argument(help="The file to write.")],
-    from_format: Annotated[str, typer.Option("--from", help="esconv or tree.")],
-    to_format: Annotated[str, typer.Option("--to", help="esconv or tree.")],
-) -> None:
-    """Convert a corpus file between formats, without loss.
-
-    Example: esckit corpus convert ESConv.json esconv.jsonl --from esconv --to tree
-    """
-    from esckit.corpora import read_corpus, write_corpus
-
-    conversations = read_corpus(source, from_format)
-    write_corpus(out, conversations, to_format)
-    print(f"{len(conversations)} conversations written to {out}")
+app.command("evaluate")(evaluate_command)
+app.command("agreement")(agreement_command)
 
 
 def _quiet() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from esckit.errors import CorpusError
 from esckit.files import read_text, write_jsonl
@@ -25,10 +25,12 @@ __all__ = [
     "Aspect",
     "Conversation",
     "Preference",
+    "Problem",
     "Speaker",
     "Turn",
     "Verdict",
     "check_conversation",
+    "conversation_problems",
     "mined_id",
     "read_conversations",
     "write_conversations",
@@ -48,6 +50,12 @@ PSYCHOLOGICAL_ERRORS: Final = (
 Speaker = Literal["seeker", "supporter"]
 Aspect = Literal["strategy", "response", "turn"]
 VerdictState = Literal["done", "unparsed", "refused"]
+
+_FORMAT_PROBLEM: Final = (
+    "the record has format {}, this esckit reads format 1: "
+    "convert it with `esckit corpus convert`, or install the esckit that wrote it."
+)
+_KINDS: Final = {"text": "content", "speaker": "speaker", "strategy": "label"}
 
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -179,38 +187,62 @@ def mined_id(parent: str | None, source: str, strategy: str | None, text: str | 
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
+class Problem(NamedTuple):
+    """What is wrong with a dialogue: its kind in a word, one sentence, and the turn's id where it is about one turn."""
+
+    kind: str
+    text: str
+    turn: str | None = None
+
+
 def check_conversation(conversation: Conversation) -> None:
     """Check every rule of the tree that types alone do not say.
 
     Raises:
         CorpusError: one sentence that names the conversation, the turn and the rule.
     """
+    for problem in conversation_problems(conversation):
+        raise CorpusError(problem.text)
+
+
+def conversation_problems(conversation: Conversation) -> Iterator[Problem]:
+    """Yield every rule of the tree that a conversation breaks.
+
+    The kinds are ``label`` (a turn's strategy), where the tree can still be walked, and ``tree`` (all others).
+    """
     where = f"conversation {conversation.id!r}"
-    if conversation.format != FORMAT:
-        raise CorpusError(
-            f"{where} has format {conversation.format}, this esckit reads format {FORMAT}: "
-            "install the esckit that wrote it, or convert it again from its source."
-        )
-    if not conversation.id:
-        raise CorpusError(f"{where} has an empty id: give every conversation a unique id.")
-    if conversation.taxonomy is not None and conversation.taxonomy not in TAXONOMIES:
-        raise CorpusError(
-            f"{where} has the unknown taxonomy {conversation.taxonomy!r}: use one of {', '.join(TAXONOMIES)}, or null."
-        )
+    if problem := _head_problem(conversation):
+        yield Problem("tree", f"{where} has {problem}")
+        return
     labels = TAXONOMIES[conversation.taxonomy].labels if conversation.taxonomy else ()
     seen: dict[str, Turn] = {}
     for turn in conversation.turns:
-        problem = _turn_problem(turn, seen, labels)
-        if problem:
-            raise CorpusError(f"{where}, turn {turn.id!r}: {problem}")
+        if problem := _turn_problem(turn, seen):
+            yield Problem("tree", f"{where}, turn {turn.id!r}: {problem}", turn.id)
+        if problem := _label_problem(turn, labels):
+            yield Problem("label", f"{where}, turn {turn.id!r}: {problem}", turn.id)
         seen[turn.id] = turn
     for preference in conversation.preferences:
-        problem = _preference_problem(preference, seen)
-        if problem:
-            raise CorpusError(f"{where}, preference {preference.chosen!r} over {preference.rejected!r}: {problem}")
+        if problem := _preference_problem(preference, seen):
+            sides = f"{preference.chosen!r} over {preference.rejected!r}"
+            yield Problem("tree", f"{where}, preference {sides}: {problem}")
 
 
-def _turn_problem(turn: Turn, seen: dict[str, Turn], labels: tuple[str, ...]) -> str | None:
+def _head_problem(conversation: Conversation) -> str | None:
+    """What is wrong with the conversation as a whole; None where nothing is."""
+    if conversation.format != FORMAT:
+        return (
+            f"format {conversation.format}, this esckit reads format {FORMAT}: "
+            "install the esckit that wrote it, or convert it again from its source."
+        )
+    if not conversation.id:
+        return "an empty id: give every conversation a unique id."
+    if conversation.taxonomy is not None and conversation.taxonomy not in TAXONOMIES:
+        return f"the unknown taxonomy {conversation.taxonomy!r}: use one of {', '.join(TAXONOMIES)}, or null."
+    return None
+
+
+def _turn_problem(turn: Turn, seen: dict[str, Turn]) -> str | None:
     """What is wrong with a turn, given the turns before it; None where nothing is."""
     if not turn.id:
         return "the id is empty; give every turn an id that is unique in its conversation."
@@ -220,15 +252,20 @@ def _turn_problem(turn: Turn, seen: dict[str, Turn], labels: tuple[str, ...]) ->
         return f"its parent {turn.parent!r} does not stand before it; write parents before their children."
     if turn.parent is not None and seen[turn.parent].planned:
         return f"its parent {turn.parent!r} is planned (a strategy without text) and can have no children."
+    if turn.planned and turn.strategy is None:
+        return "it has neither text nor strategy; give a text, or a supporter turn a strategy."
+    return next(filter(None, map(_verdict_problem, turn.verdicts)), None)
+
+
+def _label_problem(turn: Turn, labels: tuple[str, ...]) -> str | None:
+    """What is wrong with a turn's strategy; None where nothing is."""
     if turn.speaker == "seeker" and turn.strategy is not None:
         return f"a seeker turn carries the strategy {turn.strategy!r}; only supporter turns have one."
     if turn.strategy is not None and turn.strategy not in labels:
         return (
             f"unknown strategy {turn.strategy!r}; allowed are {', '.join(labels) or 'none, as the taxonomy is null'}."
         )
-    if turn.planned and turn.strategy is None:
-        return "it has neither text nor strategy; give a text, or a supporter turn a strategy."
-    return next(filter(None, map(_verdict_problem, turn.verdicts)), None)
+    return None
 
 
 def _verdict_problem(verdict: Verdict) -> str | None:
@@ -298,36 +335,60 @@ def parse_conversation(line: str) -> Conversation:
     Raises:
         CorpusError: one sentence that names the field or the turn.
     """
+    conversation = validate_conversation(line)
+    if isinstance(conversation, Conversation):
+        check_conversation(conversation)
+        return conversation
+    raise CorpusError(conversation[0].text)
+
+
+def validate_conversation(line: str) -> "Conversation | list[Problem]":
+    """Build a conversation whose fields have the right types from one line of JSON; its rules are not checked yet.
+
+    Returns:
+        The conversation, or every problem that its fields have.
+    """
     from pydantic import ValidationError
 
     try:
         conversation = _adapter().validate_json(line)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        if problem["type"] == "json_invalid":
-            raise CorpusError(f"not valid JSON ({problem['ctx']['error']}); mend that line.") from error
-        raise CorpusError(_sentence(problem, json.loads(line))) from error
-    check_conversation(conversation)
-    return conversation
+        problems = error.errors(include_url=False)
+        if problems[0]["type"] == "json_invalid":
+            return [Problem("record", f"not valid JSON ({problems[0]['ctx']['error']}); mend that line.")]
+        value = json.loads(line)
+        return list(dict.fromkeys(_field_problem(problem, value) for problem in problems))
+    problem = _unvalidated_problem(conversation, line)
+    return [Problem("tree", problem)] if problem else conversation
 
 
-def _sentence(problem: Any, value: Any) -> str:
-    """One sentence from pydantic's first error: the turn by its id, the field by its name."""
+def _unvalidated_problem(conversation: Conversation, line: str) -> str | None:
+    """What pydantic lets pass: a record that does not say its format, and numbers in ``extra`` that JSON cannot say."""
+    if not line.lstrip().startswith('{"format"') and "format" not in json.loads(line):
+        return _FORMAT_PROBLEM.format(None)
+    free = [conversation.provenance, conversation.extra, [turn.extra for turn in conversation.turns]]
+    try:
+        json.dumps(free, allow_nan=False)
+    except ValueError:
+        return f"conversation {conversation.id!r} has a number in extra or provenance that is not finite; write null."
+    return None
+
+
+def _field_problem(problem: Any, value: Any) -> Problem:
+    """One sentence from pydantic's error: the turn by its id, the field by its name."""
     if isinstance(value, dict) and value.get("format") != FORMAT:
-        return (
-            f"the record has format {value.get('format')!r}, this esckit reads format {FORMAT}: "
-            "convert it with `esckit corpus convert`, or install the esckit that wrote it."
-        )
+        return Problem("tree", _FORMAT_PROBLEM.format(repr(value.get("format"))))
     location = list(problem["loc"])
-    where = ""
+    where, name = "", None
     if len(location) >= 2 and location[0] == "turns" and isinstance(location[1], int):
         turn = value["turns"][location[1]]
         name = turn.get("id", location[1]) if isinstance(turn, dict) else location[1]
         where, location = f"turn {name!r}: ", location[2:]
     field_name = ".".join(str(part) for part in location) or "the record"
+    sentence = f"{field_name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; see docs/conversation-tree.md."
     if problem["type"] == "unexpected_keyword_argument":
-        return f"{where}unknown field {field_name!r}; put a source's own fields under 'extra'."
-    return f"{where}{field_name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; see docs/conversation-tree.md."
+        sentence = f"unknown field {field_name!r}; put a source's own fields under 'extra'."
+    return Problem(_KINDS.get(field_name, "tree"), where + sentence, None if name is None else str(name))
 
 
 def read_conversations(path: Path) -> list[Conversation]:

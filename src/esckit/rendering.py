@@ -1,8 +1,6 @@
 """Where trees become tokens; nothing else in esckit knows chat templates.
 
-A dialogue is rendered by the turn rule ``decoupled-esc``: seeker turns in a row are one user message, every supporter
-turn is one assistant message, a blank user message (one space) stands between two supporter turns, and a user "Hi"
-before a supporter who opens. These fillers exist here only, never in the tree.
+A dialogue becomes chat messages by the turn rule ``decoupled-esc`` (`esckit.turns`).
 
 A supporter reply is ``[Strategy] text``. The planner's target is ``[Strategy]``, the generator's is `` text`` with its
 leading space plus the end-of-turn token, the coupled model's is both. The glue between messages comes from rendering
@@ -10,16 +8,17 @@ the tokenizer's template once with sentinels and splitting it; messages are toke
 give the ids of the whole template (checked when a `Renderer` is made).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, TemplateError
 from esckit.prompts import load_prompt
 from esckit.strategy import Taxonomy
+from esckit.turns import Message, to_messages
 
 __all__ = [
     "ChatGlue",
@@ -39,8 +38,6 @@ Part = Literal["planner", "generator", "coupled"]
 PastStrategies = Literal["gold", "predicted", "hidden"]
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase; its import would cost seconds here
 
-OPENING_FILLER = "Hi"
-BLANK_FILLER = " "
 _FIXED_DATE = "01 January 2025"  # templates that print a date would otherwise change with the day
 _FIXED_CLOCK = f"{{% macro strftime_now(format) %}}{_FIXED_DATE}{{% endmacro +%}}"
 _PROBES = (
@@ -52,14 +49,6 @@ _PROBES = (
         ("assistant", "ok"),
     ],
 )
-
-
-class Message(NamedTuple):
-    """One chat message; ``role`` is user or assistant; a filler is a user message that nobody wrote."""
-
-    role: str
-    content: str
-    filler: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,37 +79,6 @@ def past_strategies(
     if mode == "predicted":
         return dict(predicted or {})
     return {turn.id: turn.strategy for turn in conversation.turns if turn.strategy and not turn.planned}
-
-
-def reply_text(strategy: str | None, text: str) -> str:
-    """``[Strategy] text``, or the text alone where no strategy is shown."""
-    return f"[{strategy}] {text.strip()}" if strategy else text.strip()
-
-
-def to_messages(path: Iterable[Turn], shown: Mapping[str, str]) -> list[Message]:
-    """Render a path by the turn rule ``decoupled-esc``; it ends with a user message, so that a reply can follow.
-
-    Args:
-        path: turns from the first one; seeker turns after the last supporter turn become the last user message.
-        shown: strategy by turn id, for the past supporter turns that show theirs.
-    """
-    messages: list[Message] = []
-    pending: list[str] = []
-    for turn in path:
-        text = (turn.text or "").strip()
-        if turn.speaker == "seeker":
-            pending.append(text)
-        else:
-            messages.append(_user_message(pending, first=not messages))
-            messages.append(Message("assistant", reply_text(shown.get(turn.id), text)))
-            pending = []
-    return [*messages, _user_message(pending, first=not messages)]
-
-
-def _user_message(pending: list[str], *, first: bool) -> Message:
-    if pending:
-        return Message("user", "\n".join(pending))
-    return Message("user", OPENING_FILLER if first else BLANK_FILLER, filler=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["CSO", "ESCONV", "EXTES_TO_CSO", "TAXONOMIES", "Strategy", "Taxonomy"]
+__all__ = ["ANNOMI", "CSO", "ESCONV", "EXTES_TO_CSO", "TAXONOMIES", "Strategy", "Taxonomy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +93,15 @@ EXTES_TO_CSO: Final = MappingProxyType(
 )
 """ExTES's labels to CSO's eight (CSO, table 8); its "Others" has no place there."""
 
-TAXONOMIES: Final = MappingProxyType({taxonomy.name: taxonomy for taxonomy in (ESCONV, CSO)})
+ANNOMI: Final = Taxonomy(
+    "annomi",
+    (
+        Strategy("question", "Que", "Asks, openly or for a yes or no."),
+        Strategy("reflection", "Ref", "Says back what the person said or meant."),
+        Strategy("therapist_input", "Inp", "Gives information, advice or options, or negotiates."),
+        Strategy("other", "Oth", "Greets, acknowledges, or does anything the other labels do not cover."),
+    ),
+)
+"""AnnoMI's main therapist behaviours (Wu et al. 2022): what a therapist does in motivational interviewing."""
+
+TAXONOMIES: Final = MappingProxyType({taxonomy.name: taxonomy for taxonomy in (ESCONV, CSO, ANNOMI)})

@@ -2,17 +2,33 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from esckit.conversation import conversation_to_json, parse_conversation
 from esckit.corpora import FORMATS, read_corpus, write_corpus
+from esckit.corpora.check import KINDS, conversation_findings
 from esckit.corpora.formats import detect_format
 from esckit.errors import CorpusError
 
-from .items import conversations, item, utterance, write_items
+from .items import (
+    annomi_row,
+    conversations,
+    counselling_item,
+    extes_item,
+    failed_item,
+    item,
+    utterance,
+    write_annomi,
+    write_items,
+    write_lines,
+)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ["tree", "esconv"])
 def test_what_is_written_is_recognised_and_read_back(format: str, tmp_path: Path) -> None:
     path = tmp_path / "ESConv.json"
     write_corpus(path, conversations(3), format)
@@ -20,16 +36,78 @@ def test_what_is_written_is_recognised_and_read_back(format: str, tmp_path: Path
     assert read_corpus(path) == read_corpus(path, format) == conversations(3)
 
 
-@pytest.mark.parametrize("text", ["", "Hello", '{"dialog": []}', "{\n", '"text"', "seeker,supporter\n"])
+def test_every_format_is_recognised_but_those_that_look_alike(tmp_path: Path) -> None:
+    files = {
+        "esconv": write_items(tmp_path / "e.json", [item()]),
+        "failed_esconv": write_items(tmp_path / "f.json", [failed_item()]),
+        "extes": write_items(tmp_path / "x.json", [extes_item()]),
+        "annomi": write_annomi(tmp_path / "a.csv", [annomi_row()]),
+    }
+    assert {format: detect_format(path) for format, path in files.items()} == {format: format for format in files}
+    with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format\."):
+        detect_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
+
+
+def test_chat_messages_are_not_read(tmp_path: Path) -> None:
+    path = write_items(tmp_path / "m.json", [{"id": 1, "messages": []}])
+    with pytest.raises(CorpusError, match=r"m.json holds chat messages, which are written and not read"):
+        read_corpus(path)
+
+
+@pytest.mark.parametrize("format", sorted({*FORMATS} - {"tree", "esconv", "failed_esconv"}))
+def test_formats_that_are_only_read_are_not_written(format: str, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=f"esckit reads the format '{format}' and does not write it: write tree."):
+        write_corpus(tmp_path / "x", conversations(1), format)
+
+
+def test_a_list_is_written_with_a_dialogue_a_line(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "x.json", conversations(3), "esconv")
+    lines = (tmp_path / "x.json").read_text(encoding="utf-8").split("\n")
+    assert (lines[0], lines[-2:], len(lines)) == ("[", ["]", ""], 6)
+    write_corpus(tmp_path / "x.json", [], "esconv")
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("text", ["", "Hello", '{"text": []}', "{\n", '"text"', "seeker,supporter\n"])
 def test_a_file_in_no_known_format_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CorpusError) as error:
         read_corpus(path)
     assert str(error.value) == (
-        f"{path} is neither a JSON list of ESConv dialogues nor JSON Lines of conversation trees: "
+        f"{path} is in no format that esckit knows (tree, esconv, failed_esconv, extes, annomi, cpsycoun, smile): "
         "convert it into one of them, as docs/corpora.md describes."
     )
+
+
+WORDS = ("seeker", "speaker", "client", "usr", "Question", "Offer Hope", "", "1")
+KEYS = ("id", "parent", "speaker", "content", "annotation", "strategy", "text", "User", "AI", "AI Strategy", "extra")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 1) | st.floats() | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=4,
+)
+ENTRIES = st.lists(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=6) | ANYTHING, max_size=4)
+RECORDS = ANYTHING | st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("dialog", "content", "turns"), ENTRIES | ANYTHING),
+        **dict.fromkeys(("id", "situation", "emotion_type", "topic", "scene", "taxonomy", "preferences"), ANYTHING),
+        "format": st.just(1) | ANYTHING,
+    },
+)
+
+
+@pytest.mark.parametrize("format", sorted({*FORMATS} - {"annomi"}))
+@given(value=RECORDS)
+def test_whatever_a_record_holds_is_read_or_said_to_be_wrong(format: str, value: Any) -> None:
+    reading = FORMATS[format].read(json.dumps(value) if format == "tree" else value, 0, "file")
+    assert reading.conversation is not None or reading.problems or reading.dropped
+    assert all(problem.text.endswith(".") for problem in (*reading.problems, *reading.dropped))
+    if reading.conversation is not None:
+        assert all(problem.kind in KINDS for problem in conversation_findings(reading.conversation, alternates=True))
+        if not reading.problems:
+            assert parse_conversation(json.dumps(conversation_to_json(reading.conversation))) == reading.conversation
 
 
 def test_leading_space_and_indentation_do_not_hide_the_format(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_licences_are_gathered_and_their_absence_said(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
-    "name": ("esc", {}, "the corpus 'esc' is unknown: use one of starter, esconv, tree."),
+    "name": ("esc", {}, "the corpus 'esc' is unknown: use one of starter, tree, esconv, failed_esconv, extes,"),
     "starter with files": ("starter", {"train": "a"}, "the starter corpus brings its own"),
     "starter with a split": ("starter", {"split": "8:1:1"}, "the starter corpus brings its own"),
     "both ways": ("tree", {"train": "a", "file": "b"}, "a corpus is"),
@@ -64,6 +64,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "file alone": ("tree", {"file": "a"}, "a corpus with a file needs a split (such as 8:1:1) too: add it, or give"),
     "split alone": ("esconv", {"split": "8:1:1"}, "a corpus with a split needs a file too: add it, or give"),
     "tree without files": ("tree", {}, "the corpus tree needs files: give train (valid, test), or file and split."),
+    "smile without files": ("smile", {}, "the corpus smile needs files: give train"),
     "missing file": ("tree", {"train": "no/such/file"}, "no/such/file does not exist: give the path of"),
 }
 

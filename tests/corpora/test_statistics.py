@@ -33,6 +33,19 @@ def test_a_small_corpus_by_hand() -> None:
         "mean_words_per_utterance": (4 + 2 + 3 + 2 + 2 + 0) / 6,
         "mean_words_per_seeker_utterance": 2.0,
         "mean_words_per_supporter_utterance": 9 / 4,
+        "mean_characters_per_utterance": (21 + 10 + 18 + 11 + 7 + 0) / 6,
+        "mean_characters_per_seeker_utterance": 17 / 2,
+        "mean_characters_per_supporter_utterance": 50 / 4,
+        "messages": {
+            "messages": 8,
+            "user_messages": 4,
+            "assistant_messages": 4,
+            "mean_messages_per_dialogue": 4.0,
+            # "Hi", the trimmed text, one space; "[Question] ", "[Reflection of feelings] " before the replies
+            "mean_characters_per_message": (2 + 7 + 1 + 7 + 32 + 43 + 22 + 0) / 8,
+            "mean_characters_per_user_message": (2 + 7 + 1 + 7) / 4,
+            "mean_characters_per_assistant_message": (32 + 43 + 22 + 0) / 4,
+        },
         "strategy_counts": questions,
         "strategy_shares": {label: count / 3 for label, count in questions.items()},
         "strategy_by_stage": [
@@ -104,7 +117,34 @@ def test_esconv_has_the_figures_of_its_data_card(part: str, data_dir: Path) -> N
     figures = corpus_statistics(read_corpus(data_dir / f"esconv/{part}.json"))
     figures["strategy_counts"] = list(figures["strategy_counts"].values())
     assert {key: figures[key] for key in TABLE[part]} == TABLE[part]
+    messages = figures["messages"]
+    assert messages["assistant_messages"] == messages["user_messages"] == TABLE[part]["supporter_utterances"]
     if part == "train":
+        # DecoupledESC's table 2 has 28.40, 95.85, 112.17, 79.54 for its 1,040 dialogues.
+        assert [round(value, 2) for key, value in messages.items() if key.startswith("mean")] == [
+            28.42,
+            95.76,
+            79.57,
+            111.95,
+        ]
         assert figures["emotion_types"]["anxiety"] == 274
         assert list(figures["problem_types"].items())[:2] == [("ongoing depression", 279), ("job crisis", 218)]
         assert round(figures["strategy_shares"]["Question"], 3) == 0.208
+
+
+FAILED: dict[str, Any] = {
+    "dialogues": 196,
+    "utterances": 5230,
+    "seeker_utterances": 2853,
+    "supporter_utterances": 2377,
+    "supporter_utterances_without_strategy": 0,
+    # The data card's counts, with Restatement (3), Approval and Reassurance (7), Direct Guidance (11) added.
+    "strategy_counts": [528, 176 + 3, 200, 195, 334 + 7, 392 + 11, 131, 400],
+}
+
+
+@pytest.mark.corpus
+def test_failed_esconv_has_the_figures_of_its_data_card(data_dir: Path) -> None:
+    figures = corpus_statistics(read_corpus(data_dir / "failed_esconv/FailedESConv.json", "failed_esconv"))
+    figures["strategy_counts"] = list(figures["strategy_counts"].values())
+    assert {key: figures[key] for key in FAILED} == FAILED

@@ -9,7 +9,9 @@ from esckit.strategy import ESCONV
 LABELS = ESCONV.labels
 
 
-def row(gold: str, predicted: str | None, *, dialogue: str | int = 0, turn: str | int = 0, **rest: Any) -> Prediction:
+def row(
+    gold: str | None, predicted: str | None, *, dialogue: str | int = 0, turn: str | int = 0, **rest: Any
+) -> Prediction:
     """One turn with some text."""
     texts = {"gold_text": "How are you?", "predicted_text": "I see."} | rest
     return Prediction(conversation_id=dialogue, turn_id=turn, gold_strategy=gold, predicted_strategy=predicted, **texts)

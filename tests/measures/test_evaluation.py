@@ -140,3 +140,45 @@ def test_warnings() -> None:
 def test_no_predictions_is_an_error() -> None:
     with pytest.raises(PredictionsError, match="there are no predictions to evaluate: give at least one"):
         evaluate([])
+
+
+def test_metrics_decide_what_is_measured() -> None:
+    rows = random_rows(40)
+    only_strategy = evaluate(rows, resamples=10, metrics=["strategy"])
+    assert only_strategy["text"] is None
+    assert only_strategy["strategy"] is not None
+    only_meteor = evaluate(rows, metrics=["meteor"])
+    assert only_meteor["strategy"] is None
+    assert 0 < only_meteor["text"]["meteor_utterance"] < 1
+    assert "bleu1_utterance" not in only_meteor["text"]
+    assert evaluate(rows, resamples=10)["text"]["meteor_utterance"] == only_meteor["text"]["meteor_utterance"]
+    assert "meteor_utterance" not in evaluate(rows, resamples=10, metrics=["text"])["text"]
+
+
+def test_stages_where_positions_are_known() -> None:
+    rows = [
+        row("Question", "Others", turn=1, position=[1, 12]),
+        row("Question", "Question", turn=2, position=[12, 12]),
+        row("Others", "Others", turn=3),
+    ]
+    stages = evaluate(rows, resamples=10)["strategy"]["stages"]
+    assert [stage["stage"] for stage in stages] == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert stages[0]["gold"]["Question"] == stages[0]["predicted"]["Others"] == 1
+    assert stages[5]["predicted"]["Question"] == 1
+    assert sum(sum(stage["gold"].values()) for stage in stages) == 2
+    assert evaluate([row("Question", "Others")], resamples=10)["strategy"]["stages"] is None
+
+
+def test_turns_without_a_gold_strategy_are_measured_by_their_text_alone() -> None:
+    rows = [row("Question", "Question", turn=1), row("Others", "Question", turn=2)]
+    mixed = evaluate([*rows, row(None, None, turn=3)], resamples=10)
+    assert mixed["n"] == 3
+    assert mixed["strategy"]["n"] == 2
+    assert mixed["strategy"]["accuracy"] == 0.5
+    assert evaluate([row(None, None)])["strategy"] is None
+
+
+def test_one_turn_a_dialogue_is_warned_of() -> None:
+    rows = [row("Question", "Question", dialogue=i) for i in range(3)]
+    assert any("Every turn has a conversation_id of its own" in text for text in evaluate(rows)["warnings"])
+    assert not any("of its own" in text for text in evaluate(rows[:1])["warnings"])

@@ -35,6 +35,8 @@ def test_reads_what_stands_there(tmp_path: Path) -> None:
         "raw": "[Information] I see.",
         "finish": "length",
         "group": "grief",
+        "position": [2, 9],
+        "seeker_turns": ["Hi."],
         "past_strategies": "hidden",
     }
     first, second = read_predictions(write(tmp_path / "p.jsonl", GOOD, full))
@@ -79,7 +81,17 @@ def test_json_round_trip(record: dict[str, Any]) -> None:
             {"gold_strategy": "Empathy"},
             'gold_strategy is "Empathy", no label of the taxonomy esconv: use one of Question',
         ),
-        ({"gold_strategy": None}, "gold_strategy is null: write a string."),
+        ({"gold_strategy": 1}, "gold_strategy is 1: write a string or null."),
+        (
+            {"gold_strategy": None, "predicted_strategy": "Question"},
+            "gold_strategy is null beside a predicted_strategy: write the gold label, or null for both.",
+        ),
+        ({"position": 3}, "position is 3: write [k, N], the k-th of the dialogue's N utterances, or null."),
+        ({"position": [0, 3]}, "position is [0, 3]: write [k, N] with 1 <= k <= N."),
+        ({"position": [4, 3]}, "position is [4, 3]: write [k, N] with 1 <= k <= N."),
+        ({"position": [1, 2, 3]}, "position is [1, 2, 3]: write [k, N] with 1 <= k <= N."),
+        ({"seeker_turns": "Hi"}, 'seeker_turns is "Hi": write a list of strings or null.'),
+        ({"seeker_turns": ["Hi", None]}, 'seeker_turns is ["Hi", null]: write a list of strings.'),
         ({"turn_id": True}, "turn_id is true: write a string or an integer."),
         ({"turn_id": 1.5}, "turn_id is 1.5: write a string or an integer."),
         ({"conversation_id": None}, "conversation_id is null: write a string or an integer."),

@@ -1,4 +1,4 @@
-"""Reading dialogue corpora into conversation trees, dividing them, counting them. docs/corpora.md tells users how."""
+"""Reading dialogue corpora into conversation trees, dividing, counting and checking them. docs/corpora.md tells how."""
 
 from esckit.corpora.corpus import Corpus
 from esckit.corpora.formats import FORMATS, read_corpus, write_corpus

@@ -11,13 +11,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from esckit.conversation import Conversation, Speaker, Turn, check_conversation
+from esckit.conversation import Conversation, Speaker, Turn
 from esckit.corpora.corpus import Corpus, make_corpus
+from esckit.corpora.reading import Dialogue, Reading, dialogue_name, strictly
 from esckit.errors import CorpusError
 from esckit.files import read_text
 from esckit.strategy import ESCONV
 
-__all__ = ["LICENCE", "conversation_to_esconv", "esconv_to_conversation", "read_esconv", "read_esconv_hub"]
+__all__ = [
+    "LICENCE",
+    "conversation_to_esconv",
+    "esconv_to_conversation",
+    "read_esconv_hub",
+    "read_esconv_item",
+]
 
 LICENCE: Final = "CC-BY-NC-4.0"
 _HUB: Final = "thu-coai/esconv"
@@ -53,30 +60,25 @@ _HUB_SPEAKERS: Final = {"usr": "seeker", "sys": "supporter"}
 # ---------------------------------------------------------------------------------------------------- JSON to the tree
 
 
-def esconv_to_conversation(item: dict[str, Any], position: int, *, file: str = "ESConv.json") -> Conversation:
-    """Build the conversation of one dialogue of ESConv or FailedESConv.
+def read_esconv_item(item: Any, position: int, file: str = "ESConv.json") -> Reading:
+    """Read one dialogue of ESConv or FailedESConv, with everything that is wrong with it.
 
     Args:
         item: one object of the published list.
         position: its place in the file, from 0; it names the conversation where the object has no ``id``.
         file: the file's name, without folders, for the provenance.
-
-    Raises:
-        CorpusError: one sentence that names the dialogue, the turn, and what to do.
     """
-    where = _name(item, position)
-    dialog = item.get("dialog") if isinstance(item, dict) else None
-    if not isinstance(dialog, list) or not dialog:
-        raise CorpusError(f"{where} has no list `dialog` of utterances: add one, or remove the dialogue.")
-    if not isinstance(item.get("id", position), int | str):
-        raise CorpusError(f"{where} has an id that is neither a number nor a text: give it one, or leave it out.")
-    _check_encodable(item, where)
-    release = _release(dialog)
-    turns = [_read_turn(entry, index, release, f"{where}, turn {index}") for index, entry in enumerate(dialog)]
+    dialogue = Dialogue(dialogue_name(item, position))
+    entries = dialogue.entries(item, "dialog")
+    if not entries:
+        return Reading(None, dialogue.problems)
+    release = _release(entries)
+    for index, entry in enumerate(entries):
+        _read_turn(dialogue, entry, index, release)
     texts = {key: value for key, value in item.items() if isinstance(value, str)}
     conversation = Conversation(
         id=f"{release.corpus}-{item.get('id', position)}",
-        turns=turns,
+        turns=dialogue.turns,
         taxonomy=ESCONV.name,
         situation=texts.get("situation"),
         labels={key: texts[key] for key in _LABELS if key in texts},
@@ -87,21 +89,16 @@ def esconv_to_conversation(item: dict[str, Any], position: int, *, file: str = "
             if key != "dialog" and not (key in texts and key in (*_LABELS, "situation"))
         },
     )
-    check_conversation(conversation)
-    return conversation
+    return dialogue.reading(conversation)
 
 
-def _name(item: Any, position: int) -> str:
-    named = f" (id {item['id']!r})" if isinstance(item, dict) and "id" in item else ""
-    return f"dialogue {position}{named}"
+def esconv_to_conversation(item: dict[str, Any], position: int, *, file: str = "ESConv.json") -> Conversation:
+    """Build the conversation of one dialogue, as `read_esconv_item` does.
 
-
-def _check_encodable(item: dict[str, Any], where: str) -> None:
-    """Refuse what JSON can spell and no UTF-8 file can hold, now rather than when the tree is written."""
-    try:
-        json.dumps(item, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as error:
-        raise CorpusError(f"{where} holds half a character or a number that is none ({error}): mend it.") from error
+    Raises:
+        CorpusError: one sentence that names the dialogue, the turn, and what to do.
+    """
+    return strictly(read_esconv_item(item, position, file))
 
 
 def _release(dialog: Sequence[Any]) -> _Release:
@@ -110,16 +107,18 @@ def _release(dialog: Sequence[Any]) -> _Release:
     return _FAILED if any(speaker in speakers for speaker in _FAILED.speakers) else _ESCONV
 
 
-def _read_turn(entry: Any, index: int, release: _Release, where: str) -> Turn:
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise CorpusError(f"{where} has no text under `content`: give every utterance a text.")
-    speaker = entry.get("speaker")
-    if not isinstance(speaker, str) or speaker not in release.speakers:
-        raise CorpusError(f"{where} has the unknown speaker {speaker!r}: use {' or '.join(release.speakers)}.")
+def _read_turn(dialogue: Dialogue, entry: Any, index: int, release: _Release) -> None:
+    text = dialogue.text(entry, "content", index)
+    speaker = dialogue.speaker(entry, release.speakers, index)
+    if not isinstance(entry, dict):
+        return
     annotation = entry.get("annotation", {})
     if not isinstance(annotation, dict):
-        raise CorpusError(f"{where} has an `annotation` that is no object: write {{}} where there is nothing to say.")
-    strategy = _read_strategy(annotation, release, where)
+        dialogue.problem(
+            "record", "has an `annotation` that is no object: write {} where there is nothing to say.", index
+        )
+        annotation = {}
+    strategy = _read_strategy(dialogue, annotation, index, release)
     extra = {key: value for key, value in entry.items() if key not in ("speaker", "content", "annotation")}
     if "annotation" not in entry:
         extra["annotation"] = None  # so that writing leaves it out again
@@ -127,18 +126,18 @@ def _read_turn(entry: Any, index: int, release: _Release, where: str) -> Turn:
         key: value for key, value in annotation.items() if key != "strategy" or value != strategy or value is None
     }:
         extra["annotation"] = rest  # an alias and a null strategy stay here as they were written
-    parent = str(index - 1) if index else None
-    return Turn(str(index), parent, release.speakers[speaker], entry["content"], strategy, extra=extra)
+    dialogue.add(index, speaker, text, strategy, extra)
 
 
-def _read_strategy(annotation: dict[str, Any], release: _Release, where: str) -> str | None:
+def _read_strategy(dialogue: Dialogue, annotation: dict[str, Any], index: int, release: _Release) -> str | None:
     written = annotation.get("strategy")
     if written is None:
         return None
     strategy = release.aliases.get(written, written) if isinstance(written, str) else None
-    if strategy not in ESCONV.labels:
-        raise CorpusError(f"{where} has the unknown strategy {written!r}: use one of {', '.join(ESCONV.labels)}.")
-    return strategy
+    if strategy in ESCONV.labels:
+        return strategy
+    dialogue.problem("label", f"has the unknown strategy {written!r}: use one of {', '.join(ESCONV.labels)}.", index)
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------- the tree to JSON
@@ -185,31 +184,7 @@ def _write_turn(turn: Turn, release: _Release) -> dict[str, Any]:
     return entry
 
 
-# ---------------------------------------------------------------------------------------------------------------- files
-
-
-def read_esconv(path: Path) -> list[Conversation]:
-    """Read ``ESConv.json``, ``FailedESConv.json``, or a part of one: a JSON list of dialogues.
-
-    Raises:
-        CorpusError: one sentence that names the file and the dialogue.
-    """
-    try:
-        items = json.loads(read_text(path, what="an ESConv file"))
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{path}:{error.lineno}: not valid JSON ({error.msg}): mend that line.") from error
-    if not isinstance(items, list) or not items:
-        raise CorpusError(f"{path} is no list of dialogues: an ESConv file is one JSON list with an object a dialogue.")
-    conversations: dict[str, Conversation] = {}
-    for position, item in enumerate(items):
-        try:
-            conversation = esconv_to_conversation(item, position, file=path.name)
-        except CorpusError as error:
-            raise CorpusError(f"{path}: {error}") from error
-        if conversation.id in conversations:
-            raise CorpusError(f"{path}: {_name(item, position)} has an id that occurs before: make the ids unique.")
-        conversations[conversation.id] = conversation
-    return list(conversations.values())
+# ------------------------------------------------------------------------------------------------------------- the Hub
 
 
 def read_esconv_hub(download: Callable[[str], Path] | None = None) -> Corpus:

@@ -7,14 +7,14 @@ from typing import Final
 from esckit.conversation import Conversation
 from esckit.corpora.corpus import Corpus, make_corpus
 from esckit.corpora.esconv import read_esconv_hub
-from esckit.corpora.formats import read_corpus
+from esckit.corpora.formats import FORMATS, read_corpus
 from esckit.corpora.splits import split_by
 from esckit.corpora.starter import read_starter
 from esckit.errors import CorpusError
 
 __all__ = ["CORPORA", "load_corpus"]
 
-CORPORA: Final = ("starter", "esconv", "tree")
+CORPORA: Final = ("starter", *FORMATS)
 
 
 def load_corpus(
@@ -30,7 +30,7 @@ def load_corpus(
     """Load a corpus by name: shipped, from a file a part, or from one file and a split.
 
     Args:
-        name: ``starter`` (shipped), ``esconv`` or ``tree`` (the format of the files).
+        name: ``starter`` (shipped), or the format of the files, one of ``FORMATS``.
         train: the file of the training part; with it, ``valid`` and ``test`` may be given, and are else empty.
         valid: the file of the validation part.
         test: the file of the test part.
@@ -70,8 +70,8 @@ def _check_arguments(name: str, parts: dict[str, Path], file: str | Path | None,
     if (file is None) != (split is None):
         given, wanted = ("file", "split (such as 8:1:1)") if split is None else ("split", "file")
         raise CorpusError(f"a corpus with a {given} needs a {wanted} too: add it, or give train, valid and test files.")
-    if name == "tree" and not parts and file is None:
-        raise CorpusError("the corpus tree needs files: give train (valid, test), or file and split.")
+    if name not in ("starter", "esconv") and not parts and file is None:
+        raise CorpusError(f"the corpus {name} needs files: give train (valid, test), or file and split.")
 
 
 def _from_parts(name: str, paths: dict[str, Path]) -> Corpus:

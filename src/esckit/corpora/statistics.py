@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import fmean
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Turn
 from esckit.strategy import TAXONOMIES
+from esckit.turns import to_messages
 
 __all__ = ["STAGES", "corpus_statistics", "stage"]
 
@@ -19,56 +20,112 @@ def stage(position: int, length: int) -> int:
     return min(STAGES * position // length, STAGES - 1)
 
 
-def corpus_statistics(conversations: Sequence[Conversation]) -> dict[str, Any]:
-    """Count dialogues, utterances, words, strategies and labels.
+def corpus_statistics(conversations: Iterable[Conversation]) -> dict[str, Any]:
+    """Count dialogues, utterances, words, characters, strategies and labels; docs/corpora.md defines every figure.
 
     Returns:
         Plain JSON values. Words are separated by white space. Shares are of the supporter utterances that carry a
         strategy (0 to 1), and for ``strategy_by_stage`` of those in the stage; means of nothing are None.
+        ``messages`` counts chat messages by the turn rule of `esckit.turns`, each reply with its ``[Strategy]``, as
+        DecoupledESC's table 2 does.
     """
-    trunks = [[turn for turn in conversation.trunk if not turn.planned] for conversation in conversations]
-    turns = [turn for trunk in trunks for turn in trunk]
-    seeker = [turn for turn in turns if turn.speaker == "seeker"]
-    supporter = [turn for turn in turns if turn.speaker == "supporter"]
-    labels = _labels(conversations)
-    counts = Counter(turn.strategy for turn in supporter)
-    return {
-        "dialogues": len(conversations),
-        "utterances": len(turns),
-        "seeker_utterances": len(seeker),
-        "supporter_utterances": len(supporter),
-        "supporter_utterances_without_strategy": counts[None],
-        "supporter_utterances_after_another": sum(map(_after_another, trunks)),
-        "dialogues_opened_by_supporter": sum(trunk[:1] != [] and trunk[0].speaker == "supporter" for trunk in trunks),
-        "mean_utterances_per_dialogue": _mean(map(len, trunks)),
-        "mean_words_per_utterance": _mean(map(_words, turns)),
-        "mean_words_per_seeker_utterance": _mean(map(_words, seeker)),
-        "mean_words_per_supporter_utterance": _mean(map(_words, supporter)),
-        "strategy_counts": {label: counts[label] for label in labels},
-        "strategy_shares": _shares(counts, labels),
-        "strategy_by_stage": [_shares(stage_counts, labels) for stage_counts in _by_stage(trunks)],
-        "emotion_types": _label_counts(conversations, "emotion_type"),
-        "problem_types": _label_counts(conversations, "problem_type"),
-    }
+    tally = _Tally()
+    for conversation in conversations:
+        tally.add(conversation)
+    return tally.figures()
 
 
-def _labels(conversations: Sequence[Conversation]) -> list[str]:
-    """The labels of the taxonomies in use, in taxonomy order."""
-    names = dict.fromkeys(conversation.taxonomy for conversation in conversations if conversation.taxonomy)
-    return list(dict.fromkeys(label for name in names for label in TAXONOMIES[name].labels))
+@dataclass
+class _Texts:
+    """How many texts, words and characters."""
+
+    texts: int = 0
+    words: int = 0
+    characters: int = 0
+
+    def add(self, text: str) -> None:
+        self.texts += 1
+        self.words += len(text.split())
+        self.characters += len(text)
+
+    def __add__(self, other: "_Texts") -> "_Texts":
+        return _Texts(self.texts + other.texts, self.words + other.words, self.characters + other.characters)
 
 
-def _after_another(trunk: Sequence[Turn]) -> int:
-    return sum(a.speaker == b.speaker == "supporter" for a, b in pairwise(trunk))
+@dataclass
+class _Tally:
+    """The running counts."""
 
+    dialogues: int = 0
+    opened_by_supporter: int = 0
+    after_another: int = 0
+    seeker: _Texts = field(default_factory=_Texts)
+    supporter: _Texts = field(default_factory=_Texts)
+    user: _Texts = field(default_factory=_Texts)
+    assistant: _Texts = field(default_factory=_Texts)
+    taxonomies: dict[str, None] = field(default_factory=dict)
+    stages: list[Counter[str | None]] = field(default_factory=lambda: [Counter() for _ in range(STAGES)])
+    emotions: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
 
-def _by_stage(trunks: Iterable[Sequence[Turn]]) -> list[Counter[str | None]]:
-    counts: list[Counter[str | None]] = [Counter() for _ in range(STAGES)]
-    for trunk in trunks:
+    def add(self, conversation: Conversation) -> None:
+        trunk = [turn for turn in conversation.trunk if not turn.planned]
+        self.dialogues += 1
+        self.opened_by_supporter += trunk[:1] != [] and trunk[0].speaker == "supporter"
+        self.after_another += sum(a.speaker == b.speaker == "supporter" for a, b in pairwise(trunk))
+        if conversation.taxonomy:
+            self.taxonomies[conversation.taxonomy] = None
+        for counts, key in ((self.emotions, "emotion_type"), (self.problems, "problem_type")):
+            if key in conversation.labels:
+                counts[conversation.labels[key]] += 1
         for position, turn in enumerate(trunk, 1):
+            (self.seeker if turn.speaker == "seeker" else self.supporter).add(turn.text or "")
             if turn.speaker == "supporter":
-                counts[stage(position, len(trunk))][turn.strategy] += 1
-    return counts
+                self.stages[stage(position, len(trunk))][turn.strategy] += 1
+        self._add_messages(trunk)
+
+    def _add_messages(self, trunk: Sequence[Turn]) -> None:
+        for message in to_messages(trunk, {turn.id: turn.strategy for turn in trunk if turn.strategy})[:-1]:
+            (self.user if message.role == "user" else self.assistant).add(message.content)
+
+    def figures(self) -> dict[str, Any]:
+        both = self.seeker + self.supporter
+        labels = [label for name in self.taxonomies for label in TAXONOMIES[name].labels]
+        counts = sum(self.stages, Counter[str | None]())
+        return {
+            "dialogues": self.dialogues,
+            "utterances": both.texts,
+            "seeker_utterances": self.seeker.texts,
+            "supporter_utterances": self.supporter.texts,
+            "supporter_utterances_without_strategy": counts[None],
+            "supporter_utterances_after_another": self.after_another,
+            "dialogues_opened_by_supporter": self.opened_by_supporter,
+            "mean_utterances_per_dialogue": _mean(both.texts, self.dialogues),
+            "mean_words_per_utterance": _mean(both.words, both.texts),
+            "mean_words_per_seeker_utterance": _mean(self.seeker.words, self.seeker.texts),
+            "mean_words_per_supporter_utterance": _mean(self.supporter.words, self.supporter.texts),
+            "mean_characters_per_utterance": _mean(both.characters, both.texts),
+            "mean_characters_per_seeker_utterance": _mean(self.seeker.characters, self.seeker.texts),
+            "mean_characters_per_supporter_utterance": _mean(self.supporter.characters, self.supporter.texts),
+            "messages": self._message_figures(),
+            "strategy_counts": {label: counts[label] for label in labels},
+            "strategy_shares": _shares(counts, labels),
+            "strategy_by_stage": [_shares(stage_counts, labels) for stage_counts in self.stages],
+            "emotion_types": _sorted(self.emotions),
+            "problem_types": _sorted(self.problems),
+        }
+
+    def _message_figures(self) -> dict[str, int | float | None]:
+        both = self.user + self.assistant
+        return {
+            "messages": both.texts,
+            "user_messages": self.user.texts,
+            "assistant_messages": self.assistant.texts,
+            "mean_messages_per_dialogue": _mean(both.texts, self.dialogues),
+            "mean_characters_per_message": _mean(both.characters, both.texts),
+            "mean_characters_per_user_message": _mean(self.user.characters, self.user.texts),
+            "mean_characters_per_assistant_message": _mean(self.assistant.characters, self.assistant.texts),
+        }
 
 
 def _shares(counts: Counter[str | None], labels: Sequence[str]) -> dict[str, float]:
@@ -76,15 +133,9 @@ def _shares(counts: Counter[str | None], labels: Sequence[str]) -> dict[str, flo
     return {label: counts[label] / total if total else 0.0 for label in labels}
 
 
-def _label_counts(conversations: Iterable[Conversation], key: str) -> dict[str, int]:
-    counts = Counter(conversation.labels[key] for conversation in conversations if key in conversation.labels)
+def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _words(turn: Turn) -> int:
-    return len((turn.text or "").split())
-
-
-def _mean(values: Iterable[int]) -> float | None:
-    numbers = list(values)
-    return fmean(numbers) if numbers else None
+def _mean(total: int, count: int) -> float | None:
+    return total / count if count else None

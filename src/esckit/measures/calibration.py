@@ -35,7 +35,7 @@ def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) 
     """
     match = cache(taxonomy.match)
     index = {label: i for i, label in enumerate(taxonomy.labels)}
-    rows = [row for row in predictions if row.strategy_probabilities]
+    rows = [row for row in predictions if row.strategy_probabilities and row.gold_strategy is not None]
     if not rows:
         return None
     probabilities = np.zeros((len(rows), len(index)))  # (n, K)

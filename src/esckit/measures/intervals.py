@@ -13,6 +13,8 @@ IntArray = NDArray[np.int64]
 LEVEL: Final = 0.95
 """Nominal coverage of every interval."""
 
+_BATCH: Final = 50  # resamples at a time
+
 
 class Interval(NamedTuple):
     """Two ends, in the figure's own unit."""
@@ -39,9 +41,10 @@ def resample_totals(totals: IntArray | FloatArray, resamples: int, seed: int) ->
     flat = totals.reshape(clusters, -1).astype(np.float64)  # (clusters, F)
     rng = np.random.default_rng(seed)
     sums = np.empty((resamples, flat.shape[1]))
-    for i in range(resamples):  # one at a time: a (resamples, clusters) matrix need not fit in memory
-        drawn = np.bincount(rng.integers(clusters, size=clusters), minlength=clusters)
-        sums[i] = drawn @ flat
+    for start in range(0, resamples, _BATCH):  # a (resamples, clusters) matrix need not fit in memory
+        batch = sums[start : start + _BATCH]
+        drawn = [np.bincount(rng.integers(clusters, size=clusters), minlength=clusters) for _ in batch]
+        batch[:] = np.array(drawn, dtype=np.float64) @ flat
     return sums.reshape(resamples, *totals.shape[1:])
 
 

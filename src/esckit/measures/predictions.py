@@ -1,7 +1,7 @@
 """The predictions file: JSON Lines, one supporter turn a line, what gold says beside what a model said."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,7 +10,14 @@ from esckit.errors import PredictionsError
 from esckit.files import read_text
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["Prediction", "prediction_from_json", "prediction_to_json", "read_predictions"]
+__all__ = [
+    "Prediction",
+    "collect",
+    "prediction_from_json",
+    "prediction_to_json",
+    "read_lines",
+    "read_predictions",
+]
 
 Finish = Literal["stop", "length"]
 
@@ -20,7 +27,7 @@ _TEXT_OR_NULL: Final = ((str, type(None)), "a string or null")
 _REQUIRED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "conversation_id": _ID,
     "turn_id": _ID,
-    "gold_strategy": _TEXT,
+    "gold_strategy": _TEXT_OR_NULL,
     "predicted_strategy": _TEXT_OR_NULL,
     "gold_text": _TEXT,
     "predicted_text": _TEXT_OR_NULL,
@@ -30,6 +37,8 @@ _OPTIONAL: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "raw": _TEXT_OR_NULL,
     "finish": _TEXT_OR_NULL,
     "group": _TEXT_OR_NULL,
+    "position": ((list, type(None)), "[k, N], the k-th of the dialogue's N utterances, or null"),
+    "seeker_turns": ((list, type(None)), "a list of strings or null"),
 }
 _SUM_TOLERANCE: Final = 1e-3  # probabilities written with three or more decimals may add up to a little over 1
 
@@ -41,7 +50,7 @@ class Prediction:
     Attributes:
         conversation_id: the dialogue, the unit that intervals resample.
         turn_id: unique within the dialogue.
-        gold_strategy: a label of the taxonomy.
+        gold_strategy: a label of the taxonomy; None (with no prediction) where the turn is measured by its text alone.
         predicted_strategy: what the model chose; None, or anything that is no label, is an unparsed prediction.
         gold_text: the reference response.
         predicted_text: the model's response; None is scored as empty text and counted.
@@ -49,12 +58,14 @@ class Prediction:
         raw: what the model wrote, before parsing.
         finish: why generation ended.
         group: a name to report this turn under.
+        position: [k, N]: the turn is utterance k, from 1, of the dialogue's N.
+        seeker_turns: what the seeker had said before, oldest first.
         extra: every other field of the line, passed through.
     """
 
     conversation_id: str | int
     turn_id: str | int
-    gold_strategy: str
+    gold_strategy: str | None
     predicted_strategy: str | None
     gold_text: str
     predicted_text: str | None
@@ -62,6 +73,8 @@ class Prediction:
     raw: str | None = None
     finish: Finish | None = None
     group: str | None = None
+    position: list[int] | None = None
+    seeker_turns: list[str] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -72,24 +85,50 @@ def read_predictions(path: Path | str, taxonomy: Taxonomy = ESCONV) -> list[Pred
         PredictionsError: the file is missing, empty or malformed, or a line breaks a rule; one sentence names the
             file, the line and what to do.
     """
-    text = read_text(Path(path), what="a predictions file (JSON Lines)", error=PredictionsError)
+    return collect(read_lines(Path(path)), taxonomy)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Decode a JSON Lines file: each line's place, for error messages, and its value.
+
+    Raises:
+        PredictionsError: the file is missing or empty, or a line is no JSON.
+    """
+    text = read_text(path, what="a predictions file (JSON Lines)", error=PredictionsError)
     if not text.strip():
         raise PredictionsError(f"{path} is empty: write one JSON object for each predicted supporter turn.")
-    predictions: list[Prediction] = []
-    first_line: dict[tuple[str | int, str | int], int] = {}
     # Not splitlines(): a response may hold U+2028 and other characters that it takes for line ends.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        place = f"{path}, line {number}"
         try:
-            prediction = prediction_from_json(_parse_line(line), taxonomy)
-        except PredictionsError as error:
-            raise PredictionsError(f"{path}, line {number}: {error}") from error.__cause__
-        key = (prediction.conversation_id, prediction.turn_id)
-        if key in first_line:
+            yield place, json.loads(line)
+        except ValueError as error:  # JSONDecodeError, or a number with too many digits
             raise PredictionsError(
-                f"{path}, line {number}: conversation {key[0]!r}, turn {key[1]!r} stands in line {first_line[key]} "
-                "already: keep one prediction a turn."
+                f"{place}: this is not JSON ({error}): write one complete JSON object a line."
+            ) from error
+
+
+def collect(records: Iterable[tuple[str, Any]], taxonomy: Taxonomy) -> list[Prediction]:
+    """Check records, each given with the place that an error names; no turn may occur twice.
+
+    Raises:
+        PredictionsError: a record breaks a rule of the format, or repeats a turn.
+    """
+    predictions: list[Prediction] = []
+    first_place: dict[tuple[str | int, str | int], str] = {}
+    for place, record in records:
+        try:
+            prediction = prediction_from_json(record, taxonomy)
+        except PredictionsError as error:
+            raise PredictionsError(f"{place}: {error}") from error
+        key = (prediction.conversation_id, prediction.turn_id)
+        if key in first_place:
+            before = first_place[key].rsplit(", ", 1)[-1]
+            raise PredictionsError(
+                f"{place}: conversation {key[0]!r}, turn {key[1]!r} stands in {before} already: keep one prediction "
+                "a turn."
             )
-        first_line[key] = number
+        first_place[key] = place
         predictions.append(prediction)
     return predictions
 
@@ -114,13 +153,6 @@ def prediction_to_json(prediction: Prediction) -> dict[str, Any]:
     return record | {name: value for name, value in optional.items() if value is not None} | prediction.extra
 
 
-def _parse_line(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:  # JSONDecodeError, or a number with too many digits
-        raise PredictionsError(f"this is not JSON ({error}): write one complete JSON object a line.") from error
-
-
 def _problem(record: Any, taxonomy: Taxonomy) -> str | None:
     """Return what is wrong with a record, as the rest of a sentence; None where nothing is."""
     if not isinstance(record, dict):
@@ -132,13 +164,28 @@ def _problem(record: Any, taxonomy: Taxonomy) -> str | None:
                 return f"{name} is missing: write {described}{null}."
         elif type(record[name]) not in types:  # exact types: True is no integer here
             return f"{name} is {_show(record[name])}: write {described}."
-    labels = taxonomy.labels
-    if not _is_label(record["gold_strategy"], labels, taxonomy):
-        gold = _show(record["gold_strategy"])
-        return f"gold_strategy is {gold}, no label of the taxonomy {taxonomy.name}: use one of {', '.join(labels)}."
+    labels, gold = taxonomy.labels, record["gold_strategy"]
+    if gold is None and record["predicted_strategy"] is not None:
+        return "gold_strategy is null beside a predicted_strategy: write the gold label, or null for both."
+    if gold is not None and not _is_label(gold, labels, taxonomy):
+        allowed = ", ".join(labels)
+        return f"gold_strategy is {_show(gold)}, no label of the taxonomy {taxonomy.name}: use one of {allowed}."
     if record.get("finish") not in ("stop", "length", None):
         return f"finish is {_show(record['finish'])}: write stop, length or null."
-    return _probability_problem(record.get("strategy_probabilities") or {}, labels, taxonomy)
+    return _context_problem(record) or _probability_problem(
+        record.get("strategy_probabilities") or {}, labels, taxonomy
+    )
+
+
+def _context_problem(record: dict[str, Any]) -> str | None:
+    position, turns = record.get("position"), record.get("seeker_turns")
+    if position is not None and not (
+        [type(number) for number in position] == [int, int] and 1 <= position[0] <= position[1]
+    ):
+        return f"position is {_show(position)}: write [k, N] with 1 <= k <= N."
+    if turns is not None and not all(isinstance(turn, str) for turn in turns):
+        return f"seeker_turns is {_show(turns)}: write a list of strings."
+    return None
 
 
 def _probability_problem(probabilities: dict[str, Any], labels: tuple[str, ...], taxonomy: Taxonomy) -> str | None:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from esckit.measures.intervals import FloatArray, IntArray
 
-__all__ = ["COMPAT_SWEEPS", "Bias", "debias", "noise_floor", "preference_bias"]
+__all__ = [
+    "COMPAT_SWEEPS",
+    "Bias",
+    "BoolArray",
+    "contests_of",
+    "debias",
+    "noise_floor",
+    "preference_bias",
+    "strongly_connected",
+]
 
 BoolArray = NDArray[np.bool_]
 
@@ -49,15 +58,7 @@ def preference_bias(counts: IntArray | FloatArray, *, sweeps: int | None = None)
     k = counts.shape[-1]
     lead = counts.shape[:-2]
     batch = counts.reshape(-1, *counts.shape[-2:]).astype(np.float64)  # (R, K or K + 1, K)
-    has_gold = batch.sum(1) > 0  # (R, K)
-    wrong = batch[:, :k] * (1 - np.eye(k)) * has_gold[:, :, None]  # (R, K, K): W
-    wins = wrong.sum(2) > 0  # (R, K): P
-    loses = ~wins & (wrong.sum(1) > 0)  # (R, K): Z
-    # Only contests within P move p: p is 0 on Z, and nothing in Z ever won.
-    contests = wrong * wins[:, None, :]
-    regularised = ~_strongly_connected(contests, wins)
-    inside = wins[:, :, None] & wins[:, None, :] & ~np.eye(k, dtype=bool)
-    contests += _PSEUDO_COUNT * (inside & regularised[:, None, None])
+    contests, wins, loses, regularised = contests_of(batch)
     p, unconverged = _sweep(contests, wins, sweeps)
     p, b = _rescale(p, wins | loses)
     return Bias(
@@ -69,6 +70,33 @@ def preference_bias(counts: IntArray | FloatArray, *, sweeps: int | None = None)
         regularised=regularised.reshape(lead),
         unconverged=unconverged.reshape(lead),
     )
+
+
+def contests_of(counts: FloatArray) -> tuple[FloatArray, BoolArray, BoolArray, BoolArray]:
+    """Return what p is fitted to: contests within P (R, K, K), P and Z (R, K), and which of R are regularised."""
+    k = counts.shape[-1]
+    has_gold = counts.sum(1) > 0  # (R, K)
+    wrong = counts[:, :k] * (1 - np.eye(k)) * has_gold[:, :, None]  # (R, K, K): W
+    wins = wrong.sum(2) > 0  # (R, K): P
+    loses = ~wins & (wrong.sum(1) > 0)  # (R, K): Z
+    # Only contests within P move p: p is 0 on Z, and nothing in Z ever won.
+    contests = wrong * wins[:, None, :]
+    regularised = ~strongly_connected(contests, wins)
+    inside = wins[:, :, None] & wins[:, None, :] & ~np.eye(k, dtype=bool)
+    contests += _PSEUDO_COUNT * (inside & regularised[:, None, None])
+    return contests, wins, loses, regularised
+
+
+def strongly_connected(contests: FloatArray, members: BoolArray) -> BoolArray:
+    """Say for each of R graphs whether every member reaches every other; (R, K, K) and (R, K) to (R,)."""
+    k = contests.shape[-1]
+    reach = (contests > 0) | np.eye(k, dtype=bool)
+    length = 1
+    while length < k:  # squaring doubles the length of the paths seen
+        reach = reach @ reach
+        length *= 2
+    needed = members[:, :, None] & members[:, None, :]
+    return np.asarray((reach | ~needed).all(axis=(1, 2)))
 
 
 def noise_floor(counts: IntArray, *, simulations: int = 1000, seed: int = 0) -> float:
@@ -108,18 +136,6 @@ def noise_floor(counts: IntArray, *, simulations: int = 1000, seed: int = 0) -> 
 def debias(b: float, floor: float) -> float:
     """Return sqrt(max(0, B^2 - floor^2)): the spread that the noise floor does not account for."""
     return float(np.sqrt(max(0.0, b**2 - floor**2)))
-
-
-def _strongly_connected(contests: FloatArray, members: BoolArray) -> BoolArray:
-    """Say for each of R graphs whether every member reaches every other; (R, K, K) and (R, K) to (R,)."""
-    k = contests.shape[-1]
-    reach = (contests > 0) | np.eye(k, dtype=bool)
-    length = 1
-    while length < k:  # squaring doubles the length of the paths seen
-        reach = reach @ reach
-        length *= 2
-    needed = members[:, :, None] & members[:, None, :]
-    return np.asarray((reach | ~needed).all(axis=(1, 2)))
 
 
 def _sweep(contests: FloatArray, members: BoolArray, sweeps: int | None) -> tuple[FloatArray, BoolArray]:

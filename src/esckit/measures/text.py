@@ -5,6 +5,7 @@ responses. All are fractions 0..1.
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -24,9 +25,9 @@ __all__ = [
     "distinct",
     "f_measure",
     "lcs_length",
+    "lcs_lengths",
     "make_tokenizer",
     "overlap",
-    "text_figures",
 ]
 
 Tokens = list[str]
@@ -49,10 +50,15 @@ class Tokenizer(NamedTuple):
 
 
 class Variants(NamedTuple):
-    """One measure's two variants, never to be mixed up."""
+    """One measure's two variants, never to be mixed up: of each response (to be averaged), and of all together."""
 
-    utterance: float
+    each: FloatArray  # (N,)
     corpus: float
+
+    @property
+    def utterance(self) -> float:
+        """The mean over responses."""
+        return float(self.each.mean())
 
 
 class Overlap(NamedTuple):
@@ -76,8 +82,7 @@ def make_tokenizer(name: TokenizerName) -> Tokenizer:
     """
     if name == "characters":
         return Tokenizer("characters", lambda text: [c for c in text.lower() if not c.isspace()])
-    import nltk  # over a second to import
-
+    nltk = _import_nltk()
     if name == "nltk-words":
         words = nltk.tokenize.NLTKWordTokenizer().tokenize
         split = _SENTENCE_END.split
@@ -96,44 +101,27 @@ def make_tokenizer(name: TokenizerName) -> Tokenizer:
     )
 
 
+def _import_nltk() -> Any:
+    """Import NLTK without scipy and scikit-learn, which it takes along for what we do not use.
+
+    They make four fifths of its import's two seconds; and scipy 1.17 cannot be imported where torch is blocked.
+    """
+    unused = [package for package in ("scipy", "sklearn") if package not in sys.modules]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(unused))  # None: an import of it fails, which NLTK expects
+    try:
+        import nltk
+    finally:
+        for package in unused:
+            del modules[package]
+    return nltk
+
+
 def choose_tokenizer(texts: Sequence[str]) -> TokenizerName:
     """Return ``characters`` where most letters of the texts are Chinese, else ``nltk-words``."""
     letters = sum(len(_LETTER.findall(text)) for text in texts)
     chinese = sum(len(_CJK.findall(text)) for text in texts)
     return "characters" if 2 * chinese > letters else "nltk-words"
-
-
-def text_figures(gold: Sequence[str], predicted: Sequence[str], name: TokenizerName | None = None) -> dict[str, Any]:
-    """Return all default text figures of N responses.
-
-    Args:
-        gold: N references.
-        predicted: N responses.
-        name: the tokenizer; None chooses by the language of the references.
-
-    Returns:
-        fractions 0..1 by name and variant, ``mean_tokens`` (tokens), and what made them (``tokenizer``, signatures).
-        rouge-score's own tokenizer keeps ASCII letters and digits only, so its figure is None for Chinese.
-    """
-    chosen = name or choose_tokenizer(gold)
-    tokenizer = make_tokenizer(chosen)
-    gold_tokens = [tokenizer.tokenize(text) for text in gold]
-    predicted_tokens = [tokenizer.tokenize(text) for text in predicted]
-    shared = overlap(gold_tokens, predicted_tokens)
-    lcs = _lcs_lengths(gold_tokens, predicted_tokens)
-    measures = {
-        **{f"bleu{n}": bleu(shared, n) for n in range(1, MAX_ORDER + 1)},
-        **{f"distinct{n}": distinct(predicted_tokens, n) for n in range(1, 4)},
-        "f1": f_measure(shared.matches[:, 0], shared.predicted, shared.gold),
-        "rouge_l": f_measure(lcs, shared.predicted, shared.gold, beta=ROUGE_BETA),
-    }
-    figures: dict[str, Any] = {"tokenizer": tokenizer.name}
-    for measure, variants in measures.items():
-        figures[f"{measure}_utterance"] = variants.utterance
-        figures[f"{measure}_corpus"] = variants.corpus
-    chinese = chosen == "characters"
-    figures |= {"rouge_score_l_utterance": None} if chinese else _rouge_score(gold, predicted)
-    return figures | _sacrebleu(gold, predicted, chinese) | {"mean_tokens": float(shared.predicted.mean())}
 
 
 def overlap(gold: Sequence[Tokens], predicted: Sequence[Tokens]) -> Overlap:
@@ -158,7 +146,7 @@ def bleu(shared: Overlap, order: int) -> Variants:
     pairs. Source: Papineni et al. 2002; Chen and Cherry 2014.
     """
     total = Overlap(*(part.sum(0, keepdims=True) for part in shared))
-    return Variants(utterance=float(_bleu(shared, order).mean()), corpus=float(_bleu(total, order)[0]))
+    return Variants(each=_bleu(shared, order), corpus=float(_bleu(total, order)[0]))
 
 
 def distinct(responses: Sequence[Tokens], order: int) -> Variants:
@@ -172,7 +160,7 @@ def distinct(responses: Sequence[Tokens], order: int) -> Variants:
         ratios.append(len(own) / number if number else 0.0)
         seen |= own
         total += number
-    return Variants(utterance=float(np.mean(ratios)), corpus=len(seen) / total if total else 0.0)
+    return Variants(each=np.array(ratios), corpus=len(seen) / total if total else 0.0)
 
 
 def f_measure(common: IntArray, predicted: IntArray, gold: IntArray, beta: float = 1.0) -> Variants:
@@ -191,7 +179,7 @@ def f_measure(common: IntArray, predicted: IntArray, gold: IntArray, beta: float
     weight = beta**2
     each = (1 + weight) * common / np.maximum(predicted + weight * gold, 1)
     lengths = predicted.sum() + weight * gold.sum()
-    return Variants(utterance=float(each.mean()), corpus=float((1 + weight) * common.sum() / max(lengths, 1)))
+    return Variants(each=each, corpus=float((1 + weight) * common.sum() / max(lengths, 1)))
 
 
 def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
@@ -222,28 +210,6 @@ def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
     return zip(*(tokens[i:] for i in range(n)), strict=False)
 
 
-def _lcs_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> IntArray:
+def lcs_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> IntArray:
+    """Return the length of each of N pairs' longest common subsequence, (N,)."""
     return np.array([lcs_length(*pair) for pair in zip(gold, predicted, strict=True)], dtype=np.int64)
-
-
-def _rouge_score(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
-    """rouge-score's rougeL F-measure, on its own tokens; its table of all prefixes is many times slower than ours."""
-    from importlib.metadata import version
-
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    tokenize = DefaultTokenizer(use_stemmer=False).tokenize
-    sides = [[tokenize(text) for text in texts] for texts in (gold, predicted)]
-    lengths = [np.array([len(tokens) for tokens in side], dtype=np.int64) for side in sides]
-    return {
-        "rouge_score_l_utterance": f_measure(_lcs_lengths(*sides), lengths[1], lengths[0]).utterance,
-        "rouge_score_signature": f"rougeL, F-measure, no stemming, rouge-score {version('rouge-score')}",
-    }
-
-
-def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], chinese: bool) -> dict[str, Any]:
-    from sacrebleu.metrics.bleu import BLEU
-
-    metric = BLEU(tokenize="zh" if chinese else "13a", force=True)  # force: no log line about tokenised text
-    score = metric.corpus_score(list(predicted), [list(gold)]).score
-    return {"sacrebleu": score / 100, "sacrebleu_signature": str(metric.get_signature())}

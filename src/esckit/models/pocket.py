@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 from esckit.conversation import Conversation
-from esckit.rendering import reply_text
+from esckit.turns import reply_text
 
 __all__ = ["CHATML", "SIZES", "PocketSize", "make_pocket_model", "train_tokenizer"]
 

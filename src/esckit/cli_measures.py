@@ -1,0 +1,111 @@
+"""``esckit evaluate`` and ``esckit agreement``: measure files. They need no torch; heavy imports happen inside."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from esckit.errors import EsckitError
+
+__all__ = ["agreement_command", "evaluate_command"]
+
+
+def evaluate_command(
+    files: Annotated[list[Path], typer.Argument(help="Predictions files; several are compared.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    metrics: Annotated[
+        str, typer.Option(help="Of strategy, text, meteor, bertscore, relevance, with commas.")
+    ] = "strategy,text,meteor",
+    source: Annotated[
+        str, typer.Option("--from", help="Who wrote the files: esckit, llamafactory or decoupled-esc.")
+    ] = "esckit",
+    taxonomy: Annotated[str, typer.Option(help="Whose labels, such as esconv or cso.")] = "esconv",
+    unparsed: Annotated[
+        str, typer.Option(help="Predicted strategies that name no label: wrong, drop or refuse.")
+    ] = "wrong",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="nltk-words, nltk-word-tokenize or characters; default: by language.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="For bertscore and relevance: a model's folder, or its id on the Hub.")
+    ] = None,
+    conversations: Annotated[
+        Path | None, typer.Option(help="The dialogues predicted, for strategy by stage and relevance.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of bootstrap, noise floor and permutations.")] = 0,
+) -> None:
+    """Measure predictions: strategy, preference bias, text; test several files against each other. Needs no model.
+
+    Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
+    """
+    from esckit.measures import add_context, compare, evaluate, import_predictions
+    from esckit.measures.strategy import Unparsed
+    from esckit.measures.tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.measures.text import TokenizerName
+    from esckit.strategy import TAXONOMIES
+
+    _check("--taxonomy", taxonomy, tuple(TAXONOMIES))
+    _check("--unparsed", unparsed, get_args(Unparsed))
+    _check("--tokenizer", tokenizer or "nltk-words", get_args(TokenizerName))
+    if as_json + as_latex + as_markdown > 1:
+        raise EsckitError("--json, --latex and --markdown exclude each other: give one of them.")
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "unparsed": unparsed,
+        "tokenizer": tokenizer,
+        "metrics": [name.strip() for name in metrics.split(",")],
+        "encoder": encoder,
+    }
+    rows = {name: import_predictions(path, source, TAXONOMIES[taxonomy]) for name, path in _names(files).items()}
+    if conversations is not None:
+        from esckit.corpora import read_corpus
+
+        dialogues = read_corpus(conversations)
+        rows = {name: add_context(own, dialogues) for name, own in rows.items()}
+    if len(rows) == 1:
+        ((name, own),) = rows.items()
+        result = evaluate(own, TAXONOMIES[taxonomy], **settings)
+        tables = [figures_table({name: result})]
+    else:
+        result = compare(rows, TAXONOMIES[taxonomy], **settings)
+        tables = [figures_table(result["files"]), comparisons_table(result)]
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        show = to_latex if as_latex else to_markdown if as_markdown else draw
+        print(*map(show, tables), sep="\n\n")
+
+
+def agreement_command(
+    ratings: Annotated[Path, typer.Argument(help="A CSV file with the columns item, rater, rating.")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Measure how far raters agree: Fleiss' and Cohen's kappa, Krippendorff's alpha, with intervals, as JSON.
+
+    Example: esckit agreement ratings.csv
+    """
+    from esckit.measures import agreement, read_ratings
+
+    print(json.dumps(agreement(read_ratings(ratings), seed=seed), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def _names(files: Sequence[Path]) -> dict[str, Path]:
+    """Name each file by as much of the end of its path as tells it from the others."""
+    paths = [path.absolute() for path in files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise EsckitError(f"{path} is given twice: give every predictions file once.")
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, files, strict=True))
+
+
+def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise EsckitError(f"{option} {value!r} is unknown: use one of {', '.join(allowed)}.")

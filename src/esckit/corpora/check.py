@@ -1,0 +1,196 @@
+"""The linter of dialogue files: everything that is wrong in one or more files, each with file, line and turn.
+
+The files are taken as the parts of one corpus, so that near-duplicates are found within them and across.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from esckit.conversation import Conversation, Problem, Turn
+from esckit.corpora.duplicates import Pair, Stories
+from esckit.corpora.formats import FORMATS, find_format, read_records
+
+__all__ = ["KINDS", "CheckReport", "Finding", "Place", "check_files"]
+
+KINDS: Final = (
+    "record",
+    "tree",
+    "id",
+    "speaker",
+    "one-sided",
+    "role-order",
+    "content",
+    "label",
+    "near-duplicate",
+    "licence",
+    "source",
+)
+LONGEST_RUN: Final = 6
+"""More turns of one speaker in a row than this are a finding also where speakers need not take turns."""
+
+
+class Place(NamedTuple):
+    """Where a dialogue stands."""
+
+    file: str
+    line: int
+    dialogue: str
+
+    def __str__(self) -> str:
+        return f"{self.dialogue!r} ({self.file}:{self.line})"
+
+
+class Finding(NamedTuple):
+    """One thing to look at.
+
+    Attributes:
+        file: the file's path as it was given.
+        line: where the dialogue begins.
+        dialogue: the conversation's id; None where it could not be read, or where it is about the file.
+        turn: the turn's id; None where it is about the whole dialogue.
+        kind: one of KINDS.
+        message: one sentence: what, and what to do.
+        other: the other dialogue of a near-duplicate or of an id that occurs twice.
+    """
+
+    file: str
+    line: int
+    dialogue: str | None
+    turn: str | None
+    kind: str
+    message: str
+    other: Place | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: [{self.kind}] {self.message}"
+
+
+@dataclass
+class CheckReport:
+    """What was looked at and found: dialogues by file, findings in the order of files and lines."""
+
+    dialogues: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings by kind, in the order of KINDS; kinds without findings are left out."""
+        counts = Counter(finding.kind for finding in self.findings)
+        return {kind: counts[kind] for kind in KINDS if counts[kind]}
+
+    @property
+    def across(self) -> int:
+        """How many near-duplicates stand in two files."""
+        pairs = [(finding.file, finding.other) for finding in self.findings if finding.kind == "near-duplicate"]
+        return sum(other is not None and other.file != file for file, other in pairs)
+
+
+def check_files(paths: Sequence[Path], format: str | None = None) -> CheckReport:
+    """Look at all dialogues of all files, past every problem.
+
+    Args:
+        paths: files, each a part of one corpus.
+        format: of all files, one of ``FORMATS``; None looks at each file's beginning.
+
+    Raises:
+        CorpusError: a file cannot be read at all, or its format cannot be told.
+    """
+    report, stories, places = CheckReport(), Stories(), list[Place]()
+    seen: dict[str, Place] = {}
+    for path in paths:
+        before = len(places)
+        for place, conversation in _check_file(path, find_format(path, format), report.findings):
+            if seen.setdefault(place.dialogue, place) != place:
+                message = f"conversation {place.dialogue!r} has the id of {seen[place.dialogue]}: make the ids unique."
+                report.findings.append(Finding(*place, None, "id", message, seen[place.dialogue]))
+            stories.add(conversation)
+            places.append(place)
+        report.dialogues[str(path)] = len(places) - before
+    report.findings += [_near_duplicate(pair, places[pair.first], places[pair.second]) for pair in stories.pairs()]
+    order = {str(path): number for number, path in enumerate(paths)}
+    report.findings.sort(key=lambda finding: (order[finding.file], finding.line))
+    return report
+
+
+def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tuple[Place, Conversation]]:
+    """Add what is wrong with a file to ``findings``; yield its dialogues, as far as they could be read."""
+    unlicensed, unsourced = list[Place](), list[Place]()
+    line = 0
+    for line, reading in read_records(path, format):
+        name = reading.conversation.id if reading.conversation else None
+        findings += [Finding(str(path), line, name, turn, kind, text) for kind, text, turn in reading.problems]
+        findings += [Finding(str(path), line, name, turn, "label", text) for _, text, turn in reading.dropped]
+        if reading.conversation is None:
+            continue
+        place = Place(str(path), line, reading.conversation.id)
+        known = {(problem.kind, problem.turn) for problem in reading.problems}
+        unsure = any(problem.kind == "speaker" for problem in reading.problems)
+        for kind, text, turn in conversation_findings(reading.conversation, FORMATS[format].alternates):
+            if (kind, turn) not in known and not (unsure and kind in ("one-sided", "role-order")):
+                findings.append(Finding(*place, turn, kind, text))
+        if not reading.conversation.provenance.get("licence"):
+            unlicensed.append(place)
+        if not {"corpus", "source"} & reading.conversation.provenance.keys():
+            unsourced.append(place)
+        yield place, reading.conversation
+    if not line:
+        findings.append(Finding(str(path), 1, None, None, "record", "the file holds no dialogue: give another."))
+    for kind, field_name, places in (("licence", "licence", unlicensed), ("source", "corpus", unsourced)):
+        if places:
+            message = (
+                f"{len(places)} conversations state no {kind}, the first {places[0]}: set provenance.{field_name}."
+            )
+            findings.append(Finding(*places[0], None, kind, message))
+
+
+def conversation_findings(conversation: Conversation, alternates: bool) -> Iterator[Problem]:
+    """Yield what is odd about a conversation that breaks no rule.
+
+    Args:
+        conversation: the tree; speakers and labels are looked at along its trunk.
+        alternates: the corpus promises that seeker and supporter take turns, the seeker first.
+    """
+    where = f"conversation {conversation.id!r}"
+    trunk = [turn for turn in conversation.trunk if not turn.planned]
+    speakers = {turn.speaker for turn in trunk}
+    if len(speakers) < 2:
+        who = f"only turns of the {speakers.pop()}" if speakers else "no turns"
+        yield Problem("one-sided", f"{where} has {who}: take it out, or add what the other one said.")
+    else:
+        for turn, text in _order_findings(trunk, alternates):
+            yield Problem("role-order", f"{where}, turn {turn.id!r} {text}", turn.id)
+    for turn in conversation.turns:
+        if not turn.planned and not (turn.text or "").strip():
+            yield Problem("content", f"{where}, turn {turn.id!r} has an empty text: write it, or remove it.", turn.id)
+    for turn in trunk:
+        if conversation.taxonomy and turn.speaker == "supporter" and turn.strategy is None:
+            text = "has no strategy: label it, or set the taxonomy to null."
+            yield Problem("label", f"{where}, turn {turn.id!r} {text}", turn.id)
+
+
+def _order_findings(trunk: Sequence[Turn], alternates: bool) -> Iterable[tuple[Turn, str]]:
+    if not alternates:
+        runs = [list(run) for _, run in groupby(trunk, key=lambda turn: turn.speaker)]
+        return [
+            (run[LONGEST_RUN], f"is one of {len(run)} turns of the {run[0].speaker} in a row: are the speakers right?")
+            for run in runs
+            if len(run) > LONGEST_RUN
+        ]
+    doubled = [
+        (turn, f"is the {turn.speaker}'s, and so is the turn before: join them, or mend the speaker.")
+        for before, turn in pairwise(trunk)
+        if before.speaker == turn.speaker
+    ]
+    opening = [(turn, "opens the dialogue and is the supporter's: the seeker begins here.") for turn in trunk[:1]]
+    return [*(opening if trunk[0].speaker == "supporter" else []), *doubled]
+
+
+def _near_duplicate(pair: Pair, first: Place, second: Place) -> Finding:
+    shared = f', such as "{pair.words}" in turns {pair.second_turn!r} and {pair.first_turn!r}' if pair.words else ""
+    advice = "keep both in one part" if first.file == second.file else "take one of them out"
+    message = f"conversations {second.dialogue!r} and {first} {pair.reason}{shared}: {advice}."
+    return Finding(*second, pair.second_turn, "near-duplicate", message, first)

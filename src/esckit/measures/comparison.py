@@ -1,0 +1,212 @@
+"""Several predictions files over the same turns: each one's figures, and a test for every pair and figure."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from esckit.errors import PredictionsError
+from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settings, measure
+from esckit.measures.intervals import FloatArray
+from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
+from esckit.measures.predictions import Prediction
+from esckit.measures.strategy import Unparsed, count_outcomes, treat_unparsed
+from esckit.measures.text import TokenizerName
+from esckit.strategy import ESCONV, Taxonomy
+
+__all__ = ["TESTED_TEXT", "compare"]
+
+TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relevance")
+"""Text measures that are tested, where they were asked for: each test more makes Holm's correction stricter."""
+
+
+class _System(NamedTuple):
+    name: str
+    rows: Sequence[Prediction]
+    measured: Measured
+
+
+class _Contest(NamedTuple):
+    """What two systems' dialogues contribute to one figure."""
+
+    first: FloatArray  # (D, F)
+    second: FloatArray  # (D, F)
+    figure: Figure
+    turns: int  # that the figure rests on
+
+
+def compare(
+    files: Mapping[str, Sequence[Prediction]],
+    taxonomy: Taxonomy = ESCONV,
+    *,
+    permutations: int = 10_000,
+    seed: int = 0,
+    resamples: int = 1000,
+    unparsed: Unparsed = "wrong",
+    tokenizer: TokenizerName | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    encoder: str | None = None,
+) -> dict[str, Any]:
+    """Measure several systems, and test every pair by paired permutations over dialogues, Holm-corrected together.
+
+    Args:
+        files: name to predictions; at least two.
+        taxonomy: and all but ``permutations``: as in ``evaluate``.
+        permutations: of each test.
+        seed: of everything random.
+        resamples: bootstrap resamples, of the differences too.
+        unparsed: what becomes of a predicted strategy that names no label.
+        tokenizer: for the text figures.
+        metrics: which figures.
+        encoder: for ``bertscore`` and ``relevance``.
+
+    Returns:
+        JSON-ready: ``format``, ``files`` (name to what ``evaluate`` returns), ``comparisons`` (a, b, metric, turns,
+        dialogues, difference a - b, interval, p, p_holm, permutations), and ``warnings`` about the comparison.
+
+    Raises:
+        PredictionsError: two files share no turn, or disagree about a turn's gold strategy or text.
+        EsckitError: as in ``evaluate``.
+    """
+    settings = Settings(
+        taxonomy=taxonomy,
+        seed=seed,
+        resamples=resamples,
+        unparsed=unparsed,
+        tokenizer=tokenizer,
+        metrics=metrics,
+        encoder=encoder,
+    )
+    systems = [_System(name, rows, measure(rows, settings)) for name, rows in files.items()]
+    comparisons: list[dict[str, Any]] = []
+    warnings = _past_warning(systems)
+    for first, second in combinations(systems, 2):
+        pairs = _shared_turns(first, second)
+        left_out = len(first.rows) + len(second.rows) - 2 * len(pairs)
+        if left_out:
+            warnings.append(
+                f"{first.name} and {second.name} are compared over the {len(pairs)} turns that both predict; "
+                f"{left_out} others are left out."
+            )
+        comparisons += _tests(first, second, pairs, settings, permutations)
+    for entry, corrected in zip(comparisons, holm([entry["p"] for entry in comparisons]), strict=True):
+        entry["p_holm"] = corrected
+    if comparisons:
+        warnings.append(
+            "A test between two files says nothing about training them again: where training is compared, train each "
+            "system with at least three seeds."
+        )
+    figures = {system.name: system.measured.figures for system in systems}
+    return {"format": FORMAT, "files": figures, "comparisons": comparisons, "warnings": warnings}
+
+
+def _past_warning(systems: Sequence[_System]) -> list[str]:
+    past = {system.name: system.measured.figures["past_strategies"] for system in systems}
+    if len(set(past.values())) == 1:
+        return []
+    told = ", ".join(f"{name} {kind or 'not said'}" for name, kind in past.items())
+    return [
+        f"The files differ in the past strategies that the model saw ({told}): their strategy figures do not compare."
+    ]
+
+
+def _shared_turns(first: _System, second: _System) -> list[tuple[int, int]]:
+    """Indices of the rows of each turn that both predict, in the first one's order."""
+    places = {(row.conversation_id, row.turn_id): j for j, row in enumerate(second.rows)}
+    pairs = [
+        (i, places[key]) for i, row in enumerate(first.rows) if (key := (row.conversation_id, row.turn_id)) in places
+    ]
+    if not pairs:
+        raise PredictionsError(
+            f"{first.name} and {second.name} share no turn (conversation_id and turn_id): compare predictions of the "
+            "same dialogues."
+        )
+    for i, j in pairs:
+        _check_gold(first, first.rows[i], second, second.rows[j])
+    return pairs
+
+
+def _check_gold(first: _System, one: Prediction, second: _System, two: Prediction) -> None:
+    for what, a, b in (
+        ("gold_strategy", (one.gold_strategy or "").strip().casefold(), (two.gold_strategy or "").strip().casefold()),
+        ("gold_text", one.gold_text.strip(), two.gold_text.strip()),
+    ):
+        if a != b:
+            raise PredictionsError(
+                f"{first.name} and {second.name} differ in the {what} of conversation {one.conversation_id!r}, turn "
+                f"{one.turn_id!r}: compare predictions of the same dialogues."
+            )
+
+
+def _tests(
+    first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings, permutations: int
+) -> list[dict[str, Any]]:
+    found = []
+    for metric, contest in _contests(first, second, pairs, settings).items():
+        one, two = (contest.figure(side.sum(0, keepdims=True)).value[0] for side in (contest.first, contest.second))
+        interval = difference_interval(*contest[:3], resamples=settings.resamples, seed=settings.seed)
+        found.append(
+            {
+                "a": first.name,
+                "b": second.name,
+                "metric": metric,
+                "turns": contest.turns,
+                "dialogues": len(contest.first),
+                "difference": float(one - two),
+                "interval": list(interval),
+                "p": permutation_p(*contest[:3], permutations=permutations, seed=settings.seed),
+                "permutations": permutations,
+            }
+        )
+    return found
+
+
+def _contests(first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings) -> dict[str, _Contest]:
+    """What is tested: figures that both files have."""
+    one, two = [first.rows[i] for i, _ in pairs], [second.rows[j] for _, j in pairs]
+    here = [np.array(indices) for indices in zip(*pairs, strict=True)]
+    each = [
+        {name: values[places] for name, values in system.measured.each.items()}
+        for system, places in zip((first, second), here, strict=True)
+    ]
+    strategies = [system.measured.figures["strategy"] for system in (first, second)]
+    contests = _strategy_contests(one, two, settings) if all(strategies) else {}
+    if "b" in contests and any(figures["b"] is None for figures in strategies):
+        del contests["b"]
+    return contests | _text_contests(one, each[0], each[1])
+
+
+def _strategy_contests(
+    first: Sequence[Prediction], second: Sequence[Prediction], settings: Settings
+) -> dict[str, _Contest]:
+    turns = sum(row.gold_strategy is not None for row in first)
+    if not turns:
+        return {}
+    counts = _counts(first, settings), _counts(second, settings)
+    return {name: _Contest(*counts, figure, turns) for name, figure in FIGURES.items()}
+
+
+def _text_contests(
+    rows: Sequence[Prediction], first: dict[str, FloatArray], second: dict[str, FloatArray]
+) -> dict[str, _Contest]:
+    dialogues = sorted({row.conversation_id for row in rows}, key=repr)
+    place = {dialogue: d for d, dialogue in enumerate(dialogues)}
+    where = np.array([place[row.conversation_id] for row in rows])
+    contests = {}
+    for name in TESTED_TEXT:
+        if name in first and name in second:
+            known = ~np.isnan(first[name]) & ~np.isnan(second[name])
+            sums = np.zeros((2, len(dialogues), 1))
+            for side, values in zip(sums, (first[name], second[name]), strict=True):
+                np.add.at(side[:, 0], where[known], values[known])
+            turns = int(known.sum())
+            contests[f"{name}_utterance"] = _Contest(sums[0], sums[1], mean_of(max(turns, 1)), turns)
+    return contests
+
+
+def _counts(rows: Sequence[Prediction], settings: Settings) -> FloatArray:
+    """Each dialogue's confusion matrix, flat: (D, (K + 1) K)."""
+    labelled = [row for row in rows if row.gold_strategy is not None]
+    counts = treat_unparsed(count_outcomes(labelled, settings.taxonomy), settings.unparsed)
+    return counts.reshape(len(counts), -1).astype(np.float64)

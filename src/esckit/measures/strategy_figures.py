@@ -1,0 +1,126 @@
+"""All figures of strategy prediction: F1, preference bias with its noise floor, per strategy, by stage, calibration."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from esckit.measures.bias_inference import bias_interval
+from esckit.measures.calibration import calibration
+from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
+from esckit.measures.predictions import Prediction
+from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
+from esckit.measures.strategy import (
+    STAGES,
+    Scores,
+    Unparsed,
+    count_outcomes,
+    score,
+    strategy_by_stage,
+    treat_unparsed,
+)
+from esckit.strategy import Taxonomy
+
+__all__ = ["strategy_figures"]
+
+
+def strategy_figures(
+    rows: Sequence[Prediction], taxonomy: Taxonomy, *, seed: int, resamples: int, unparsed: Unparsed
+) -> dict[str, Any]:
+    """Return the figures of rows that have a gold strategy; docs/measures.md defines them.
+
+    Raises:
+        PredictionsError: a gold label is outside the taxonomy, or something is unparsed and ``unparsed`` is ``refuse``.
+    """
+    by_dialogue = count_outcomes(rows, taxonomy)  # (D, K + 1, K)
+    all_turns = int(by_dialogue.sum())
+    parsed = int(by_dialogue[:, :-1].sum())
+    by_dialogue = treat_unparsed(by_dialogue, unparsed)
+    counts: IntArray = by_dialogue.sum(0)
+    resampled = resample_totals(by_dialogue, resamples, seed)  # (R, K + 1, K)
+    scores = score(counts)
+    replicates = score(resampled)
+    bias = preference_bias(counts)
+    measured = calibration(rows, taxonomy)
+    return {
+        "n": all_turns,
+        "q": float(scores.q),
+        "q_interval": _interval(scores.q, replicates.q),
+        "q_w": float(scores.q_w),
+        "q_w_interval": _interval(scores.q_w, replicates.q_w),
+        "accuracy": float(scores.accuracy),
+        "accuracy_interval": _interval(scores.accuracy, replicates.accuracy),
+        "parse_rate": parsed / all_turns,
+        **_bias_figures(counts, bias, resampled, taxonomy.labels, seed),
+        "per_strategy": _per_strategy(taxonomy.labels, scores, bias),
+        "stages": _stages(rows, taxonomy),
+        "calibration": measured and measured._asdict(),
+    }
+
+
+def _bias_figures(
+    counts: IntArray, bias: Bias, resampled: FloatArray, labels: tuple[str, ...], seed: int
+) -> dict[str, Any]:
+    """B and what belongs to it; None throughout where nothing was parsed, for then there is no planner to judge."""
+    gold, predicted = counts.sum(0), counts[:-1].sum(1)
+    n = int(predicted.sum())
+    b, floor = float(bias.b), noise_floor(counts, seed=seed)
+    figures = {
+        "b": b,
+        "b_interval": list(bias_interval(bias, preference_bias(resampled))),
+        "b_floor": floor,
+        "b_debiased": debias(b, floor),
+        "b_compat": float(preference_bias(counts, sweeps=COMPAT_SWEEPS).b),
+    }
+    absent = gold == 0
+    evidence = bias.wrong_somewhere | bias.never_wrongly_chosen
+    kinds = {
+        "b_never_wrongly_chosen": bias.never_wrongly_chosen,
+        "b_never_predicted": bias.never_wrongly_chosen & (predicted == 0),
+        "b_no_evidence": ~evidence & ~absent,
+        "b_without_gold": absent,
+    }
+    return {
+        **(figures if n else dict.fromkeys(figures)),
+        "b_n": n,
+        "b_marks": [mark for mark in ("saturated", "regularised", "unconverged") if getattr(bias, mark)],
+        **{kind: [label for label, here in zip(labels, mask, strict=True) if here] for kind, mask in kinds.items()},
+        "b_predictions_without_gold": int(predicted[absent].sum()),
+    }
+
+
+def _per_strategy(labels: tuple[str, ...], scores: Scores, bias: Bias) -> list[dict[str, Any]]:
+    return [
+        {
+            "strategy": label,
+            "gold": int(scores.gold[i]),
+            "predicted": int(scores.predicted[i]),
+            "precision": float(scores.precision[i]),
+            "recall": float(scores.recall[i]),
+            "f1": float(scores.f1[i]),
+            "p": None if np.isnan(bias.p[i]) else float(bias.p[i]),
+        }
+        for i, label in enumerate(labels)
+    ]
+
+
+def _stages(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[dict[str, Any]] | None:
+    """Shares of gold and predicted strategies in six stages, over rows with a position; None where none has one."""
+    placed = [row for row in rows if row.position]
+    if not placed:
+        return None
+    positions = [(row.position[0], row.position[1]) for row in placed if row.position]
+    gold = strategy_by_stage([row.gold_strategy for row in placed], positions, taxonomy)
+    predicted = strategy_by_stage([row.predicted_strategy for row in placed], positions, taxonomy)
+
+    def named(shares: FloatArray) -> dict[str, float]:
+        return {label: float(share) for label, share in zip(taxonomy.labels, shares, strict=True)}
+
+    return [
+        {"stage": round(i / (STAGES - 1), 1), "gold": named(gold[i]), "predicted": named(predicted[i])}
+        for i in range(STAGES)
+    ]
+
+
+def _interval(estimate: FloatArray, replicates: FloatArray) -> list[float]:
+    return list(basic_interval(float(estimate), replicates, high=1))

@@ -1,0 +1,166 @@
+"""Figures as tables: on a terminal, in LaTeX, in Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Table", "comparisons_table", "draw", "figures_table", "to_latex", "to_markdown"]
+
+_TEXT_COLUMNS: Final = {
+    "BLEU-1": "bleu1_utterance",
+    "F1": "f1_utterance",
+    "R-L": "rouge_l_utterance",
+    "Dist-2": "distinct2_corpus",
+    "METEOR": "meteor_utterance",
+    "BERTScore": "bertscore_f1_utterance",
+    "relevance": "relevance_utterance",
+}
+_ALWAYS: Final = ("BLEU-1", "F1", "R-L", "Dist-2")
+_STRATEGY_COLUMNS: Final = ("Q", "Q_w", "B", "floor", "B debiased")
+_METRICS: Final = {"q": "Q", "q_w": "Q_w", "b": "B"} | {key: name for name, key in _TEXT_COLUMNS.items()}
+_LATEX: Final = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+class Table(NamedTuple):
+    """Cells as text, with what a reader must know beside them."""
+
+    title: str
+    columns: list[str]
+    names: int  # how many first columns hold names and not numbers
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def figures_table(evaluations: Mapping[str, dict[str, Any]]) -> Table:
+    """Return a row for each predictions file, and for each of its groups, of what ``evaluate`` returned."""
+    rows = list(_with_groups(evaluations))
+    text_columns = [
+        column
+        for column, key in _TEXT_COLUMNS.items()
+        if column in _ALWAYS or any((figures["text"] or {}).get(key) is not None for _, figures in rows)
+    ]
+    return Table(
+        title="Results (per cent; B: 0 is no preference bias; brackets: 95% bootstrap over dialogues)",
+        columns=["predictions", "past", "turns", *_STRATEGY_COLUMNS, *text_columns],
+        names=2,
+        rows=[
+            [
+                name,
+                str(figures["past_strategies"] or "not said"),
+                str(figures["n"]),
+                *_strategy(figures["strategy"]),
+                *(_percent((figures["text"] or {}).get(_TEXT_COLUMNS[column])) for column in text_columns),
+            ]
+            for name, figures in rows
+        ],
+        notes=list(dict.fromkeys(text for figures in evaluations.values() for text in figures["warnings"])),
+    )
+
+
+def comparisons_table(comparison: dict[str, Any]) -> Table:
+    """Return a row for each test of what ``compare`` returned."""
+    entries = comparison["comparisons"]
+    number = f"{entries[0]['permutations']:,} permutations" if entries else "permutations"
+    return Table(
+        title=f"Differences (a - b; paired test, {number} of dialogues; Holm over the {len(entries)} tests)",
+        columns=["a", "b", "figure", "turns", "difference", "p", "p Holm"],
+        names=3,
+        rows=[
+            [
+                entry["a"],
+                entry["b"],
+                _METRICS.get(entry["metric"], entry["metric"]),
+                str(entry["turns"]),
+                _difference(entry),
+                _p(entry["p"]),
+                _p(entry["p_holm"]),
+            ]
+            for entry in entries
+        ],
+        notes=comparison["warnings"],
+    )
+
+
+def draw(table: Table) -> str:
+    """Return a table for the terminal, as wide as it is (160 columns where there is none), and each note."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=table.title)
+    for place, column in enumerate(table.columns):
+        drawn.add_column(column, justify="left" if place < table.names else "right", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))  # as text: a file's name may hold what rich takes for markup
+    console = Console(width=None if Console().is_terminal else 160)
+    with console.capture() as captured:
+        console.print(drawn)
+        for note in table.notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+    return captured.get().rstrip("\n")
+
+
+def to_latex(table: Table) -> str:
+    """Return a tabular for the package booktabs under a comment with its title, with the notes in small print."""
+    lines = [f"% {table.title}"]
+    lines += [f"\\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.columns) - table.names)}}}", r"\toprule"]
+    lines += [_latex_row(table.columns), r"\midrule", *map(_latex_row, table.rows), r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, *(rf"\par{{\footnotesize {note.translate(_LATEX)}\par}}" for note in table.notes)])
+
+
+def to_markdown(table: Table) -> str:
+    """Return a Markdown table under its title, with the notes as a list."""
+    aligned = ["---"] * table.names + ["---:"] * (len(table.columns) - table.names)
+    lines = [f"**{table.title}**", "", *map(_markdown_row, (table.columns, aligned, *table.rows))]
+    return "\n".join([*lines, *([""] if table.notes else []), *(f"- {note}" for note in table.notes)])
+
+
+def _with_groups(evaluations: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, figures in evaluations.items():
+        yield name, figures
+        for group, part in (figures.get("groups") or {}).items():
+            yield f"{name}: {group}", part
+
+
+def _strategy(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return ["-"] * len(_STRATEGY_COLUMNS)
+    q, q_w = (f"{_percent(figures[key])} {_interval(figures[f'{key}_interval'], 100)}" for key in ("q", "q_w"))
+    if figures["b"] is None:
+        return [q, q_w, "-", "-", "-"]
+    b = f"{figures['b']:.2f} {_interval(figures['b_interval'], 1)}"
+    return [q, q_w, b, f"{figures['b_floor']:.2f}", f"{figures['b_debiased']:.2f}"]
+
+
+def _difference(entry: dict[str, Any]) -> str:
+    scale = 1 if entry["metric"] == "b" else 100
+    shown = f"{entry['difference'] * scale:+.2f}" if scale == 1 else f"{entry['difference'] * scale:+.1f}"
+    return f"{shown} {_interval(entry['interval'], scale)}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(bounds: Sequence[float], scale: float) -> str:
+    low, high = (bound * scale for bound in bounds)
+    return f"({low:.1f}, {high:.1f})" if scale == 100 else f"({low:.2f}, {high:.2f})"
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -1,0 +1,129 @@
+"""All figures of responses: against a reference, alone, and by an encoder."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from esckit.errors import EsckitError
+from esckit.measures.encoders import bertscore_figures, relevance_figures
+from esckit.measures.intervals import FloatArray
+from esckit.measures.meteor import meteor_figures
+from esckit.measures.responses import length_shares, openings
+from esckit.measures.text import (
+    MAX_ORDER,
+    ROUGE_BETA,
+    TokenizerName,
+    Tokens,
+    bleu,
+    choose_tokenizer,
+    distinct,
+    f_measure,
+    lcs_lengths,
+    make_tokenizer,
+    overlap,
+)
+
+__all__ = ["TEXT_METRICS", "TextFigures", "text_figures"]
+
+TEXT_METRICS: Final = ("text", "meteor", "bertscore", "relevance")
+
+
+class TextFigures(NamedTuple):
+    """Figures of N responses by name, and what each response contributes to those that are means."""
+
+    figures: dict[str, Any]
+    each: dict[str, FloatArray]  # measure to (N,); a response that the measure leaves out is NaN
+
+
+def text_figures(
+    gold: Sequence[str],
+    predicted: Sequence[str],
+    *,
+    tokenizer: TokenizerName | None = None,
+    metrics: Sequence[str] = ("text",),
+    encoder: str | None = None,
+    seeker_turns: Sequence[Sequence[str] | None] = (),
+) -> TextFigures:
+    """Return the text figures asked for.
+
+    Args:
+        gold: N references.
+        predicted: N responses.
+        tokenizer: by name; None chooses by the language of the references.
+        metrics: any of ``TEXT_METRICS``.
+        encoder: for ``bertscore`` and ``relevance``: a model's folder or hub id.
+        seeker_turns: for ``relevance``: what the seeker had said before each response.
+
+    Raises:
+        EsckitError: the tokenizer's data is not installed, or a measure lacks its package, encoder or input.
+    """
+    chosen = tokenizer or choose_tokenizer(gold)
+    tokens = make_tokenizer(chosen)
+    figures: dict[str, Any] = {"tokenizer": tokens.name}
+    each: dict[str, FloatArray] = {}
+    if "text" in metrics or "meteor" in metrics:
+        sides = [[tokens.tokenize(text) for text in texts] for texts in (gold, predicted)]
+    if "text" in metrics:
+        chinese = chosen == "characters"
+        overlaps, each = _overlap_figures(*sides)
+        figures |= overlaps
+        figures |= {"rouge_score_l_utterance": None} if chinese else _rouge_score(gold, predicted)
+        figures |= _sacrebleu(gold, predicted, chinese)
+        figures |= {"mean_tokens": sum(map(len, sides[1])) / len(predicted)}
+        figures |= {**length_shares(predicted, characters=chinese), "openings": openings(sides[1])}
+    if "meteor" in metrics:
+        found, each["meteor"] = meteor_figures(*sides)
+        figures |= found
+    if "bertscore" in metrics:
+        found, values = bertscore_figures(gold, predicted, _encoder(encoder, "bertscore"))
+        figures, each = figures | found, each | values
+    if "relevance" in metrics:
+        found, values = relevance_figures(seeker_turns, predicted, _encoder(encoder, "relevance"))
+        figures, each = figures | found, each | values
+    return TextFigures(figures, each)
+
+
+def _overlap_figures(gold: list[Tokens], predicted: list[Tokens]) -> tuple[dict[str, float], dict[str, FloatArray]]:
+    shared = overlap(gold, predicted)
+    measures = {
+        **{f"bleu{n}": bleu(shared, n) for n in range(1, MAX_ORDER + 1)},
+        **{f"distinct{n}": distinct(predicted, n) for n in range(1, 4)},
+        "f1": f_measure(shared.matches[:, 0], shared.predicted, shared.gold),
+        "rouge_l": f_measure(lcs_lengths(gold, predicted), shared.predicted, shared.gold, beta=ROUGE_BETA),
+    }
+    figures: dict[str, float] = {}
+    for name, variants in measures.items():
+        figures[f"{name}_utterance"] = variants.utterance
+        figures[f"{name}_corpus"] = variants.corpus
+    return figures, {name: variants.each for name, variants in measures.items()}
+
+
+def _encoder(encoder: str | None, metric: str) -> str:
+    if encoder is None:
+        raise EsckitError(f"{metric} needs an encoder: add --encoder with a model's folder or its id on the Hub.")
+    return encoder
+
+
+def _rouge_score(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+    """rouge-score's rougeL F-measure, on its own tokens; its table of all prefixes is many times slower than ours."""
+    from importlib.metadata import version
+
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    tokenize = DefaultTokenizer(use_stemmer=False).tokenize
+    sides = [[tokenize(text) for text in texts] for texts in (gold, predicted)]
+    lengths = [np.array([len(tokens) for tokens in side], dtype=np.int64) for side in sides]
+    return {
+        "rouge_score_l_utterance": f_measure(lcs_lengths(*sides), lengths[1], lengths[0]).utterance,
+        "rouge_score_signature": f"rougeL, F-measure, no stemming, rouge-score {version('rouge-score')}",
+    }
+
+
+def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], chinese: bool) -> dict[str, Any]:
+    """sacrebleu's BLEU-4, 0..1. On Chinese it takes characters."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="zh" if chinese else "13a", force=True)  # force: no log line about tokenised text
+    score = metric.corpus_score(list(predicted), [list(gold)]).score
+    return {"sacrebleu": score / 100, "sacrebleu_signature": str(metric.get_signature())}

@@ -1,0 +1,151 @@
+"""``esckit evaluate`` and ``esckit agreement``, as a user runs them: in a process where torch cannot be imported."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esckit.strategy import ESCONV
+
+SOURCE = Path(__file__).parents[1] / "src"
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "huggingface_hub"):
+    sys.modules[name] = None
+from esckit.cli import main
+main()
+"""
+
+
+def esckit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def write(path: Path, n: int = 60, seed: int = 0, **more: Any) -> Path:
+    """Predictions of n turns whose gold does not depend on the seed."""
+    gold, own = random.Random(0), random.Random(seed + 1)
+    words = ["i", "you", "feel", "so", "sad", "why", "is", "that", "hard", ".", "?"]
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        for turn in range(n):
+            record = {
+                "conversation_id": turn // 12,
+                "turn_id": turn,
+                "gold_strategy": gold.choice(ESCONV.labels),
+                "gold_text": " ".join(gold.choices(words, k=12)),
+                "predicted_strategy": own.choice(ESCONV.labels),
+                "predicted_text": " ".join(own.choices(words, k=12)),
+            }
+            file.write(json.dumps(record | more) + "\n")
+    return path
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    return write(tmp_path / "a" / "predictions.jsonl")
+
+
+def test_one_file_as_a_table_and_as_json(predictions: Path) -> None:
+    table = esckit("evaluate", predictions)
+    assert table.returncode == 0, table.stderr
+    assert "predictions.jsonl" in table.stdout
+    found = json.loads(esckit("evaluate", predictions, "--json").stdout)
+    assert found["n"] == 60
+    assert found["strategy"]["b_floor"] > 0
+    assert found["text"]["bleu1_utterance"] > 0
+
+
+def test_several_files_are_compared(predictions: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "b" / "predictions.jsonl", seed=1)
+    done = esckit("evaluate", predictions, other, "--json", "--metrics", "strategy,meteor")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found["files"]) == ["a/predictions.jsonl", "b/predictions.jsonl"]
+    assert [entry["metric"] for entry in found["comparisons"]] == ["q", "q_w", "accuracy", "b", "meteor_utterance"]
+
+
+def test_latex_and_markdown(predictions: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "b" / "predictions.jsonl", seed=1)
+    latex = esckit("evaluate", predictions, other, "--latex", "--metrics", "strategy").stdout
+    assert latex.count(r"\begin{tabular}") == 2
+    markdown = esckit("evaluate", predictions, "--markdown", "--metrics", "strategy").stdout
+    assert markdown.startswith("**Results")
+
+
+def test_from_other_programs_and_unparsed_rows(tmp_path: Path) -> None:
+    rows = [
+        {"GT_strategy": "Question", "predict_strategy": predicted, "GT_content": "Why?", "predict_content": "I see."}
+        for predicted in ("Question", "Empathy")
+    ]
+    path = tmp_path / "outputs.json"
+    path.write_text(json.dumps(rows))
+    found = json.loads(esckit("evaluate", path, "--from", "decoupled-esc", "--unparsed", "drop", "--json").stdout)
+    assert (found["unparsed"], found["strategy"]["accuracy"]) == ("drop", 1)
+    refused = esckit("evaluate", path, "--from", "decoupled-esc", "--unparsed", "refuse")
+    assert refused.returncode == 2
+    assert "1 of 2 predicted strategies are unparsed" in refused.stderr
+
+
+def test_conversations_give_stages(tmp_path: Path) -> None:
+    turns = [
+        {"id": "1", "parent": None, "speaker": "seeker", "text": "I am sad."},
+        {"id": "2", "parent": "1", "speaker": "supporter", "text": "Why?", "strategy": "Question"},
+    ]
+    dialogues = tmp_path / "dialogues.jsonl"
+    dialogues.write_text(json.dumps({"format": 1, "id": "d", "turns": turns}) + "\n")
+    path = write(tmp_path / "p.jsonl", 1, conversation_id="d", turn_id="2")
+    found = json.loads(esckit("evaluate", path, "--conversations", dialogues, "--json").stdout)
+    assert sum(found["strategy"]["stages"][5]["gold"].values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--taxonomy", "none"], "--taxonomy 'none' is unknown: use one of esconv, cso"),
+        (["--unparsed", "skip"], "--unparsed 'skip' is unknown: use one of wrong, drop, refuse."),
+        (["--tokenizer", "bpe"], "--tokenizer 'bpe' is unknown: use one of nltk-words"),
+        (["--from", "trl"], "the source 'trl' is unknown: use one of esckit, llamafactory, decoupled-esc."),
+        (["--metrics", "strategy,txt"], "the metric 'txt' is unknown: did you mean text?"),
+        (["--json", "--latex"], "--json, --latex and --markdown exclude each other: give one of them."),
+        (["--metrics", "bertscore"], "bertscore needs an encoder: add --encoder"),
+        (["none.jsonl"], "none.jsonl does not exist: give the path of a predictions file"),
+    ],
+)
+def test_errors_are_one_sentence(predictions: Path, arguments: list[str], message: str) -> None:
+    done = esckit("evaluate", predictions, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("esckit: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_given_twice(predictions: Path) -> None:
+    assert "is given twice: give every predictions file once." in esckit("evaluate", predictions, predictions).stderr
+
+
+def test_agreement(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("item,rater,rating\nx,a,1\nx,b,1\ny,a,2\ny,b,3\n")
+    found = json.loads(esckit("agreement", path).stdout)
+    assert found["cohen"][0]["plain"]["value"] == pytest.approx(1 / 3)
+    assert "has no column item" in esckit("agreement", write(tmp_path / "p.jsonl")).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("metrics", "seconds"), [("strategy", 2), ("text,meteor", 24)])
+def test_twenty_thousand_rows_take_seconds(tmp_path: Path, metrics: str, seconds: float) -> None:
+    """A fifth of what 100,000 rows may take, and two seconds to start; of processor time, as others may use it too."""
+    path = write(tmp_path / "large.jsonl", 20_000)
+    before = os.times()
+    assert esckit("evaluate", path, "--metrics", metrics).returncode == 0
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < seconds + 2
