@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
-from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities
+from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
 
 __all__ = [
@@ -175,12 +175,13 @@ def generate(
 ) -> list[Reply]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
-    Seed torch before: sampling uses its global generator.
+    The prompts are read once, as a trie, and each takes its own path's keys and values from there: prompts of one
+    dialogue share most of their tokens. Seed torch before: sampling uses its global generator.
 
     Args:
         model: a causal language model, adapters chosen.
         tokenizer: decodes the replies.
-        prompts: token ids, at least one.
+        prompts: token ids, at least one prompt, each of two tokens or more.
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
     """
@@ -202,9 +203,37 @@ def generate(
         **sampling,
     )
     output: Tensor = model.generate(
-        input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), generation_config=config
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        past_key_values=_read(model, prompts, width - 1),
+        generation_config=config,
     )
     return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
+
+
+def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
+    """Keys and values of every prompt but its last token, left-padded to ``width``, from one pass over their trie."""
+    from transformers import DynamicCache
+
+    examples = [Example("", tuple(prompt[:1]), (), tuple(prompt[1:-1])) for prompt in prompts]
+    trie = TokenTrie.merge(examples)
+    batch = collate([trie]).to(device_of(model))
+    read = model(
+        input_ids=batch.input_ids,
+        attention_mask=trie_attention(batch.end),
+        position_ids=batch.position_ids,
+        logits_to_keep=1,
+        use_cache=True,
+    ).past_key_values
+    roots = {trie.tokens[node]: node for node, depth in enumerate(trie.depth) if depth == 0}
+    nodes = torch.zeros(len(prompts), width, dtype=torch.long)  # (B, W); what pads is masked
+    for row, (prompt, target) in enumerate(zip(prompts, trie.targets, strict=True)):
+        nodes[row, width - 1 - len(target.nodes) :] = torch.tensor((roots[prompt[0]], *target.nodes))
+    cache = DynamicCache()
+    for index, layer in enumerate(read.layers):
+        keys, values = (states[0][:, nodes.to(states.device)].transpose(0, 1) for states in (layer.keys, layer.values))
+        cache.update(keys, values, index)  # (B, H, W, D)
+    return cache
 
 
 def _reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:

@@ -190,7 +190,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
                 tokens += [trie.tokens[node] for node in target.nodes]
                 owners += [number] * len(target.nodes)
             start += len(trie)
-    kept, logit_row = torch.unique(torch.tensor(parents), return_inverse=True)
+    kept, logit_row = torch.unique(torch.tensor(parents, dtype=torch.long), return_inverse=True)
     keep = torch.zeros(len(rows) * width, dtype=torch.bool)
     keep[kept] = True
     return TrieBatch(
