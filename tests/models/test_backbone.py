@@ -22,7 +22,7 @@ from esckit.models.backbone import (
     load_backbone,
     seed_everything,
 )
-from tests.tiny import POSITIONS, save_base, tiny_model, tiny_tokenizer, with_lora
+from tests.tiny import POSITIONS, Architecture, save_base, tiny_model, tiny_tokenizer, with_lora
 
 
 @pytest.fixture(scope="session")
@@ -207,6 +207,17 @@ def argmax_loop(model: Any, prompt: Sequence[int], steps: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+SHARING: Final = (
+    [40, 41, 42, 43, 44],
+    [40, 41, 42],
+    [40, 41, 42, 43, 44, 45, 46],
+    [40, 41, 50, 43],
+    [40, 41, 42],
+    [60, 41],
+)
+"""Prompts as those of one dialogue: prefixes of each other, branches, one twice; and one of another root."""
+
+
 def text_of(ids: Sequence[int]) -> str:
     return str(tiny_tokenizer().decode(ids)).strip()
 
@@ -215,12 +226,17 @@ def greedy(limit: int) -> Decoding:
     return Decoding(greedy=True, max_new_tokens=limit)
 
 
-def test_greedy_is_the_step_by_step_argmax_whatever_the_padding(model: Any) -> None:
-    wanted = [argmax_loop(model, prompt, 12) for prompt in PROMPTS]
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("prompts", [PROMPTS, SHARING], ids=["apart", "sharing"])
+def test_greedy_is_the_step_by_step_argmax_whatever_the_padding(
+    prompts: Sequence[Sequence[int]], architecture: Architecture
+) -> None:
+    model = tiny_model(architecture, seed=2)
+    wanted = [argmax_loop(model, prompt, 12) for prompt in prompts]
     assert all(NEVER not in ids for ids in wanted)
-    together = generate(model, tiny_tokenizer(), PROMPTS, NEVER, greedy(12))
+    together = generate(model, tiny_tokenizer(), prompts, NEVER, greedy(12))
     assert together == [(text_of(ids), "length") for ids in wanted]
-    assert together == [generate(model, tiny_tokenizer(), [prompt], NEVER, greedy(12))[0] for prompt in PROMPTS]
+    assert together == [generate(model, tiny_tokenizer(), [prompt], NEVER, greedy(12))[0] for prompt in prompts]
     assert len(set(together)) > 1
 
 
@@ -234,8 +250,16 @@ def test_a_reply_ends_before_the_end_of_turn_and_says_how_it_ended(model: Any) -
     assert replies[0].finish == "stop"
     (cut,) = generate(model, tiny_tokenizer(), PROMPTS[:1], end, greedy(2))
     assert cut == (text_of(wanted[0][:2]), "length")
-    at_once = generate(model, tiny_tokenizer(), PROMPTS[:1], wanted[0][0], greedy(12))
-    assert at_once == [("", "stop")]
+
+
+def test_nothing_is_written_once_every_reply_has_ended(model: Any) -> None:
+    (first,) = argmax_loop(model, PROMPTS[0], 1)
+    read = []
+    hook = model.lm_head.register_forward_hook(lambda *_: read.append(1))
+    at_once = generate(model, tiny_tokenizer(), PROMPTS[:1] * 2, first, greedy(12))
+    hook.remove()
+    assert at_once == [("", "stop")] * 2
+    assert len(read) <= 2, "the prompts, and one token"
 
 
 def test_sampling_follows_the_seed(model: Any) -> None:

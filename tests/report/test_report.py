@@ -65,7 +65,7 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 def test_everything_stands_in_it_in_order(page: Page) -> None:
     wanted = (
-        *("The main job on the starter corpus", "Both answered 49 turns of 3 test dialogues", "Before you compare"),
+        *("The main job on the starter corpus", "Both answered 124 turns of 8 test dialogues", "Before you compare"),
         *("The noise floor of B", "different past strategies (coupled: gold, decoupled: hidden)", "seed 0"),
         *("The figures in short", "Results", "B debiased", "Cut at limit", "Published, other models", "17.73"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
@@ -87,7 +87,7 @@ def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
     low, high = (f"{100 * bound:.1f}" for bound in strategy["q_interval"])
     assert f"<td>{100 * strategy['q']:.1f}<small>{low} to {high}</small></td>" in page.source
     assert f"<td>{strategy['b_floor']:.2f}</td><td>{strategy['b_debiased']:.2f}</td>" in page.source
-    assert f"<td>{100 * figures['text']['finish']['length'] / 49:.1f}</td>" in page.source
+    assert f"<td>{100 * figures['text']['finish']['length'] / 124:.1f}</td>" in page.source
 
 
 def test_the_recipe_shown_is_the_recipe(page: Page) -> None:
@@ -170,10 +170,10 @@ def test_a_supporter_that_predicts_twice_goes_by_its_stages(run: Path) -> None:
 def test_a_supporter_that_always_says_the_same_is_pointed_out(run: Path) -> None:
     def question_only(figures: dict[str, Any]) -> None:
         for row in figures["predict-coupled"]["strategy"]["per_strategy"]:
-            row["predicted"] = 49 if row["strategy"] == "Question" else 0
+            row["predicted"] = 124 if row["strategy"] == "Question" else 0
 
     _change(run / "evaluate/evaluation.json", question_only)
-    assert "coupled chooses Question at 49 of 49 turns" in Page(write_report(run)).text
+    assert "coupled chooses Question at 124 of 124 turns" in Page(write_report(run)).text
 
 
 @pytest.mark.parametrize(("licence", "sentence"), [("CC BY-NC 4.0", "commercial use"), ("unknown", "is unknown")])
