@@ -210,6 +210,34 @@ def test_a_conversations_rows_do_not_depend_on_the_others(
         assert alone.splitlines() == lines_of(together, conversation) == lines_of(turned, conversation)
 
 
+def test_every_conversation_has_draws_of_its_own(
+    decoupled: Supporter, dialogues: list[Conversation], tmp_path: Path
+) -> None:
+    twins = [replace(dialogues[0], id=name) for name in ("one", "other")]
+    hot = Decoding(temperature=50.0, top_p=1.0, max_new_tokens=3)
+    run(decoupled, twins, tmp_path / "p.jsonl", planning=hot, wording=hot)
+    rows = read_predictions(tmp_path / "p.jsonl", ESCONV)
+    one, other = ([row for row in rows if row.conversation_id == twin.id] for twin in twins)
+    assert [row.strategy_probabilities for row in one] == [row.strategy_probabilities for row in other]
+    assert [row.predicted_strategy for row in one] != [row.predicted_strategy for row in other]
+    assert [row.predicted_text for row in one] != [row.predicted_text for row in other]
+
+
+def test_the_strategy_is_the_likeliest_and_the_text_is_drawn_as_in_the_paper_unless_told(
+    decoupled: Supporter, dialogues: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ask(*_: object, **settings: Any) -> list[Prediction]:
+        asked.append(settings)
+        return []
+
+    monkeypatch.setattr(module, "predict_conversation", ask)
+    predict(decoupled, dialogues[:1], tmp_path / "p.jsonl")
+    assert asked == [{"seed": 0, "past": None, "planning": Decoding(greedy=True), "wording": Decoding()}]
+    assert (Decoding().greedy, Decoding().temperature, Decoding().top_p) == (False, 0.7, 0.95)
+
+
 # ----------------------------------------------------------------------------------------------------------- resuming
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from esckit.errors import ModelError
 from esckit.models.backbone import Backbone, Decoding, generate, hash_weights, load_backbone
-from esckit.rendering import supporter_turns
+from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
 from esckit.supporters.planner import score_strategies
 from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter
@@ -37,17 +37,17 @@ def test_a_loaded_supporter_is_the_one_that_was_saved(kind: Kind, supporters: di
     generator = with_lora(tiny_model(), parts[1], seed=1 if kind == "coupled" else 2)
     (conversation,) = starter_dialogues(1, 6)
     turns = supporter_turns(conversation)
-    wanted = score_strategies(planner, tiny_renderer(), conversation, turns, {})
-    np.testing.assert_array_equal(supporters[kind].score(conversation, turns, {}), wanted)
+    shown = past_strategies(conversation, "gold")
+    wanted = score_strategies(planner, tiny_renderer(), conversation, turns, shown)
+    np.testing.assert_array_equal(supporters[kind].score(conversation, turns, shown), wanted)
     prompts = [
-        (*tiny_renderer().context(conversation.path(t.parent), {}, 50)[0], *tiny_renderer().label_ids("Question"))
+        (*tiny_renderer().context(conversation.path(t.parent), shown, 50)[0], *tiny_renderer().label_ids("Question"))
         for t in turns
     ]
-    replies = supporters[kind].reply(conversation, turns, ["Question"] * len(turns), {}, GREEDY)
+    replies = supporters[kind].reply(conversation, turns, ["Question"] * len(turns), shown, GREEDY)
     assert replies == generate(generator, tiny_tokenizer(), prompts, tiny_renderer().end_of_turn, GREEDY)
-    np.testing.assert_array_equal(
-        supporters[kind].score(conversation, turns, {}), wanted
-    )  # the planner's adapter again
+    again = supporters[kind].score(conversation, turns, shown)
+    np.testing.assert_array_equal(again, wanted, "the planner's adapter is active again")
 
 
 @pytest.mark.parametrize("kind", KINDS)
