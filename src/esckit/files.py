@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from esckit.errors import CorpusError, EsckitError
 
-__all__ = ["atomic_write", "hash_file", "read_text", "write_json", "write_jsonl"]
+__all__ = ["Resumed", "atomic_write", "hash_file", "read_text", "resume_jsonl", "write_json", "write_jsonl"]
 
 
 @contextmanager
@@ -48,6 +48,65 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     with atomic_write(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Resumed:
+    """Rows being written in groups of a known size; a stop loses at most the group at hand.
+
+    Attributes:
+        done: groups that were there before.
+    """
+
+    def __init__(self, file: TextIO, done: int) -> None:
+        self._file = file
+        self.done = done
+
+    def append(self, rows: Iterable[Any]) -> None:
+        """Write one group, a compact JSON value a line."""
+        self._file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+        self._file.flush()
+
+
+@contextmanager
+def resume_jsonl(path: Path, key: Any, sizes: Sequence[int]) -> Iterator[Resumed]:
+    """Write a JSON Lines file in groups of rows; it appears when the block ends, and a stopped block can be continued.
+
+    Rows are kept in a partial file beside it.
+
+    Args:
+        path: the file.
+        key: JSON-ready; all that the rows depend on. Another key continues nothing of this one's.
+        sizes: rows of each group, in order.
+
+    Raises:
+        EsckitError: the file cannot be written; what was written so far is kept.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    partial = path.with_name(f".{path.name}.{digest}.partial")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        done = _keep_whole_groups(partial, sizes) if partial.exists() else 0
+        with partial.open("a", encoding="utf-8", newline="\n") as file:
+            yield Resumed(file, done)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise EsckitError(
+            f"{path} cannot be written ({error.strerror}): free space, then run the same again."
+        ) from error
+
+
+def _keep_whole_groups(partial: Path, sizes: Sequence[int]) -> int:
+    """Cut a partial file back to whole groups; return how many it holds."""
+    lines = partial.read_bytes().splitlines(keepends=True)
+    whole = sum(line.endswith(b"\n") for line in lines)
+    rows, done = 0, 0
+    while done < len(sizes) and rows + sizes[done] <= whole:
+        rows, done = rows + sizes[done], done + 1
+    with partial.open("r+b") as file:
+        file.truncate(sum(map(len, lines[:rows])))
+    return done
 
 
 def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> str:

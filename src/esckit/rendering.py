@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from esckit.conversation import Conversation, Turn
+from esckit.conversation import Conversation, Preference, Turn
 from esckit.errors import CorpusError, TemplateError
 from esckit.prompts import load_prompt
 from esckit.strategy import Taxonomy
@@ -25,6 +25,7 @@ __all__ = [
     "Example",
     "Layout",
     "Message",
+    "PairExample",
     "Part",
     "PastStrategies",
     "Renderer",
@@ -56,6 +57,7 @@ class Example:
     """One training or scoring target of a turn: ``context`` and ``given`` are read, ``scored`` is predicted.
 
     dropped: how many of the oldest exchanges the context lost to `max_context`.
+    weights: of the scored tokens in the loss of SFT; none is 1 each.
     """
 
     turn_id: str
@@ -63,6 +65,14 @@ class Example:
     given: tuple[int, ...]
     scored: tuple[int, ...]
     dropped: int = 0
+    weights: tuple[float, ...] = ()
+
+
+class PairExample(NamedTuple):
+    """The two sides of a preference, on the same context."""
+
+    chosen: Example
+    rejected: Example
 
 
 def supporter_turns(conversation: Conversation) -> list[Turn]:
@@ -250,13 +260,29 @@ class Renderer:
             part: planner scores the label, generator the text after the label, coupled both.
             shown: strategies to show in the history, by turn id (`past_strategies`).
         """
+        given, scored = self._target(turn, part)
+        context, dropped = self.context(conversation.path(turn.parent), shown, self._room(turn, part))
+        return Example(turn.id, context, given, scored, dropped)
+
+    def _target(self, turn: Turn, part: Part) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What a part is given of a supporter turn, and what it must predict."""
         assert turn.strategy is not None
         label = self.label_ids(turn.strategy)
         text = () if part == "planner" else self.text_ids(turn.text or "")
-        given, scored = (label, text) if part == "generator" else ((), label + text)
-        # Room for any label, so that all labels of a turn are scored on the same context.
-        context, dropped = self.context(conversation.path(turn.parent), shown, self.longest_label + len(text))
-        return Example(turn.id, context, given, scored, dropped)
+        return (label, text) if part == "generator" else ((), label + text)
+
+    def _room(self, turn: Turn, part: Part) -> int:
+        """Tokens to keep free for a turn: for any label, so that all labels are scored on the same context."""
+        return self.longest_label + (0 if part == "planner" else len(self.text_ids(turn.text or "")))
+
+    def pair(
+        self, conversation: Conversation, preference: Preference, part: Part, shown: Mapping[str, str]
+    ) -> PairExample:
+        """Render a preference for one part; where the context must be cut, it is cut alike for both sides."""
+        sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
+        room = max(self._room(turn, part) for turn in sides)
+        context, dropped = self.context(conversation.path(sides[0].parent), shown, room)
+        return PairExample(*(Example(turn.id, context, *self._target(turn, part), dropped) for turn in sides))
 
     def examples(self, conversation: Conversation, part: Part, shown: Mapping[str, str]) -> list[Example]:
         """Render every trunk supporter turn as a target of one part."""

@@ -410,7 +410,7 @@ def test_conversations_without_labelled_turns_are_passed_over(
     assert run(decoupled, [unlabelled, dialogues[0]], tmp_path / "2.jsonl") == plain
 
 
-@pytest.mark.parametrize("call", ["pathlib.Path.replace", "pathlib.Path.open", "esckit.supporters.prediction.os.fsync"])
+@pytest.mark.parametrize("call", ["pathlib.Path.replace", "pathlib.Path.open", "esckit.files.os.fsync"])
 def test_a_file_that_cannot_be_written_is_said(
     call: str, decoupled: Supporter, dialogues: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

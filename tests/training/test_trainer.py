@@ -16,7 +16,16 @@ from esckit.errors import EsckitError
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example, Part
 from esckit.training.options import TrainingOptions
-from esckit.training.trainer import Trained, TrieDataset, TrieTrainer, latest_checkpoint, mean_loss, plan_batches, train
+from esckit.training.trainer import (
+    Likelihood,
+    Trained,
+    TrieDataset,
+    TrieTrainer,
+    latest_checkpoint,
+    mean_loss,
+    plan_batches,
+    train,
+)
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
 
 MakeModel = Callable[[], Any]
@@ -75,7 +84,7 @@ def test_epochs_and_seeds_shuffle_differently() -> None:
 def test_a_conversation_without_targets_is_left_out() -> None:
     conversations = dataset([rendered()[0], (), rendered()[1]])
     assert len(conversations) == 2
-    assert conversations.target_counts() == [2, 2]
+    assert conversations.counts() == [2, 2]
 
 
 # ---------------------------------------------------------------------------------------------------------------- loss
@@ -114,7 +123,7 @@ def one_step(model: Any, batches: list[list[int]], folder: Path) -> Step:
         remove_unused_columns=False,
     )
     data = dataset(rendered())
-    trainer = TrieTrainer(batches, model=model, args=arguments, train_dataset=data, callbacks=[catch])
+    trainer = TrieTrainer(batches, Likelihood(), model=model, args=arguments, train_dataset=data, callbacks=[catch])
     trainer.train()
     return Step(trainer.state.log_history[0]["loss"], catch.gradients)
 
@@ -180,7 +189,7 @@ def test_divided_rows_change_no_loss() -> None:
         TrieDataset(build_tries(list(examples), most) for examples in rendered()) for most in (None, 180)
     )
     assert max(map(len, divided.items)) > 1
-    assert divided.target_counts() == together.target_counts()
+    assert divided.counts() == together.counts()
     assert mean_loss(full(), divided) == pytest.approx(mean_loss(full(), together), rel=1e-5)
 
 

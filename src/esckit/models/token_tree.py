@@ -15,16 +15,27 @@ from torch import Tensor
 
 from esckit.rendering import Example
 
-__all__ = ["Target", "TokenTrie", "TrieBatch", "build_tries", "collate", "target_log_probabilities", "trie_attention"]
+__all__ = [
+    "Target",
+    "TokenTrie",
+    "TrieBatch",
+    "build_tries",
+    "collate",
+    "sum_targets",
+    "target_log_probabilities",
+    "token_log_probabilities",
+    "trie_attention",
+]
 
 _ROOT = -1
 
 
 class Target(NamedTuple):
-    """The scored nodes of one example, and the nodes that predict them (their parents), in depth-first order."""
+    """The scored nodes of one example, the nodes that predict them (their parents), and their weights in SFT."""
 
     nodes: tuple[int, ...]
     parents: tuple[int, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class TokenTrie:
         """Merge examples: shared prefixes become shared nodes; two examples may share scored nodes as well."""
         builder = _Builder()
         scored = [builder.insert(example) for example in examples]
-        return builder.finish(scored)
+        return builder.finish(scored, [example.weights or (1.0,) * len(example.scored) for example in examples])
 
 
 class _Builder:
@@ -75,7 +86,7 @@ class _Builder:
             path.append(node)
         return path[len(path) - len(example.scored) :]
 
-    def finish(self, scored: list[list[int]]) -> TokenTrie:
+    def finish(self, scored: list[list[int]], weights: list[tuple[float, ...]]) -> TokenTrie:
         children: dict[int, list[int]] = {}
         size = [1] * len(self.tokens)
         for node in range(len(self.tokens) - 1, -1, -1):  # children come after their parents
@@ -98,7 +109,8 @@ class _Builder:
             depth=tuple(depth),
             end=tuple(index + size[node] for index, node in enumerate(order)),
             targets=tuple(
-                Target(tuple(place[n] for n in nodes), tuple(place[self.parents[n]] for n in nodes)) for nodes in scored
+                Target(tuple(place[n] for n in nodes), tuple(place[self.parents[n]] for n in nodes), own)
+                for nodes, own in zip(scored, weights, strict=True)
             ),
         )
 
@@ -130,6 +142,7 @@ class TrieBatch(NamedTuple):
         keep: (B, N) bool, the nodes whose next-token logits are needed; M of them are true, in row-major order.
         logit_row: (S,) which of the M logits predicts each scored token.
         token: (S,) the scored tokens.
+        weight: (S,) of the scored tokens in the loss of SFT.
         target: (S,) which target, in 0..T-1, each scored token belongs to; targets keep the order of the tries given.
         targets: T.
     """
@@ -140,6 +153,7 @@ class TrieBatch(NamedTuple):
     keep: Tensor
     logit_row: Tensor
     token: Tensor
+    weight: Tensor
     target: Tensor
     targets: int
 
@@ -173,6 +187,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
     end = torch.arange(1, width + 1).repeat(len(rows), 1)
     parents: list[int] = []  # (S,) flat index b * N + n of the predicting node
     tokens: list[int] = []
+    weights: list[float] = []
     owners: list[int] = []
     first_target = [0]
     for trie in tries:
@@ -188,6 +203,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
             for number, target in enumerate(trie.targets, first_target[index]):
                 parents += [b * width + start + node for node in target.parents]
                 tokens += [trie.tokens[node] for node in target.nodes]
+                weights += target.weights
                 owners += [number] * len(target.nodes)
             start += len(trie)
     kept, logit_row = torch.unique(torch.tensor(parents, dtype=torch.long), return_inverse=True)
@@ -200,6 +216,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
         keep.view(len(rows), width),
         logit_row,
         torch.tensor(tokens),
+        torch.tensor(weights),
         torch.tensor(owners),
         first_target[-1],
     )
@@ -228,7 +245,11 @@ def token_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
 
 def target_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
     """Log-probability (T,) of each target, the sum over its tokens, in nats."""
-    per_token = token_log_probabilities(model, batch)
+    return sum_targets(token_log_probabilities(model, batch), batch)
+
+
+def sum_targets(per_token: Tensor, batch: TrieBatch) -> Tensor:
+    """Sums (T,) over each target's tokens of a value (S,) a scored token."""
     return per_token.new_zeros(batch.targets).index_add(0, batch.target, per_token)
 
 

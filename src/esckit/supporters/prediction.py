@@ -1,17 +1,15 @@
 """From a supporter and a corpus to a predictions file; the unit is one conversation."""
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from esckit.conversation import Conversation, Turn, conversation_to_json
-from esckit.errors import CorpusError, EsckitError
+from esckit.conversation import Conversation, conversation_to_json
+from esckit.errors import CorpusError
+from esckit.files import resume_jsonl
 from esckit.measures import Prediction, prediction_to_json
 from esckit.models.backbone import Decoding, hash_weights, seed_everything
 from esckit.progress import progress
@@ -98,55 +96,21 @@ def predict(
     if not wanted:
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
     settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
-    partial = _partial_path(out, supporter, wanted, seed, past, settings)
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        done = _resume(partial, wanted)
-        with partial.open("a", encoding="utf-8", newline="\n") as file, progress(title, len(wanted), done) as bar:
-            for conversation in wanted[done:]:
-                rows = predict_conversation(supporter, conversation, seed=seed, past=past, **settings)
-                file.write("".join(json.dumps(prediction_to_json(row), ensure_ascii=False) + "\n" for row in rows))
-                file.flush()
-                bar.advance()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    except OSError as error:
-        raise EsckitError(
-            f"{out} cannot be written ({error.strerror}): free space, then run the same again."
-        ) from error
-    return sum(len(supporter_turns(conversation)) for conversation in wanted)
+    sizes = [len(supporter_turns(conversation)) for conversation in wanted]
+    key = _key(supporter, wanted, seed, past, settings)
+    with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
+        for conversation in wanted[rows.done :]:
+            predicted = predict_conversation(supporter, conversation, seed=seed, past=past, **settings)
+            rows.append(map(prediction_to_json, predicted))
+            bar.advance()
+    return sum(sizes)
 
 
-def _partial_path(out: Path, supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> Path:
-    """Where unfinished rows of exactly this call are kept; another supporter, corpus or setting has another name."""
-    key = [
+def _key(supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> list[Any]:
+    """All that predictions depend on: another supporter, corpus or setting continues nothing."""
+    return [
         asdict(supporter.card),
         hash_weights(supporter.backbone.model, "lora_"),
         [conversation_to_json(conversation) for conversation in conversations],
         *map(repr, settings),
     ]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    return out.with_name(f".{out.name}.{digest}.partial")
-
-
-def _resume(partial: Path, conversations: Sequence[Conversation]) -> int:
-    """Cut a partial file back to whole conversations; return how many it holds."""
-    if not partial.exists():
-        return 0
-    content = partial.read_bytes()
-    end, done = 0, 0
-    for size in _whole_conversations(content, [supporter_turns(conversation) for conversation in conversations]):
-        end, done = end + size, done + 1
-    with partial.open("r+b") as file:
-        file.truncate(end)
-    return done
-
-
-def _whole_conversations(content: bytes, turns: Sequence[Sequence[Turn]]) -> Iterator[int]:
-    """Byte length of each complete conversation's rows, up to the first that is cut off."""
-    lines = content.splitlines(keepends=True)
-    for expected in turns:
-        rows, lines = lines[: len(expected)], lines[len(expected) :]
-        if len(rows) < len(expected) or not rows[-1].endswith(b"\n"):
-            return
-        yield sum(map(len, rows))

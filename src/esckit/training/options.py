@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LoraOptions", "TrainingOptions"]
+__all__ = ["LoraOptions", "PreferenceOptions", "TrainingOptions"]
 
 
 class LoraOptions(BaseModel):
@@ -51,3 +51,37 @@ class TrainingOptions(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
     checkpoint_seconds: float = Field(300, ge=0)
+
+
+class PreferenceOptions(BaseModel):
+    """What is minimised over preference pairs (`training.preferences`).
+
+    Attributes:
+        loss: ``dpo``, ``ipo`` and ``kto`` pull to a reference, ``simpo`` and ``orpo`` have none.
+        beta: strength of that pull; SimPO's scale, ORPO's lambda, IPO's tau.
+        margin: SimPO's gamma.
+        sft_weight: adds this times the mean token loss of the chosen replies; ORPO's is 1, whatever is said here.
+        length_normalised: IPO's log ratios are divided by each reply's tokens, as in TRL; false is the paper's.
+        reference: where the reference's log-probabilities come from, the model after SFT in each case. ``frozen``: the
+            SFT adapter is loaded a second time; ``merged``: it is merged into the base under a fresh adapter (saved
+            together, with the sum of their ranks); ``stored``: they are computed once, before training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: Literal["dpo", "ipo", "simpo", "kto", "orpo"] = "dpo"
+    beta: float = Field(0.1, gt=0)
+    margin: float = Field(0.5, ge=0)
+    sft_weight: float = Field(0.0, ge=0)
+    length_normalised: bool = True
+    reference: Literal["frozen", "merged", "stored"] = "frozen"
+
+    @property
+    def needs_reference(self) -> bool:
+        """True where the loss compares with a reference."""
+        return self.loss in ("dpo", "ipo", "kto")
+
+    @property
+    def likelihood_weight(self) -> float:
+        """Weight of the chosen replies' mean token loss."""
+        return 1.0 if self.loss == "orpo" else self.sft_weight

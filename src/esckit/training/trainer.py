@@ -1,8 +1,8 @@
 """The training loop: transformers' Trainer over token tries.
 
-SFT loss = sum of target-token losses / target tokens of the optimiser step, over accumulation and all processes; so
-gradients do not depend on how conversations are grouped. The batches of all epochs are planned before the first step,
-so resuming is skipping.
+What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over accumulation
+and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
+before the first step, so resuming is skipping.
 """
 
 import random
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,16 @@ from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_pr
 from esckit.progress import Progress
 from esckit.training.options import TrainingOptions
 
-__all__ = ["Trained", "TrieDataset", "TrieTrainer", "mean_loss", "plan_batches", "train"]
+__all__ = [
+    "Likelihood",
+    "Objective",
+    "Trained",
+    "TrieDataset",
+    "TrieTrainer",
+    "mean_loss",
+    "plan_batches",
+    "train",
+]
 
 _MEASURED = {"loss", "valid_loss"}
 _COMPLETE = "complete"  # the mark that is written last into a checkpoint: one without it is not taken
@@ -49,9 +58,48 @@ class TrieDataset(Dataset[list[TokenTrie]]):
     def __getitem__(self, index: int) -> list[TokenTrie]:
         return self.items[index]
 
-    def target_counts(self) -> list[int]:
-        """Targets of each conversation."""
+    def counts(self) -> list[int]:
+        """What fills a batch, a conversation each: its targets."""
         return [sum(len(trie.targets) for trie in tries) for tries in self.items]
+
+    def tries(self) -> Iterator[TokenTrie]:
+        """Every trie."""
+        return (trie for tries in self.items for trie in tries)
+
+    @staticmethod
+    def collate(items: Sequence[list[TokenTrie]]) -> dict[str, Any]:
+        """The tensors of a batch, by name."""
+        return collate([trie for tries in items for trie in tries])._asdict()
+
+
+class Objective(Protocol):
+    """What a training run minimises."""
+
+    def units(self, inputs: dict[str, Any]) -> Tensor:
+        """What a batch adds to the step's denominators, (U,)."""
+
+    def loss(self, model: Any, inputs: dict[str, Any], units: Tensor) -> Tensor:
+        """A batch's part of the step's loss, a mean over ``units`` (U,), the denominators of the whole step."""
+
+    def metrics(self) -> dict[str, float]:
+        """Means since the last call, for the curve."""
+
+
+class Likelihood:
+    """SFT: the weighted mean of the scored tokens' losses, in nats."""
+
+    def units(self, inputs: dict[str, Any]) -> Tensor:
+        """The weight of the batch's scored tokens, (1,); tokens weigh 1 unless their example says otherwise."""
+        return inputs["weight"].sum()[None]  # type: ignore[no-any-return]
+
+    def loss(self, model: Any, inputs: dict[str, Any], units: Tensor) -> Tensor:
+        """Weighted sum of the batch's token losses over the step's weight."""
+        batch = TrieBatch(**inputs)
+        return -(batch.weight * token_log_probabilities(model, batch)).sum() / units[0]
+
+    def metrics(self) -> dict[str, float]:
+        """None beyond the loss."""
+        return {}
 
 
 def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[list[int]]]:
@@ -79,10 +127,6 @@ def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int)
     return plan
 
 
-def _collate(items: Sequence[list[TokenTrie]]) -> dict[str, Any]:
-    return collate([trie for tries in items for trie in tries])._asdict()
-
-
 @torch.no_grad()
 def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
     """Mean negative log-likelihood of the scored tokens, in nats."""
@@ -90,7 +134,7 @@ def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
     model.eval()
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
-    for batch in plan_batches(dataset.target_counts(), batch_size, 1, 0)[0]:
+    for batch in plan_batches(dataset.counts(), batch_size, 1, 0)[0]:
         tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
         total -= float(token_log_probabilities(model, tensors).double().sum())
         tokens += len(tensors.token)
@@ -99,12 +143,13 @@ def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
 
 
 class TrieTrainer(Trainer):
-    """Trainer whose batches are planned ahead and whose loss is a mean over the optimiser step's scored tokens."""
+    """Trainer whose batches are planned ahead and whose loss is an objective's."""
 
-    def __init__(self, batches: list[list[int]], **arguments: Any) -> None:
-        super().__init__(data_collator=_collate, **arguments)
+    def __init__(self, batches: list[list[int]], objective: Objective, **arguments: Any) -> None:
+        super().__init__(data_collator=arguments["train_dataset"].collate, **arguments)
         self.batches = batches
-        self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's tokens
+        self.objective = objective
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
@@ -113,22 +158,28 @@ class TrieTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The optimiser step's batches and the number of its scored tokens over all processes."""
+        """The optimiser step's batches and its units over all processes."""
         samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
-        tokens = torch.tensor(sum(len(sample["token"]) for sample in samples), device=device)
-        return samples, self.accelerator.gather(tokens).sum()
+        if not samples:
+            return samples, None
+        units = torch.stack([self.objective.units(sample) for sample in samples]).sum(0).to(device)  # (U,)
+        return samples, self.accelerator.gather(units[None]).sum(0)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """Sum of this batch's token losses over the step's tokens; processes are averaged, hence their number."""
-        loss: Tensor = -token_log_probabilities(model, TrieBatch(**inputs)).sum() / num_items_in_batch
+        """This batch's part of the step's loss; processes are averaged, hence their number."""
+        loss = self.objective.loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise EsckitError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
                 "lower learning_rate, or check the model's weights."
             )
         return loss * int(self.accelerator.num_processes)
+
+    def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
+        """Add the objective's own figures to a point of the curve."""
+        super().log({**logs, **self.objective.metrics()} if "loss" in logs else logs, *arguments, **more)
 
 
 class _Watch(TrainerCallback):
@@ -208,6 +259,7 @@ def train(
     folder: Path,
     title: str,
     seed: int,
+    objective: Objective | None = None,
     valid: TrieDataset | None = None,
 ) -> Trained:
     """Train the parameters of ``model`` that require gradients; continue from ``folder`` where a checkpoint is there.
@@ -219,21 +271,25 @@ def train(
         folder: for checkpoints.
         title: for the progress bar.
         seed: of the order of conversations and of dropout.
-        valid: measured after each epoch.
+        objective: what is minimised; SFT's `Likelihood` by default.
+        valid: its likelihood is measured after each epoch.
 
     Raises:
         EsckitError: the loss is not finite.
     """
-    epochs = plan_batches(
-        dataset.target_counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed
-    )
+    epochs = plan_batches(dataset.counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
     steps = -(-len(batches) // options.accumulation)
     epoch_ends = [-(-end // options.accumulation) for end in accumulate(map(len, epochs))]
     measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
     watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
     trainer = TrieTrainer(
-        batches, model=model, args=_arguments(options, folder, steps, seed), train_dataset=dataset, callbacks=[watch]
+        batches,
+        objective or Likelihood(),
+        model=model,
+        args=_arguments(options, folder, steps, seed),
+        train_dataset=dataset,
+        callbacks=[watch],
     )
     checkpoint = latest_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -241,12 +297,12 @@ def train(
     return Trained(
         curve=[_point(row, steps, options.epochs) for row in trainer.state.log_history if _MEASURED & row.keys()],
         steps=steps,
-        scored_tokens=sum(len(target.nodes) for tries in dataset.items for trie in tries for target in trie.targets),
-        nodes=sum(len(trie) for tries in dataset.items for trie in tries),
+        scored_tokens=sum(len(target.nodes) for trie in dataset.tries() for target in trie.targets),
+        nodes=sum(map(len, dataset.tries())),
     )
 
 
 def _point(row: dict[str, float], steps: int, epochs: int) -> dict[str, float]:
     """A point of the training curve, its epoch from 0 to ``epochs``."""
-    keys = ("loss", "valid_loss", "learning_rate", "grad_norm")
-    return {"step": row["step"], "epoch": row["step"] / steps * epochs, **{k: row[k] for k in keys if k in row}}
+    keys = row.keys() - {"step", "epoch"}
+    return {"step": row["step"], "epoch": row["step"] / steps * epochs, **{key: row[key] for key in sorted(keys)}}

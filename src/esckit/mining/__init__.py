@@ -1,0 +1,1 @@
+"""Miners grow conversation trees: they add siblings to turns, and preferences between siblings."""

@@ -1,0 +1,32 @@
+"""What a recipe can say about mining; it needs no torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["MiningOptions"]
+
+
+class MiningOptions(BaseModel):
+    """How inferential preference mining samples and keeps (`mining.inferential`).
+
+    Attributes:
+        rule: ``unequal`` keeps what the model says and gold does not; ``random`` is the control without a model: labels
+            and replies drawn at random, of other dialogues.
+        samples: draws a turn; equal ones count once.
+        top_k: planner and coupled model: take the k likeliest strategies instead of drawing.
+        temperature, top_p: of strategies and texts; DecoupledESC's by default (section 5.1).
+        max_new_tokens: of a text; one that is cut there is kept and counted.
+        folds: cross-fitting: each of so many parts of the dialogues is mined by a model trained on the others. 1 is the
+            paper's way, mining the turns that the model was trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: Literal["unequal", "random"] = "unequal"
+    samples: int = Field(1, ge=1)
+    top_k: int | None = Field(None, ge=1)
+    temperature: float = Field(0.7, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(128, ge=1)
+    folds: int = Field(1, ge=1)

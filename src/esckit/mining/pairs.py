@@ -1,0 +1,163 @@
+"""From grown trees to the pairs that a part is trained on, with a linter on the way."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from esckit.conversation import Aspect, Conversation, Preference
+from esckit.errors import CorpusError
+from esckit.mining.inferential import normalise
+from esckit.rendering import PairExample, Part, Renderer
+
+__all__ = ["ASPECTS", "Pair", "PairReport", "check_pairs", "length_matched", "lint_pairs", "pairs_of", "render_pairs"]
+
+ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
+    "planner": ("strategy",),
+    "generator": ("response",),
+    "coupled": ("response", "turn"),
+}
+"""Which preferences train which part."""
+
+
+class Pair(NamedTuple):
+    """A preference in its conversation."""
+
+    conversation: Conversation
+    preference: Preference
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """What is compared, chosen and rejected: ``[Strategy] text``; the label alone where the aspect is strategy."""
+        chosen, rejected = map(self._side, (self.preference.chosen, self.preference.rejected))
+        return chosen, rejected
+
+    def _side(self, turn_id: str) -> str:
+        turn = self.conversation.turn(turn_id)
+        return f"[{turn.strategy}]" + ("" if self.preference.aspect == "strategy" else f" {(turn.text or '').strip()}")
+
+
+class PairReport(NamedTuple):
+    """What the linter counted.
+
+    Attributes:
+        pairs: all of them.
+        equal: chosen equals rejected, spaces around them aside: the loss would be a constant.
+        across_contexts: the two replies answer different histories: no preference at all.
+        duplicates: pairs that stand there a second time: same context, same two replies (`normalise`).
+        longer_chosen: pairs whose chosen reply is the longer one, in characters.
+        length_ratio: mean characters of the chosen replies over those of the rejected ones.
+    """
+
+    pairs: int
+    equal: int
+    across_contexts: int
+    duplicates: int
+    longer_chosen: int
+    length_ratio: float
+
+    @property
+    def faulty(self) -> int:
+        """Pairs that must not be trained on."""
+        return self.equal + self.across_contexts
+
+
+def pairs_of(conversations: Iterable[Conversation], part: Part) -> list[Pair]:
+    """The preferences that train a part, in order."""
+    return [
+        Pair(conversation, preference)
+        for conversation in conversations
+        for preference in conversation.preferences
+        if preference.aspect in ASPECTS[part]
+    ]
+
+
+def lint_pairs(pairs: Sequence[Pair]) -> PairReport:
+    """Count what would spoil training, and how far length alone tells chosen from rejected."""
+    faults = Counter(fault for _, fault in _faults(pairs))
+    lengths = [(len(chosen), len(rejected)) for chosen, rejected in (pair.texts for pair in pairs)]
+    rejected_length = sum(rejected for _, rejected in lengths)
+    return PairReport(
+        len(pairs),
+        faults["equal"],
+        faults["across contexts"],
+        faults["duplicate"],
+        sum(chosen > rejected for chosen, rejected in lengths),
+        sum(chosen for chosen, _ in lengths) / rejected_length if rejected_length else 1.0,
+    )
+
+
+def _faults(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
+    """Each pair with what is wrong with it."""
+    seen = set()
+    for pair in pairs:
+        conversation, preference = pair
+        chosen, rejected = (conversation.turn(turn) for turn in (preference.chosen, preference.rejected))
+        texts = pair.texts
+        key = (conversation.id, chosen.parent, *map(normalise, texts))
+        if chosen.parent != rejected.parent:
+            yield pair, "across contexts"
+        elif texts[0] == texts[1]:
+            yield pair, "equal"
+        else:
+            yield pair, "duplicate" if key in seen else None
+        seen.add(key)
+
+
+def check_pairs(pairs: Sequence[Pair], *, drop: bool = False) -> list[Pair]:
+    """Refuse pairs that must not be trained on, or leave them out.
+
+    Args:
+        pairs: of one part.
+        drop: leave faulty pairs and duplicates out.
+
+    Raises:
+        CorpusError: there is no pair, or a faulty one and not ``drop``.
+    """
+    report = lint_pairs(pairs)
+    if report.faulty and not drop:
+        raise CorpusError(
+            f"{report.faulty} of {report.pairs} preference pairs must not be trained on ({report.equal} with equal "
+            f"sides, {report.across_contexts} across contexts): mend the trees, or set drop_faulty: true."
+        )
+    kept = [pair for pair, fault in _faults(pairs) if fault is None] if drop else list(pairs)
+    if not kept:
+        raise CorpusError("there is no preference pair to train on: mine more samples, or another part.")
+    return kept
+
+
+def length_matched(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """The largest subset whose length says nothing: as many longer chosen as longer rejected replies, at each ratio.
+
+    Pairs are put into bins of the ratio of their lengths in characters (factors of the square root of 2); of each bin
+    and its mirror image, the larger is cut to the size of the smaller by a seeded draw. Order is kept.
+    """
+    bins: dict[int, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        bins.setdefault(_length_bin(*map(len, pair.texts)), []).append(index)
+    draw = random.Random(seed)
+    kept: set[int] = set(bins.get(0, []))
+    for number, members in sorted(bins.items()):
+        if number:
+            kept.update(draw.sample(members, min(len(members), len(bins.get(-number, [])))))
+    return [pair for index, pair in enumerate(pairs) if index in kept]
+
+
+def _length_bin(chosen: int, rejected: int) -> int:
+    """0 for ratios below 2 to the power of 1/4, then bins of half an octave, negative where rejected is longer."""
+    return round(2 * math.log2(chosen / rejected)) if chosen != rejected else 0
+
+
+def render_pairs(
+    pairs: Sequence[Pair], renderer: Renderer, part: Part, shown: Callable[[Conversation], Mapping[str, str]]
+) -> list[list[PairExample]]:
+    """Render pairs for a part, those of one conversation together."""
+    grouped: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        grouped.setdefault(pair.conversation.id, []).append(pair)
+    return [
+        [renderer.pair(pair.conversation, pair.preference, part, known) for pair in members]
+        for members in grouped.values()
+        for known in [shown(members[0].conversation)]
+    ]

@@ -1,0 +1,193 @@
+"""Preference learning over token tries: pairs of a conversation share its prefix, for policy and reference alike."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from esckit.models.token_tree import (
+    TokenTrie,
+    TrieBatch,
+    build_tries,
+    collate,
+    sum_targets,
+    target_log_probabilities,
+    token_log_probabilities,
+)
+from esckit.rendering import Example, PairExample
+from esckit.training import objectives
+from esckit.training.options import PreferenceOptions
+from esckit.training.references import Reference, in_evaluation
+
+__all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "store_reference"]
+
+
+class PairItem(NamedTuple):
+    """The pairs of a conversation: its tries, and for each pair which of their targets are its sides.
+
+    Attributes:
+        tries: of all targets, each different one once.
+        chosen, rejected: (P,) indices of targets.
+        mismatched: indices of chosen replies rendered in the next pair's context, for KTO's estimate of the divergence.
+        reference: (T,) log-probabilities of the targets where they are stored.
+    """
+
+    tries: list[TokenTrie]
+    chosen: list[int]
+    rejected: list[int]
+    mismatched: list[int]
+    reference: Tensor | None = None
+
+
+def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mismatched: bool = False) -> PairItem:
+    """Merge a conversation's pairs into tries, divided where one would exceed ``max_tokens`` nodes (exact).
+
+    Args:
+        pairs: at least one.
+        max_tokens: most tokens of a trie.
+        mismatched: also render each chosen reply in the next pair's context.
+    """
+    places: dict[Example, int] = {}
+    index = [[places.setdefault(side, len(places)) for side in pair] for pair in pairs]
+    wrong = []
+    for pair, following in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True) if mismatched else ():
+        reply, context = pair.chosen, following.chosen.context
+        if context != reply.context:
+            example = Example(reply.turn_id, context, reply.given, reply.scored)
+            wrong.append(places.setdefault(example, len(places)))
+    tries = build_tries(list(places), max_tokens)
+    return PairItem(tries, [chosen for chosen, _ in index], [rejected for _, rejected in index], wrong)
+
+
+class PairDataset(Dataset[PairItem]):
+    """An item is a conversation with at least one pair."""
+
+    def __init__(self, items: Iterable[PairItem]) -> None:
+        self.items = list(items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> PairItem:
+        return self.items[index]
+
+    def counts(self) -> list[int]:
+        """What fills a batch, a conversation each: its pairs."""
+        return [len(item.chosen) for item in self.items]
+
+    def tries(self) -> Iterator[TokenTrie]:
+        """Every trie."""
+        return (trie for item in self.items for trie in item.tries)
+
+    @staticmethod
+    def collate(items: Sequence[PairItem]) -> dict[str, Any]:
+        """The tensors of a batch by name: the trie's, and ``chosen``, ``rejected`` (P,), ``mismatched``, ``stored``."""
+        batch = collate([trie for item in items for trie in item.tries])
+        found: dict[str, list[int]] = {"chosen": [], "rejected": [], "mismatched": []}
+        first = 0
+        for item in items:
+            for name, indices in found.items():
+                indices += [first + index for index in getattr(item, name)]
+            first += sum(len(trie.targets) for trie in item.tries)
+        sides = {name: torch.tensor(indices, dtype=torch.long) for name, indices in found.items()}
+        known = [item.reference for item in items if item.reference is not None]
+        return {**batch._asdict(), **sides, **({"stored": torch.cat(known)} if len(known) == len(items) else {})}
+
+
+@torch.no_grad()
+def store_reference(model: Any, dataset: PairDataset, advance: Callable[[], None] = lambda: None) -> PairDataset:
+    """The dataset with the log-probabilities that ``model`` gives now to its targets; ``advance`` after each item."""
+    device = next(model.parameters()).device
+    items = []
+    with in_evaluation(model):
+        for item in dataset.items:
+            known = target_log_probabilities(model, collate(item.tries).to(device)).cpu()
+            items.append(item._replace(reference=known))
+            advance()
+    return PairDataset(items)
+
+
+# ------------------------------------------------------------------------------------------------------------ objective
+
+
+class PreferenceObjective:
+    """The mean loss of the step's pairs (KTO: of their replies), with the chosen replies' likelihood where weighted.
+
+    Args:
+        options: which loss.
+        reference: the model after SFT; needed where the loss has one and its log-probabilities are not stored.
+    """
+
+    def __init__(self, options: PreferenceOptions, reference: Reference | None = None) -> None:
+        self.options = options
+        self.reference = reference
+        self.sums: defaultdict[str, float] = defaultdict(float)
+
+    def units(self, inputs: dict[str, Any]) -> Tensor:
+        """(2,) the batch's pairs and the tokens of their chosen replies."""
+        lengths = torch.bincount(inputs["target"], minlength=inputs["targets"])
+        chosen = inputs["chosen"]
+        return torch.stack([chosen.new_tensor(len(chosen)), lengths[chosen].sum()])
+
+    def loss(self, model: Any, inputs: dict[str, Any], units: Tensor) -> Tensor:
+        """Sum of the batch's losses over the step's pairs, plus the weighted likelihood over the step's tokens."""
+        batch = TrieBatch(**{name: inputs[name] for name in TrieBatch._fields})
+        reference = self._reference(model, batch, inputs)  # first: it may switch adapters, and with them gradients
+        policy = sum_targets(token_log_probabilities(model, batch), batch)
+        lengths = torch.bincount(batch.target, minlength=batch.targets)
+        scores = policy if reference is None else policy - reference
+        if reference is None or (self.options.loss == "ipo" and self.options.length_normalised):
+            scores = scores / lengths
+        losses = self._losses(scores, inputs)
+        self._note(scores.detach(), inputs)
+        likelihood = policy[inputs["chosen"]].sum() / units[1]
+        return losses.sum() / units[0] - self.options.likelihood_weight * likelihood
+
+    @torch.no_grad()
+    def _reference(self, model: Any, batch: TrieBatch, inputs: dict[str, Any]) -> Tensor | None:
+        """(T,) log-probabilities of the reference; None where the loss has none."""
+        if not self.options.needs_reference:
+            return None
+        if "stored" in inputs:
+            return inputs["stored"]  # type: ignore[no-any-return]
+        assert self.reference is not None
+        with self.reference(model) as frozen:
+            return target_log_probabilities(frozen, batch)
+
+    def _losses(self, scores: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """(P,) losses from a score (T,) a target: log ratios, or mean log-probabilities where there is no reference."""
+        options, chosen, rejected = self.options, scores[inputs["chosen"]], scores[inputs["rejected"]]
+        match options.loss:
+            case "dpo":
+                return objectives.dpo(chosen, rejected, beta=options.beta)
+            case "ipo":
+                return objectives.ipo(chosen, rejected, beta=options.beta)
+            case "simpo":
+                return objectives.simpo(chosen, rejected, beta=options.beta, margin=options.margin)
+            case "orpo":
+                return objectives.orpo(chosen, rejected, beta=options.beta)
+            case "kto":
+                wrong = scores[inputs["mismatched"]].detach()
+                divergence = wrong.mean().clamp(min=0) if len(wrong) else scores.new_zeros(())
+                both = torch.cat([chosen, rejected])
+                desirable = torch.arange(len(both), device=both.device) < len(chosen)
+                losses = objectives.kto(both, desirable, divergence=divergence, beta=options.beta)
+                return losses.view(2, -1).mean(0)
+
+    def _note(self, scores: Tensor, inputs: dict[str, Any]) -> None:
+        chosen, rejected = (self.options.beta * scores[inputs[side]].double() for side in ("chosen", "rejected"))
+        self.sums["pairs"] += len(chosen)
+        self.sums["margin"] += float((chosen - rejected).sum())
+        self.sums["accuracy"] += float((chosen > rejected).sum())
+        self.sums["chosen_reward"] += float(chosen.sum())
+        self.sums["rejected_reward"] += float(rejected.sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the pairs since the last call: rewards are beta times the score; a tie is not accurate."""
+        pairs = self.sums.pop("pairs", 0)
+        means = {name: total / pairs for name, total in self.sums.items()}
+        self.sums.clear()
+        return means
