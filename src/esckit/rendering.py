@@ -10,7 +10,7 @@ give the ids of the whole template (checked when a `Renderer` is made).
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -284,9 +284,20 @@ class Renderer:
         context, dropped = self.context(conversation.path(sides[0].parent), shown, room)
         return PairExample(*(Example(turn.id, context, *self._target(turn, part), dropped) for turn in sides))
 
-    def examples(self, conversation: Conversation, part: Part, shown: Mapping[str, str]) -> list[Example]:
-        """Render every trunk supporter turn as a target of one part."""
-        return [self.example(conversation, turn, part, shown) for turn in supporter_turns(conversation)]
+    def examples(
+        self, conversation: Conversation, part: Part, shown: Mapping[str, str], *, label_weight: float = 1.0
+    ) -> list[Example]:
+        """Render every trunk supporter turn as a target of one part.
+
+        ``label_weight`` is that of a label's tokens in the loss, where the text's weigh 1.
+        """
+        found = []
+        for turn in supporter_turns(conversation):
+            example = self.example(conversation, turn, part, shown)
+            label = len(example.scored) - len(self.text_ids(turn.text or ""))
+            weights = (label_weight,) * label + (1.0,) * (len(example.scored) - label) if label_weight != 1 else ()
+            found.append(replace(example, weights=weights))
+        return found
 
     def dialogue(self, conversation: Conversation, shown: Mapping[str, str]) -> list[Example]:
         """Render a dialogue for pretraining: what both speakers said is scored, each with the token that ends it.

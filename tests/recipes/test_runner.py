@@ -49,7 +49,7 @@ def test_leaves_a_report_curves_records_and_events(finished: Path) -> None:
     assert {record["state"] for record in records} == {"done"}
     events = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
     cut = [event for event in events if event["event"] == "replies cut at max_new_tokens"]
-    assert {event["stage"] for event in cut} <= {"predict-coupled", "predict-decoupled"}
+    assert {event["stage"] for event in cut} <= {"predict-coupled", "predict-decoupled", "predict-aligned"}
     assert cut  # six tokens are too few for a model that says anything
 
 
@@ -67,7 +67,16 @@ def test_the_seed_matters(recipe: Path) -> None:
 
 
 def test_a_finished_run_does_nothing_again(finished: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for stage in ("pretrain", "fine_tune", "assemble", "predict_split", "measure", "report"):
+    for stage in (
+        "pretrain",
+        "fine_tune",
+        "mine_preferences",
+        "align",
+        "assemble",
+        "predict_split",
+        "measure",
+        "report",
+    ):
         monkeypatch.setattr(runner, stage, lambda *_: pytest.fail("a done stage ran again"))
     run(load_recipe(str(recipe)), finished)
 

@@ -42,7 +42,7 @@ def test_defaults_are_the_papers() -> None:
         (["seed"], "is not key=value"),
         (["planner-sft=3"], "names a stage and no key"),
         (["seed.deep.er=3"], "has no keys below it"),
-        (["decoupled.planner=generator-sft"], "takes a part from an sft stage of another part"),
+        (["decoupled.planner=generator-sft"], "takes a part from a stage that trained another part"),
         (["planner-sft.past_strategies=gold"], "must be trained with the same past_strategies"),
         (["predict-coupled.supporter=nobody"], "needs an earlier supporter stage named 'nobody'"),
         (["planner-sft.past_strategies=predicted"], "planner-sft.past_strategies: input should be 'gold' or 'hidden'"),

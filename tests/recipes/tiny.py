@@ -16,11 +16,21 @@ stages:
   - {{stage: sft, name: coupled-sft, part: coupled, past_strategies: gold, epochs: 1, batch_size: 4}}
   - {{stage: sft, name: planner-sft, part: planner, past_strategies: hidden, epochs: 1, batch_size: 4}}
   - {{stage: sft, name: generator-sft, part: generator, past_strategies: hidden, epochs: 1, batch_size: 4}}
+  - {{stage: mine, name: mine-coupled, model: coupled-sft, max_new_tokens: 6}}
+  - {{stage: mine, name: mine-planner, model: planner-sft, samples: 3}}
+  - {{stage: mine, name: mine-generator, model: generator-sft, max_new_tokens: 6}}
+  - {{stage: preference, name: coupled-dpo, start: coupled-sft, pairs: mine-coupled, batch_size: 4, reference: stored}}
+  - {{stage: preference, name: planner-dpo, start: planner-sft, pairs: mine-planner, batch_size: 4}}
+  - {{stage: preference, name: generator-dpo, start: generator-sft, pairs: mine-generator, batch_size: 4,
+      reference: merged}}
   - {{stage: supporter, name: coupled, coupled: coupled-sft}}
+  - {{stage: supporter, name: aligned, planner: planner-dpo, generator: generator-dpo}}
   - {{stage: supporter, name: decoupled, planner: planner-sft, generator: generator-sft}}
   - {{stage: predict, name: predict-coupled, supporter: coupled, wording: {{max_new_tokens: 6}}}}
   - {{stage: predict, name: predict-decoupled, supporter: decoupled, wording: {{max_new_tokens: 6}}}}
-  - {{stage: evaluate, name: evaluate, predictions: [predict-coupled, predict-decoupled], resamples: 100}}
+  - {{stage: predict, name: predict-aligned, supporter: aligned, wording: {{max_new_tokens: 6}}}}
+  - {{stage: evaluate, name: evaluate, predictions: [predict-coupled, predict-decoupled, predict-aligned],
+      resamples: 100}}
   - {{stage: report, name: report}}
 """
 

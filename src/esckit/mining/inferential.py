@@ -32,13 +32,22 @@ from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
 from esckit.supporters.planner import choose_strategy, score_strategies
 
-__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "normalise", "pair_kind"]
+__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "normalise", "pair_kind", "reply_pool"]
 
 Shown = Mapping[str, str]
 ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
 """Strategy to (conversation id, text) of gold replies, for the rule ``random``."""
 
 _SPACES: Final = re.compile(r"\s+")
+
+
+def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
+    """The gold replies of the labelled supporter turns, by strategy."""
+    pool: dict[str, list[tuple[str, str]]] = {}
+    for conversation in conversations:
+        for turn in supporter_turns(conversation):
+            pool.setdefault(str(turn.strategy), []).append((conversation.id, turn.text or ""))
+    return pool
 
 
 def normalise(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esckit import __version__
-from esckit.conversation import Conversation, conversation_to_json
+from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import write_json, write_jsonl
@@ -23,7 +23,8 @@ from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
-from esckit.training.trainer import Trained, TrieDataset, train
+from esckit.training.options import TrainingOptions
+from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
 
 __all__ = ["Run", "stage_seed"]
 
@@ -60,10 +61,6 @@ class Run:
         """The stage's own seed."""
         return stage_seed(self.recipe.seed, stage)
 
-    def recipe_stage(self, name: str) -> Stage:
-        """The recipe's stage of this name."""
-        return next(stage for stage in self.recipe.stages if stage.name == name)
-
     def max_context(self, backbone: Backbone) -> int:
         """The most tokens of a path."""
         return min(self.recipe.model.max_context or backbone.max_context, backbone.max_context)
@@ -73,33 +70,54 @@ class Run:
         return Renderer(backbone.tokenizer, TAXONOMIES[self.taxonomy], max_context=self.max_context(backbone))
 
     def train(
-        self, stage: PretrainStage | SftStage, model: Any, examples: Callable[[Conversation], list[Example]], seed: int
+        self,
+        stage: Stage,
+        options: TrainingOptions,
+        model: Any,
+        dataset: ConversationDataset,
+        folder: Path,
+        save: Callable[[], None],
+        *,
+        objective: Objective | None = None,
+        valid: TrieDataset | None = None,
     ) -> Trained:
-        """Render, merge into tries, train with checkpoints, and write the stage's curve."""
-        folder = self.folder / stage.name
-        limit = stage.max_tokens_per_row
-        train_set = TrieDataset(self._tries(stage, map(examples, self.corpus.train), limit))
-        valid_set = TrieDataset(build_tries(rows, limit) for rows in map(examples, self.corpus.valid))
+        """Train with checkpoints, save, and write the curve into ``folder``, last: it marks what is complete."""
         checkpoints = folder / "checkpoints"
-        trained = train(model, train_set, stage, folder=checkpoints, title=stage.name, seed=seed, valid=valid_set)
+        trained = train(
+            model,
+            dataset,
+            options,
+            folder=checkpoints,
+            title=stage.name if folder.name == stage.name else f"{stage.name} {folder.name}",
+            seed=self.seed(stage),
+            objective=objective,
+            valid=valid,
+        )
+        save()
         write_jsonl(folder / "curve.jsonl", trained.curve)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return trained
 
-    def _tries(
-        self, stage: Stage, conversations: Iterable[list[Example]], limit: int | None
-    ) -> Iterable[list[TokenTrie]]:
-        for examples in conversations:
-            tries = build_tries(examples, limit)
-            self.count(stage, "targets whose context lost its oldest turns", sum(e.dropped > 0 for e in examples))
-            self.count(stage, "conversations divided over rows", int(len(tries) > 1))
-            yield tries
+    def tries(
+        self, stage: Stage, options: TrainingOptions, conversations: Iterable[list[Example]], *, count: bool = True
+    ) -> TrieDataset:
+        """Merge each conversation's targets; count what was cut or divided unless ``count`` is false."""
+        rows = list(conversations)
+        dataset = [build_tries(examples, options.max_tokens_per_row) for examples in rows]
+        if count:
+            self.count_cuts(stage, (example for examples in rows for example in examples), dataset)
+        return TrieDataset(dataset)
+
+    def count_cuts(self, stage: Stage, examples: Iterable[Example], tries: Iterable[list[TokenTrie]]) -> None:
+        """Count targets whose context was cut, and conversations that do not fit one row."""
+        self.count(stage, "targets whose context lost its oldest turns", sum(e.dropped > 0 for e in examples))
+        self.count(stage, "conversations divided over rows", sum(len(own) > 1 for own in tries))
 
     # What is done, what it was done with, what it counted.
 
     def fingerprint(self, stage: Stage) -> str:
         """Hash of everything that a stage's result depends on: its config, its inputs, the corpus, the seed."""
-        inputs = [self.fingerprint(self.recipe_stage(name)) for name in input_names(stage)]
+        inputs = [self.fingerprint(self.recipe.named(name)) for name in input_names(stage)]
         if isinstance(stage, SftStage) and not self.recipe.model.path:
             inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
         if isinstance(stage, ReportStage):

@@ -6,20 +6,28 @@ stop.
 """
 
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
-from esckit.conversation import Conversation, write_conversations
+from esckit.conversation import Conversation, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
 from esckit.measures import evaluate, read_predictions
+from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
+from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
+from esckit.progress import progress
+from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
+from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.schema import (
     EvaluateStage,
+    MineStage,
     PredictStage,
+    PreferenceStage,
     PretrainStage,
     Recipe,
     ReportStage,
@@ -31,9 +39,13 @@ from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
-__all__ = ["run"]
+__all__ = ["TREES", "run"]
+
+TREES: Final = "trees.jsonl"
+"""What a mine stage writes: the training part's trees, grown."""
 
 
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
@@ -61,6 +73,10 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
                 facts = pretrain(this, stage)
             case SftStage():
                 facts = fine_tune(this, stage)
+            case MineStage():
+                facts = mine_preferences(this, stage)
+            case PreferenceStage():
+                facts = align(this, stage)
             case SupporterStage():
                 facts = assemble(this, stage)
             case PredictStage():
@@ -83,52 +99,121 @@ def pretrain(this: "Run", stage: PretrainStage) -> dict[str, Any]:
     if this.recipe.model.path:
         this.count(stage, "skipped: model.path is used as it is")
         return {}
-    seed = this.seed(stage)
     tokenizer = train_tokenizer(this.corpus.train, this.recipe.model.vocabulary)
-    seed_everything(seed)
+    seed_everything(this.seed(stage))
     model = make_pocket_model(this.recipe.model.pocket, tokenizer).to(default_device())
     renderer = this.renderer(Backbone(model, tokenizer, "pocket"))
+    folder = this.folder / stage.name
 
     def examples(conversation: Conversation) -> list[Example]:
         return renderer.dialogue(conversation, past_strategies(conversation, stage.past_strategies))
 
-    trained = this.train(stage, model, examples, seed)
-    model.save_pretrained(this.folder / stage.name / "model")
-    tokenizer.save_pretrained(this.folder / stage.name / "model")
+    def save() -> None:
+        model.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+
+    dataset = this.tries(stage, stage, map(examples, this.corpus.train))
+    valid = this.tries(stage, stage, map(examples, this.corpus.valid), count=False)
+    trained = this.train(stage, stage, model, dataset, folder, save, valid=valid)
     return {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), **_training_facts(trained)}
 
 
 def fine_tune(this: "Run", stage: SftStage) -> dict[str, Any]:
     """Train a fresh LoRA adapter for one part on every labelled supporter turn of the training part's trunks."""
-    from peft import LoraConfig, get_peft_model
+    return _fine_tune(this, stage, stage, this.corpus.train, this.folder / stage.name)
 
-    seed = this.seed(stage)
+
+def _fine_tune(
+    this: "Run", stage: SftStage | MineStage, sft: SftStage, conversations: list[Conversation], folder: Path
+) -> dict[str, Any]:
+    """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
     backbone = load_backbone(this.backbone_source)
     renderer = this.renderer(backbone)
-    seed_everything(seed)
-    lora = LoraConfig(
-        r=stage.lora.r,
-        lora_alpha=stage.lora.alpha,
-        lora_dropout=stage.lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(backbone.model, lora, adapter_name=stage.part)
+    seed_everything(this.seed(stage))
+    model = fresh_adapter(backbone.model, sft.lora, sft.part)
 
     def examples(conversation: Conversation) -> list[Example]:
-        return renderer.examples(conversation, stage.part, past_strategies(conversation, stage.past_strategies))
+        shown = past_strategies(conversation, sft.past_strategies)
+        return renderer.examples(conversation, sft.part, shown, label_weight=sft.label_weight)
 
-    trained = this.train(stage, model, examples, seed)
-    model.save_pretrained(str(this.folder / stage.name))  # writes the subfolder <part>
+    dataset = this.tries(stage, sft, map(examples, conversations))
+    valid = this.tries(stage, sft, map(examples, this.corpus.valid), count=False)
+    trained = this.train(stage, sft, model, dataset, folder, lambda: save_adapter(model, folder, sft.part), valid=valid)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"trained_parameters": parameters, **_training_facts(trained)}
 
 
+def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
+    """Sample a trained part on the training part's contexts, and keep preferences for gold in the trees."""
+    sft = this.recipe.sft_of(stage.model)
+    total = len(this.corpus.train)
+
+    @lru_cache(maxsize=1)  # folds come in order
+    def miner_of(fold: int) -> Miner:
+        folder = this.folder / stage.model
+        if stage.folds > 1:
+            folder = this.folder / stage.name / f"fold-{fold}"
+            others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
+            if not (folder / "curve.jsonl").exists():
+                _fine_tune(this, stage, sft, others, folder)
+        backbone = load_backbone(this.backbone_source)
+        model = open_adapter(backbone, folder, sft.part)
+        return Miner(sft.part, model, this.renderer(backbone), stage.model, stage, reply_pool(this.corpus.train))
+
+    counts = mine(
+        miner_of,
+        this.corpus.train,
+        this.folder / stage.name / TREES,
+        folds=stage.folds,
+        shown=lambda conversation: past_strategies(conversation, sft.past_strategies),
+        seed=this.seed(stage),
+        key=this.fingerprint(stage),
+        title=stage.name,
+    )
+    for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
+        this.count(stage, event, counts[event])
+    kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
+    return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
+
+
+def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
+    """Train a part on its preferences, starting from the model after SFT, which is the reference."""
+    sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
+    mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
+    pairs = check_pairs(mined, drop=stage.drop_faulty)
+    pairs = length_matched(pairs, this.seed(stage)) if stage.length_matched else pairs
+    this.count(stage, "pairs left out", len(mined) - len(pairs))
+
+    seed_everything(this.seed(stage))
+    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora)
+    renderer = this.renderer(backbone)
+
+    def shown(conversation: Conversation) -> dict[str, str]:
+        return past_strategies(conversation, sft.past_strategies)
+
+    rendered = render_pairs(pairs, renderer, sft.part, shown)
+    items = [make_item(own, stage.max_tokens_per_row, mismatched=stage.loss == "kto") for own in rendered]
+    this.count_cuts(stage, (side for own in rendered for pair in own for side in pair), (i.tries for i in items))
+    dataset = PairDataset(items)
+    if stage.reference == "stored" and stage.needs_reference:
+        with progress(f"{stage.name} reference", len(items)) as bar:
+            dataset = store_reference(policy.model, dataset, bar.advance)
+    trained = this.train(
+        stage,
+        stage,
+        policy.model,
+        dataset,
+        folder,
+        lambda: save_policy(policy, this.backbone_source, start, folder, sft.part, stage),
+        objective=PreferenceObjective(stage, policy.reference),
+    )
+    report = lint_pairs(pairs)
+    return {**report._asdict(), **_training_facts(trained), **moved(policy, renderer, sft, this.corpus.valid)}
+
+
 def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     """Put adapters and base into one folder that `Supporter.load` reads; a pocket base travels along."""
-    trained = {part: this.recipe_stage(name) for part, name in stage.parts.items()}
-    first = next(iter(trained.values()))
-    assert isinstance(first, SftStage)
+    first = this.recipe.sft_of(next(iter(stage.parts.values())))
     backbone = load_backbone(this.backbone_source)
     card = SupporterCard(
         kind="coupled" if stage.coupled else "decoupled",
@@ -138,7 +223,7 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
         max_context=this.max_context(backbone),
         taxonomy=this.taxonomy,
     )
-    adapters = {part: this.folder / sft.name / part for part, sft in trained.items()}
+    adapters = {part: this.folder / name / part for part, name in stage.parts.items()}
     base = None if this.recipe.model.path else Path(this.backbone_source)
     save_supporter(this.folder / stage.name, card, adapters, base)
     return {"kind": card.kind, "past_strategies": card.past_strategies}

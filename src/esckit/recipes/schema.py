@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from esckit.errors import RecipeError
 from esckit.files import read_text
-from esckit.training.options import LoraOptions, TrainingOptions
+from esckit.mining.options import MiningOptions
+from esckit.training.options import LoraOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "load_recipe", "shipped_recipes"]
 
@@ -71,17 +72,60 @@ class PretrainStage(TrainingOptions):
 
 
 class SftStage(TrainingOptions):
-    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns."""
+    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns.
+
+    Attributes:
+        part: which.
+        past_strategies: what the history shows.
+        lora: of the adapter.
+        label_weight: of a strategy's tokens in the coupled part's loss, where a text's tokens weigh 1.
+    """
 
     stage: Literal["sft"]
     name: str
     part: Literal["planner", "generator", "coupled"]
     past_strategies: Literal["gold", "hidden"]
     lora: LoraOptions = LoraOptions()
+    label_weight: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _label_weight_fits(self) -> Self:
+        if self.label_weight != 1 and self.part != "coupled":
+            raise ValueError("label_weight is for the coupled part, which alone learns labels and texts together")
+        return self
+
+
+class MineStage(MiningOptions):
+    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage."""
+
+    stage: Literal["mine"]
+    name: str
+    model: str
+
+
+class PreferenceStage(TrainingOptions, PreferenceOptions):
+    """Aligns a part on mined preferences, starting from an sft (or an earlier preference) stage, which it refers to.
+
+    Attributes:
+        start: name of the stage whose adapter is aligned and is the reference.
+        pairs: name of the mine stage.
+        drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
+        length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
+        lora: of the fresh adapter where the reference is ``merged``.
+    """
+
+    stage: Literal["preference"]
+    name: str
+    start: str
+    pairs: str
+    epochs: int = Field(1, ge=1)
+    drop_faulty: bool = False
+    length_matched: bool = False
+    lora: LoraOptions = LoraOptions()
 
 
 class SupporterStage(_Config):
-    """Puts trained parts together: ``coupled``, or ``planner`` and ``generator``, each the name of an sft stage."""
+    """Puts trained parts together: ``coupled``, or ``planner`` and ``generator``, each an sft or preference stage."""
 
     stage: Literal["supporter"]
     name: str
@@ -137,7 +181,10 @@ class ReportStage(_Config):
     name: str
 
 
-Stage = PretrainStage | SftStage | SupporterStage | PredictStage | EvaluateStage | ReportStage
+TrainedStage = SftStage | PreferenceStage
+Stage = (
+    PretrainStage | SftStage | MineStage | PreferenceStage | SupporterStage | PredictStage | EvaluateStage | ReportStage
+)
 
 
 class Recipe(_Config):
@@ -156,31 +203,52 @@ class Recipe(_Config):
         for stage in self.stages:
             if stage.name in seen or stage.name in Recipe.model_fields or not stage.name.replace("-", "").isalnum():
                 raise ValueError(f"stage name {stage.name!r} is taken or not made of letters, digits and hyphens")
-            for wanted, kind in _inputs(stage):
-                if not isinstance(seen.get(wanted), kind):
-                    raise ValueError(f"stage {stage.name!r} needs an earlier {_tag(kind)} stage named {wanted!r}")
+            for wanted, *kinds in _inputs(stage):
+                if not isinstance(seen.get(wanted), tuple(kinds)):
+                    tags = " or ".join(map(_tag, kinds))
+                    raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted!r}")
             seen[stage.name] = stage
-        _check_parts(seen)
+            self._check_parts(stage)
         return self
 
+    def named(self, name: str) -> Stage:
+        """The stage of this name."""
+        return next(stage for stage in self.stages if stage.name == name)
 
-def _check_parts(stages: dict[str, Stage]) -> None:
-    """A supporter's parts are of their kind and saw the same past strategies."""
-    for stage in stages.values():
-        if not isinstance(stage, SupporterStage):
-            continue
-        trained = {part: stages[name] for part, name in stage.parts.items()}
-        if any(isinstance(sft, SftStage) and sft.part != part for part, sft in trained.items()):
-            raise ValueError(f"stage {stage.name!r} takes a part from an sft stage of another part")
-        if len({sft.past_strategies for sft in trained.values() if isinstance(sft, SftStage)}) > 1:
-            raise ValueError(f"the parts of {stage.name!r} must be trained with the same past_strategies")
+    def sft_of(self, name: str) -> SftStage:
+        """The sft stage at the root of a trained part: what it is, and which past strategies it sees."""
+        stage = self.named(name)
+        while isinstance(stage, PreferenceStage):
+            stage = self.named(stage.start)
+        assert isinstance(stage, SftStage)
+        return stage
+
+    def _check_parts(self, stage: Stage) -> None:
+        """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
+        if isinstance(stage, MineStage) and stage.folds > 1 and not isinstance(self.named(stage.model), SftStage):
+            raise ValueError(f"stage {stage.name!r} mines in folds, which needs an sft stage as its model")
+        if isinstance(stage, PreferenceStage):
+            mined = self.named(stage.pairs)
+            assert isinstance(mined, MineStage)
+            if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
+                raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
+        if isinstance(stage, SupporterStage):
+            trained = {part: self.sft_of(name) for part, name in stage.parts.items()}
+            if any(sft.part != part for part, sft in trained.items()):
+                raise ValueError(f"stage {stage.name!r} takes a part from a stage that trained another part")
+            if len({sft.past_strategies for sft in trained.values()}) > 1:
+                raise ValueError(f"the parts of {stage.name!r} must be trained with the same past_strategies")
 
 
-def _inputs(stage: Stage) -> list[tuple[str, type[_Config] | type[TrainingOptions]]]:
-    """Names of the stages that a stage reads, each with the kind it must be."""
+def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
+    """Names of the stages that a stage reads, each with the kinds it may be."""
     match stage:
+        case MineStage():
+            return [(stage.model, SftStage, PreferenceStage)]
+        case PreferenceStage():
+            return [(stage.start, SftStage, PreferenceStage), (stage.pairs, MineStage)]
         case SupporterStage():
-            return [(name, SftStage) for name in stage.parts.values()]
+            return [(name, SftStage, PreferenceStage) for name in stage.parts.values()]
         case PredictStage():
             return [(stage.supporter, SupporterStage)]
         case EvaluateStage():
@@ -191,7 +259,7 @@ def _inputs(stage: Stage) -> list[tuple[str, type[_Config] | type[TrainingOption
 
 def input_names(stage: Stage) -> list[str]:
     """Names of the stages that a stage reads."""
-    return [name for name, _ in _inputs(stage)]
+    return [name for name, *_ in _inputs(stage)]
 
 
 def _tag(kind: type[BaseModel]) -> str:

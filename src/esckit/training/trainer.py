@@ -23,6 +23,7 @@ from esckit.progress import Progress
 from esckit.training.options import TrainingOptions
 
 __all__ = [
+    "ConversationDataset",
     "Likelihood",
     "Objective",
     "Trained",
@@ -44,6 +45,18 @@ class Trained(NamedTuple):
     steps: int
     scored_tokens: int
     nodes: int
+
+
+class ConversationDataset(Protocol):
+    """What can be trained on: an item is a conversation."""
+
+    def __len__(self) -> int: ...
+
+    def counts(self) -> list[int]:
+        """What fills a batch, a conversation each."""
+
+    def tries(self) -> Iterator[TokenTrie]:
+        """Every trie."""
 
 
 class TrieDataset(Dataset[list[TokenTrie]]):
@@ -253,7 +266,7 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
 
 def train(
     model: Any,
-    dataset: TrieDataset,
+    dataset: ConversationDataset,
     options: TrainingOptions,
     *,
     folder: Path,

@@ -1,0 +1,54 @@
+"""How far alignment moved a part, on dialogues that it was not trained on: so that "no effect" can be seen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from esckit.conversation import Conversation
+from esckit.models.token_tree import build_tries
+from esckit.recipes.adapters import Policy
+from esckit.recipes.schema import SftStage
+from esckit.rendering import Renderer, past_strategies, supporter_turns
+from esckit.supporters.planner import score_strategies
+from esckit.training.references import drift, in_evaluation
+from esckit.training.trainer import TrieDataset
+
+__all__ = ["moved"]
+
+
+def moved(policy: Policy, renderer: Renderer, sft: SftStage, conversations: Sequence[Conversation]) -> dict[str, Any]:
+    """Compare a policy with the model that it started from, at the gold turns of these conversations.
+
+    Returns:
+        ``tokens_changed``, the share of gold tokens' positions whose most likely token is another one, and
+        ``token_kl``, the mean KL(policy || reference) there in nats; for parts that choose strategies also
+        ``choices_changed`` and ``choice_kl``, the same over turns and the closed list of strategies. Nothing where
+        there are no such turns.
+    """
+    wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
+    if not wanted:
+        return {}
+    shown = [past_strategies(conversation, sft.past_strategies) for conversation in wanted]
+    if sft.part == "planner":
+        return _choices(policy, renderer, wanted, shown)
+    examples = (renderer.examples(c, sft.part, known) for c, known in zip(wanted, shown, strict=True))
+    tokens = drift(policy.model, policy.reference, TrieDataset(map(build_tries, examples)))
+    found = {"tokens_changed": round(tokens.changed, 4), "token_kl": round(tokens.divergence, 6)}
+    return found if sft.part == "generator" else {**found, **_choices(policy, renderer, wanted, shown)}
+
+
+def _choices(
+    policy: Policy, renderer: Renderer, conversations: Sequence[Conversation], shown: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    def scores(model: Any) -> Any:
+        rows = zip(conversations, shown, strict=True)
+        return np.concatenate([score_strategies(model, renderer, c, supporter_turns(c), known) for c, known in rows])
+
+    with in_evaluation(policy.model):
+        now = scores(policy.model)  # (T, K)
+    with policy.reference(policy.model) as frozen:
+        before = scores(frozen)
+    divergence = (np.exp(now) * (now - before)).sum(1).mean()
+    changed = (now.argmax(1) != before.argmax(1)).mean()
+    return {"choices_changed": round(float(changed), 4), "choice_kl": round(float(divergence), 6)}
