@@ -64,7 +64,7 @@ def run_command(
     from esckit.recipes.schema import load_recipe
 
     loaded = load_recipe(recipe, settings)
-    folder = out or Path("runs") / Path(recipe).stem
+    folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
 
