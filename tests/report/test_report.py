@@ -82,7 +82,7 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
 
 
 def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
-    figures = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["predict-decoupled"]
+    figures = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["files"]["predict-decoupled"]
     strategy = figures["strategy"]
     low, high = (f"{100 * bound:.1f}" for bound in strategy["q_interval"])
     assert f"<td>{100 * strategy['q']:.1f}<small>{low} to {high}</small></td>" in page.source
@@ -169,7 +169,7 @@ def test_a_supporter_that_predicts_twice_goes_by_its_stages(run: Path) -> None:
 
 def test_a_supporter_that_always_says_the_same_is_pointed_out(run: Path) -> None:
     def question_only(figures: dict[str, Any]) -> None:
-        for row in figures["predict-coupled"]["strategy"]["per_strategy"]:
+        for row in figures["files"]["predict-coupled"]["strategy"]["per_strategy"]:
             row["predicted"] = 124 if row["strategy"] == "Question" else 0
 
     _change(run / "evaluate/evaluation.json", question_only)
@@ -185,8 +185,8 @@ def test_the_licence_is_said(licence: str, sentence: str, run: Path) -> None:
 def test_figures_that_do_not_exist_are_left_blank(run: Path) -> None:
     def unparsed_throughout(figures: dict[str, Any]) -> None:
         nothing = dict.fromkeys(("b", "b_interval", "b_floor", "b_debiased", "calibration"))
-        figures["predict-coupled"]["strategy"].update(nothing)
-        figures["predict-decoupled"].update(strategy=None, text=None)
+        figures["files"]["predict-coupled"]["strategy"].update(nothing)
+        figures["files"]["predict-decoupled"].update(strategy=None, text=None)
 
     _change(run / "evaluate/evaluation.json", unparsed_throughout)
     page = Page(write_report(run))
@@ -214,9 +214,9 @@ def test_a_missing_or_broken_file_is_named(name: str, content: str | None, run: 
 
 
 def test_a_wrong_field_is_named(run: Path) -> None:
-    _change(run / "evaluate/evaluation.json", lambda figures: figures["predict-coupled"].pop("n"))
+    _change(run / "evaluate/evaluation.json", lambda figures: figures["files"]["predict-coupled"].pop("n"))
     with pytest.raises(
-        RunError, match=r"evaluation\.json: predict-coupled\.n: field required; remove stages/evaluate\."
+        RunError, match=r"evaluation\.json: files\.predict-coupled\.n: field required; remove stages/evaluate\."
     ):
         write_report(run)
 

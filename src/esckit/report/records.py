@@ -8,6 +8,8 @@ __all__ = [
     "Calibration",
     "CorpusPart",
     "CorpusRecord",
+    "Difference",
+    "Evaluation",
     "Event",
     "Figures",
     "PerStrategy",
@@ -182,3 +184,25 @@ class Figures(_Record):
     warnings: list[str]
     resamples: int
     unparsed: str
+
+
+class Difference(_Record):
+    """One test of `measures.compare`: figure of stage a minus that of stage b."""
+
+    a: str
+    b: str
+    metric: str
+    turns: int
+    dialogues: int
+    difference: float
+    interval: Interval
+    p: float
+    p_holm: float
+    permutations: int
+
+
+class Evaluation(_Record):
+    """evaluation.json: what `measures.compare` returns for the predict stages of one evaluate stage."""
+
+    files: dict[str, Figures]
+    comparisons: list[Difference]
