@@ -23,7 +23,7 @@ DEFAULT_METRICS: Final = ("strategy", "text", "meteor")
 _HIGH_FLOOR: Final = 0.15  # about what 600 turns give; DecoupledESC's differences in B are smaller
 _FEW_TURNS: Final = 100  # that many give a share of 35%, such as accuracy, a 95% interval of nine points either way
 # A paired test over D dialogues has no p below 2^(1 - D): up to 8 of them none of eight tests reaches 5% after Holm's
-# correction. Simulated, 95% intervals of accuracy cover 82% with 5 dialogues, 88% with 10, 93% with 30; of one: a point.
+# correction. Simulated, 95% intervals of accuracy cover 82% with 5 dialogues, 88% with 10, 93% with 30.
 _FEW_DIALOGUES: Final = 10
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,7 @@ from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
 from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
+from esckit.measures.text import Tokenizer, make_tokenizer
 from esckit.report.records import (
     CorpusRecord,
     Difference,
@@ -51,6 +53,21 @@ class System:
     def colour(self) -> str:
         """The CSS variable and class of its colour."""
         return f"series-{self.number % SERIES}"
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What its text figures were made with; the figures name it, and then its version."""
+        assert self.figures
+        assert self.figures.text
+        return make_tokenizer(self.figures.text.tokenizer.split()[0])  # type: ignore[arg-type]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Conversation]:
+        return {conversation.id: conversation for conversation in self.conversations}
+
+    def dialogue(self, row: Prediction) -> Conversation:
+        """The conversation that a row was predicted in."""
+        return self._by_id[str(row.conversation_id)]
 
 
 @dataclass(frozen=True)
