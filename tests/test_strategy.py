@@ -2,7 +2,7 @@
 
 import pytest
 
-from esckit.strategy import CSO, ESCONV, EXTES_TO_CSO, TAXONOMIES, Taxonomy
+from esckit.strategy import CSO, ESCONV, EXTES_TO_CSO, FAILED_ESCONV_TO_ESCONV, TAXONOMIES, Taxonomy
 
 
 def test_the_order_of_esconv_labels_is_fixed() -> None:
@@ -47,3 +47,8 @@ def test_extes_maps_fifteen_labels_onto_all_eight_of_cso() -> None:
     assert len(EXTES_TO_CSO) == 15
     assert set(EXTES_TO_CSO.values()) == set(CSO.labels)
     assert "Others" not in EXTES_TO_CSO
+
+
+def test_failed_esconv_s_names_are_no_labels_and_lead_to_labels() -> None:
+    assert set(FAILED_ESCONV_TO_ESCONV.values()) < set(ESCONV.labels)
+    assert not any(ESCONV.match(alias) for alias in FAILED_ESCONV_TO_ESCONV)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["ANNOMI", "CSO", "ESCONV", "EXTES_TO_CSO", "TAXONOMIES", "Strategy", "Taxonomy"]
+__all__ = [
+    "ANNOMI",
+    "CSO",
+    "ESCONV",
+    "EXTES_TO_CSO",
+    "FAILED_ESCONV_TO_ESCONV",
+    "TAXONOMIES",
+    "Strategy",
+    "Taxonomy",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,17 @@ ESCONV: Final = Taxonomy(
     ),
 )
 """ESConv's eight strategies (Liu et al. 2021), in the order of the helping-skills stages."""
+
+FAILED_ESCONV_TO_ESCONV: Final = MappingProxyType(
+    {
+        "Approval and Reassurance": "Affirmation and Reassurance",
+        "Direct Guidance": "Providing Suggestions",
+        "Other": "Others",
+        "Questions": "Question",
+        "Restatement": "Restatement or Paraphrasing",
+    }
+)
+"""FailedESConv's own names for five of ESConv's eight; it names the other three alike."""
 
 CSO: Final = Taxonomy(
     "cso",

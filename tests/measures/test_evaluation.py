@@ -109,7 +109,7 @@ def test_null_text_is_empty_text_and_counted() -> None:
     result = evaluate(rows)
     assert result["text"]["null_texts"] == 1
     assert result["text"]["f1_utterance"] == pytest.approx(0.5)
-    assert result["warnings"] == ["1 of 2 predicted texts are null and score as empty text."]
+    assert result["warnings"][1:] == ["1 of 2 predicted texts are null and score as empty text."]
 
 
 def test_groups_are_measured_alone() -> None:
@@ -135,6 +135,22 @@ def test_warnings() -> None:
     assert any("predicted strategies are unparsed" in warning for warning in warnings)
     assert any("turns are too few to tell planners apart by B" in warning for warning in warnings)
     assert any("1 of 121 responses were cut at the length limit." in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("turns", "dialogues", "words"),
+    [
+        (1, 1, "Only 1 turn of 1 dialogue:"),
+        (99, 12, "Only 99 turns of 12 dialogues: under 100 turns chance moves a share by ten points"),
+        (120, 9, "Only 120 turns of 9 dialogues:"),
+        (100, 10, None),
+    ],
+)
+def test_few_turns_or_dialogues_are_warned_of(turns: int, dialogues: int, words: str | None) -> None:
+    warnings = evaluate(random_rows(turns, dialogues), resamples=10, metrics=["strategy"])["warnings"]
+    few = [warning for warning in warnings if warning.startswith("Only")]
+    assert len(few) == (words is not None)
+    assert all(str(words) in warning for warning in few)
 
 
 def test_no_predictions_is_an_error() -> None:

@@ -189,6 +189,12 @@ def test_noise_floor_without_errors_or_with_one_gold_label(counts: IntArray) -> 
     assert noise_floor(counts) == 0
 
 
+@pytest.mark.parametrize("gold", [(2, 1, 0, 2, 1, 1, 1, 1), (3, 5, 0, 0, 1, 1, 1, 1), (9, 0, 1, 4, 3, 2, 2, 1)])
+def test_noise_floor_of_a_planner_that_is_never_right(gold: tuple[int, ...]) -> None:
+    """A label without gold turns is never right, and the rounded shares of the others add up to more than 1."""
+    assert 0.3 < noise_floor(np.roll(np.diag(gold), 1, axis=0)) < 2.7
+
+
 def test_noise_floor_below_chance_is_that_of_chance() -> None:
     assert noise_floor(esconv_counts(1792, 0.0)) == pytest.approx(0.070, abs=0.005)
 

@@ -1,6 +1,7 @@
 """A whole run on a tiny corpus: what it leaves behind, and that the same command continues or repeats it exactly."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes import runner
 from esckit.recipes.folder import stage_seed
+from esckit.recipes.results import print_results
 from esckit.recipes.runner import run
 from esckit.recipes.schema import load_recipe
 from esckit.rendering import supporter_turns
@@ -51,6 +53,33 @@ def test_leaves_a_report_curves_records_and_events(finished: Path) -> None:
     cut = [event for event in events if event["event"] == "replies cut at max_new_tokens"]
     assert {event["stage"] for event in cut} <= {"predict-coupled", "predict-decoupled", "predict-aligned"}
     assert cut  # six tokens are too few for a model that says anything
+
+
+def test_evaluation_holds_figures_and_a_test_of_every_difference(finished: Path) -> None:
+    evaluation = json.loads((finished / "evaluate/evaluation.json").read_text(encoding="utf-8"))
+    assert list(evaluation["files"]) == ["predict-coupled", "predict-decoupled", "predict-aligned"]
+    pairs = {(entry["a"], entry["b"]) for entry in evaluation["comparisons"]}
+    assert len(pairs) == 3, "every pair of three"
+    tests = {entry["metric"]: entry for entry in evaluation["comparisons"] if entry["b"] == "predict-aligned"}
+    assert {"q", "b", "rouge_l_utterance"} <= set(tests)
+    figures = [evaluation["files"][tests["q"][side]]["strategy"] for side in "ab"]
+    assert tests["q"]["difference"] == pytest.approx(figures[0]["q"] - figures[1]["q"])
+    assert tests["q"]["p_holm"] >= tests["q"]["p"] > 0
+    assert figures[0]["stages"], "rows say where their turns stand"
+
+
+def test_one_predict_stage_is_measured_without_tests(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    run(load_recipe(str(recipe), ["evaluate.predictions=[predict-coupled]"]), tmp_path / "run", fresh=True)
+    evaluation = json.loads((tmp_path / "run/evaluate/evaluation.json").read_text(encoding="utf-8"))
+    assert (list(evaluation["files"]), evaluation["comparisons"]) == (["predict-coupled"], [])
+
+
+def test_results_are_printed_with_their_tests(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(finished)
+    printed = capsys.readouterr().out
+    assert "10,000 permutations" in printed
+    assert printed.rstrip().endswith("report.html")
 
 
 def test_same_recipe_and_seed_give_the_same_bytes(finished: Path, recipe: Path, tmp_path: Path) -> None:
@@ -125,6 +154,7 @@ def test_a_local_causal_lm_replaces_the_pocket_backbone(finished: Path, recipe: 
         ("corpus.train=nowhere.jsonl", CorpusError, "nowhere.jsonl does not exist"),
         ("model.path=./nowhere", ModelError, "no folder and no Hub id"),
         ("predict-coupled.split=valid", CorpusError, "corpus lacks"),
+        ("predict-coupled.split=train", RunError, r"'evaluate' compares .* splits \(predict-coupled: train, predict-d"),
         ("corpus.valid=null", None, ""),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 from esckit.conversation import Conversation, Turn, write_conversations
 from esckit.corpora import Corpus, corpus_statistics, load_corpus
 from esckit.files import write_json, write_jsonl
-from esckit.measures import Prediction, evaluate, prediction_to_json
+from esckit.measures import Prediction, add_context, compare, prediction_to_json
 from esckit.strategy import ESCONV
 
 HOSTILE = '<script>alert("x")</script> {{ 7 * 7 }} {% raw %} & $x^2$ </style>'
@@ -80,8 +80,8 @@ def _carry_out(folder: Path, stage: dict[str, Any], test: list[Conversation]) ->
         case "evaluate":
             past = {"predict-coupled": "gold", "predict-decoupled": "hidden"}
             rows_of = {name: _predictions(test, name, past=past[name]) for name in stage["predictions"]}
-            figures = {name: evaluate(rows, resamples=100) for name, rows in rows_of.items()}
-            write_json(folder / stage["name"] / "evaluation.json", figures)
+            evaluation = compare(rows_of, resamples=100, permutations=200)
+            write_json(folder / stage["name"] / "evaluation.json", evaluation)
     return {}
 
 
@@ -106,7 +106,8 @@ def _predictions(conversations: list[Conversation], name: str, past: str) -> lis
         for turn in conversation.trunk
         if turn.strategy is not None
     ]
-    return [_prediction(rng, conversation, turn, past, n) for n, (conversation, turn) in enumerate(turns)]
+    rows = [_prediction(rng, conversation, turn, past, n) for n, (conversation, turn) in enumerate(turns)]
+    return add_context(rows, conversations)
 
 
 def _prediction(rng: random.Random, conversation: Conversation, turn: Turn, past: str, n: int) -> Prediction:

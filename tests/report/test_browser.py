@@ -57,9 +57,10 @@ def test_charts_take_the_page_s_colours_and_stay_inside(browser: Any, report: Pa
 
 
 def test_print_is_light_and_unfolded(browser: Any, report: Path) -> None:
-    page = browser.new_page(color_scheme="dark")
+    page = browser.new_page(viewport={"width": 680, "height": 1000}, color_scheme="dark")  # A4 between its margins
     page.goto(report.as_uri())
     page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 252)"
     assert page.get_by_text("Bradley-Terry").first.is_visible()
     page.close()

@@ -1,9 +1,12 @@
 """The page that a run's folder becomes."""
 
+import html
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,11 @@ import pytest
 import yaml
 
 from esckit.errors import EsckitError, PredictionsError, RunError
+from esckit.measures import Prediction, evaluate, read_predictions
+from esckit.measures.text import make_tokenizer
 from esckit.report import write_report
+from esckit.report.extremes import EXTREMES, extreme_turns
+from esckit.report.run import read_run
 from tests.report.folder import HOSTILE, RECIPE, make_run
 
 
@@ -67,12 +74,17 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
     wanted = (
         *("The main job on the starter corpus", "Both answered 124 turns of 8 test dialogues", "Before you compare"),
         *("The noise floor of B", "different past strategies (coupled: gold, decoupled: hidden)", "seed 0"),
-        *("The figures in short", "Results", "B debiased", "Cut at limit", "Published, other models", "17.73"),
+        *("The figures in short", "Results", "B debiased", "METEOR", "Published, other models", "17.73"),
+        *("Differences", "coupled minus decoupled over 124 turns of 8 dialogues: paired", "p Holm", "ROUGE-L"),
+        *("Length and stock phrases", "Over 40 words", "Cut at limit", "frequent openings"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
+        *("Gold strategies of the test turns", "Sixth of the dialogue", "Strategies that decoupled chose"),
+        *("Calibration: coupled", "Calibration: decoupled", "Reliability diagrams", "NLL"),
         *("Training", "pretrain", "coupled-sft", "planner-sft", "generator-sft"),
+        *("Worst and best turns", "coupled: worst 3 of 124 turns", "decoupled: best 3 of 124 turns"),
         *("Sample dialogues", "starter-010", "[unparsed: Confrontation]", "starter-018", "starter-020"),
-        *("Corpus", "Words an utterance", "Strategies over the course of a dialogue", "Emotion types, train"),
-        *("Calibration", "NLL", "targets whose context lost its oldest turns", "1,234", "1 min 23 s"),
+        *("Corpus", "Words an utterance", "over the course of a dialogue, part train", "Emotion types, train"),
+        *("targets whose context lost its oldest turns", "1,234", "1 min 23 s"),
         *("vocabulary: 2048", "2.13.0+cpu", "Bradley-Terry", "not therapy", "licence CC0-1.0", "Made by esckit"),
     )
     place = 0
@@ -82,12 +94,87 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
 
 
 def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
-    figures = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["predict-decoupled"]
+    figures = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["files"]["predict-decoupled"]
     strategy = figures["strategy"]
     low, high = (f"{100 * bound:.1f}" for bound in strategy["q_interval"])
     assert f"<td>{100 * strategy['q']:.1f}<small>{low} to {high}</small></td>" in page.source
     assert f"<td>{strategy['b_floor']:.2f}</td><td>{strategy['b_debiased']:.2f}</td>" in page.source
     assert f"<td>{100 * figures['text']['finish']['length'] / 124:.1f}</td>" in page.source
+    opening = figures["text"]["openings"][0]
+    assert f"{html.escape(opening['opening'])}</th><td>{100 * opening['share']:.1f}</td>" in page.source
+
+
+def test_tests_between_supporters_are_those_of_the_evaluation(made: Path, page: Page) -> None:
+    tests = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["comparisons"]
+    q, b = (next(test for test in tests if test["metric"] == metric) for metric in "qb")
+    assert f"<td>{100 * q['difference']:+.1f}</td>".replace("-", "−") in page.source
+    assert f"<td>{b['difference']:+.2f}</td>".replace("-", "−") in page.source
+    low, high = q["interval"]
+    assert f"<td>{100 * low:.1f} to {100 * high:.1f}</td><td>{q['p']:.4f}</td><td>".replace("-", "−") in page.source
+    assert f"{b['p_holm']:.4f}" in page.source
+
+
+def test_a_difference_that_stands_out_is_bold_and_the_note_follows_what_was_tested(run: Path) -> None:
+    def found(evaluation: dict[str, Any]) -> None:
+        evaluation["comparisons"][0]["p_holm"] = 0.0123
+
+    _change(run / "evaluate/evaluation.json", found)
+    page = Page(write_report(run))
+    assert "<strong>0.0123</strong>" in page.source
+    assert "(seed 0), and the tests below say" in page.text
+    _change(run / "evaluate/evaluation.json", lambda evaluation: evaluation.update(comparisons=[]))
+    text = Page(write_report(run)).text
+    assert "(seed 0), and no test between supporters" in text
+    assert "p Holm" not in text.split("Definitions")[0]
+
+
+def test_heat_maps_show_the_shares_of_each_stage(made: Path, page: Page) -> None:
+    strategy = json.loads((made / "evaluate/evaluation.json").read_text(encoding="utf-8"))["files"]["predict-coupled"]
+    stage = strategy["strategy"]["stages"][5]
+    for start, side in (("Gold strategies of the test", "gold"), ("Strategies that coupled chose", "predicted")):
+        table = page.source.split(f"<figcaption>{start}")[1].split("</table>")[0]
+        last = re.findall(r'<th scope="row">([^<]+)</th>.*--share: ([0-9.]+)">([0-9]+)</td></tr>', table)
+        assert last == [(label, f"{share:.3f}", f"{100 * share:.0f}") for label, share in stage[side].items()]
+
+
+def test_length_of_gold_stands_beside_the_supporters(made: Path, page: Page) -> None:
+    rows = read_predictions(made / "predict-coupled/predictions.jsonl")
+    share = sum(len(row.gold_text.split()) > 40 for row in rows) / len(rows)
+    table = page.source.split("<figcaption>Length of the responses")[1].split("</table>")[0]
+    gold = re.findall(r"<td>([^<]*)</td>", table.split('class="system gold"')[1])
+    assert gold[1] == f"{100 * share:.1f}"
+    assert float(gold[0]) == pytest.approx(evaluate(_echo(rows))["text"]["mean_tokens"], abs=0.05)
+
+
+def _echo(rows: list[Prediction]) -> list[Prediction]:
+    return [replace(row, predicted_text=row.gold_text) for row in rows]
+
+
+def test_worst_and_best_turns_follow_their_rule(made: Path) -> None:
+    system = read_run(made).systems[0]
+    (found,) = extreme_turns([system])
+    assert [len(turns) for turns in (found.worst, found.best)] == [EXTREMES, EXTREMES]
+    scores = sorted(_score(row) for row in system.predictions)
+    assert [turn.score for turn in found.worst] == pytest.approx(scores[:EXTREMES])
+    assert [turn.score for turn in found.best] == pytest.approx(scores[::-1][:EXTREMES])
+    first = found.best[0]
+    path = next(c for c in system.conversations if c.id == first.dialogue).trunk
+    assert [*first.before, first.turn] == path[max(0, first.number - 3) : first.number]
+
+
+def _score(row: Prediction) -> float:
+    """The rule, on its own: both from the row alone."""
+    words = [Counter(make_tokenizer("nltk-words").tokenize(text or "")) for text in (row.gold_text, row.predicted_text)]
+    common, length = (words[0] & words[1]).total(), words[0].total() + words[1].total()
+    probability = (row.strategy_probabilities or {})[row.gold_strategy or ""]
+    return (probability + 2 * common / length) / 2
+
+
+def test_few_turns_are_never_both_worst_and_best(made: Path) -> None:
+    system = read_run(made).systems[0]
+    (found,) = extreme_turns([replace(system, predictions=system.predictions[:3])])
+    assert [len(turns) for turns in (found.worst, found.best)] == [1, 1]
+    assert found.worst[0].score < found.best[0].score
 
 
 def test_the_recipe_shown_is_the_recipe(page: Page) -> None:
@@ -120,7 +207,7 @@ def test_ids_are_unique_and_references_have_them(page: Page) -> None:
 
 def test_charts_follow_the_theme_and_speak(page: Page) -> None:
     charts = re.findall(r"<svg.*?</svg>", page.source, flags=re.DOTALL)
-    assert len(charts) == 3 + 4
+    assert len(charts) == 3 + 2 + 4
     defined = set(re.findall(r"(--[a-z0-9-]+):", page.source))
     for chart in charts:
         assert not re.search(r"#[0-9a-f]{6}\b", chart)
@@ -169,7 +256,7 @@ def test_a_supporter_that_predicts_twice_goes_by_its_stages(run: Path) -> None:
 
 def test_a_supporter_that_always_says_the_same_is_pointed_out(run: Path) -> None:
     def question_only(figures: dict[str, Any]) -> None:
-        for row in figures["predict-coupled"]["strategy"]["per_strategy"]:
+        for row in figures["files"]["predict-coupled"]["strategy"]["per_strategy"]:
             row["predicted"] = 124 if row["strategy"] == "Question" else 0
 
     _change(run / "evaluate/evaluation.json", question_only)
@@ -184,14 +271,16 @@ def test_the_licence_is_said(licence: str, sentence: str, run: Path) -> None:
 
 def test_figures_that_do_not_exist_are_left_blank(run: Path) -> None:
     def unparsed_throughout(figures: dict[str, Any]) -> None:
-        nothing = dict.fromkeys(("b", "b_interval", "b_floor", "b_debiased", "calibration"))
-        figures["predict-coupled"]["strategy"].update(nothing)
-        figures["predict-decoupled"].update(strategy=None, text=None)
+        nothing = dict.fromkeys(("b", "b_interval", "b_floor", "b_debiased", "calibration", "stages"))
+        figures["files"]["predict-coupled"]["strategy"].update(nothing)
+        figures["files"]["predict-decoupled"].update(strategy=None, text=None)
 
     _change(run / "evaluate/evaluation.json", unparsed_throughout)
     page = Page(write_report(run))
     assert "<td>–</td>" in page.source
     assert "Calibration" not in page.text
+    assert "Sixth of the dialogue" not in page.text.split("Corpus")[0]
+    assert "decoupled: worst" not in page.text
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
@@ -214,9 +303,9 @@ def test_a_missing_or_broken_file_is_named(name: str, content: str | None, run: 
 
 
 def test_a_wrong_field_is_named(run: Path) -> None:
-    _change(run / "evaluate/evaluation.json", lambda figures: figures["predict-coupled"].pop("n"))
+    _change(run / "evaluate/evaluation.json", lambda figures: figures["files"]["predict-coupled"].pop("n"))
     with pytest.raises(
-        RunError, match=r"evaluation\.json: predict-coupled\.n: field required; remove stages/evaluate\."
+        RunError, match=r"evaluation\.json: files\.predict-coupled\.n: field required; remove stages/evaluate\."
     ):
         write_report(run)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, EsckitError
-from esckit.measures import Prediction, read_predictions
+from esckit.measures import Prediction, add_context, read_predictions
 from esckit.models.backbone import Decoding, Reply
 from esckit.models.token_tree import build_tries, collate, token_log_probabilities
 from esckit.rendering import Part, PastStrategies, past_strategies, supporter_turns
@@ -64,6 +64,8 @@ def test_a_row_for_every_labelled_turn(decoupled: Supporter, dialogues: list[Con
         assert row.predicted_strategy == best, "greedy by default"
         assert row.finish in ("stop", "length")
         assert row.extra == {"past_strategies": "hidden"}, "as the supporter was trained"
+    bare = [replace(row, position=None, seeker_turns=None) for row in rows]
+    assert add_context(bare, dialogues) == rows, "measured without the corpus as with it"
     assert len({row.predicted_strategy for row in rows}) > 1
     assert len({row.predicted_text for row in rows}) > 1
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker, Turn
@@ -16,7 +15,7 @@ from esckit.corpora.corpus import Corpus, make_corpus
 from esckit.corpora.reading import Dialogue, Reading, dialogue_name, strictly
 from esckit.errors import CorpusError
 from esckit.files import read_text
-from esckit.strategy import ESCONV
+from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
 __all__ = [
     "LICENCE",
@@ -41,19 +40,7 @@ class _Release:
 
 
 _ESCONV: Final = _Release("esconv", {"seeker": "seeker", "supporter": "supporter"}, {})
-_FAILED: Final = _Release(
-    "failed-esconv",
-    {"speaker": "seeker", "listener": "supporter"},
-    MappingProxyType(
-        {
-            "Approval and Reassurance": "Affirmation and Reassurance",
-            "Direct Guidance": "Providing Suggestions",
-            "Other": "Others",
-            "Questions": "Question",
-            "Restatement": "Restatement or Paraphrasing",
-        }
-    ),
-)
+_FAILED: Final = _Release("failed-esconv", {"speaker": "seeker", "listener": "supporter"}, FAILED_ESCONV_TO_ESCONV)
 _HUB_SPEAKERS: Final = {"usr": "seeker", "sys": "supporter"}
 
 

@@ -10,10 +10,18 @@ from esckit.measures.intervals import FloatArray
 from esckit.measures.predictions import Prediction
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["BINS", "Calibration", "calibration"]
+__all__ = ["BINS", "Bin", "Calibration", "calibration"]
 
 BINS: Final = 15
 _LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
+
+
+class Bin(NamedTuple):
+    """The turns whose most probable label was given a probability in one of the bins."""
+
+    n: int  # turns, at least one
+    confidence: float  # mean probability of that label, 0..1
+    accuracy: float  # how often it is gold, 0..1
 
 
 class Calibration(NamedTuple):
@@ -23,6 +31,7 @@ class Calibration(NamedTuple):
     ece: float  # expected calibration error, 0..1
     nll: float  # mean negative log-likelihood of gold, nats, from 0
     top3_accuracy: float  # gold among the three most probable, 0..1
+    bins: list[Bin]  # those of the error that hold turns, in order: a reliability diagram's points
 
 
 def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Calibration | None:
@@ -45,16 +54,18 @@ def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) 
             probabilities[i, index[match(label) or ""]] = value
     order = np.argsort(-probabilities, axis=1, kind="stable")  # (n, K)
     given = probabilities[np.arange(len(rows)), gold]
+    bins = _bins(probabilities.max(1), order[:, 0] == gold)
     return Calibration(
         n=len(rows),
-        ece=_ece(probabilities.max(1), order[:, 0] == gold),
+        ece=sum(bin.n * abs(bin.confidence - bin.accuracy) for bin in bins) / len(rows),
         nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),
         top3_accuracy=float((order[:, :3] == gold[:, None]).any(1).mean()),
+        bins=bins,
     )
 
 
-def _ece(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> float:
-    """Expected calibration error over bins ](b - 1) / 15, b / 15]."""
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)  # (15,) each bin's n (confidence - accuracy)
-    return float(np.abs(gaps).sum() / len(confidence))
+def _bins(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> list[Bin]:
+    """Sort turns into bins ](b - 1) / 15, b / 15] of their confidence."""
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    here = [place == number for number in np.unique(place)]
+    return [Bin(int(each.sum()), float(confidence[each].mean()), float(right[each].mean())) for each in here]

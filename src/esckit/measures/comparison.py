@@ -51,7 +51,7 @@ def compare(
     """Measure several systems, and test every pair by paired permutations over dialogues, Holm-corrected together.
 
     Args:
-        files: name to predictions; at least two.
+        files: name to predictions; of a single one there are figures and no comparisons.
         taxonomy: and all but ``permutations``: as in ``evaluate``.
         permutations: of each test.
         seed: of everything random.

@@ -8,26 +8,14 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from esckit.errors import PredictionsError
 from esckit.files import read_text
 from esckit.measures.predictions import Prediction, collect, read_lines, read_predictions
-from esckit.strategy import ESCONV, Taxonomy
+from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV, Taxonomy
 
 __all__ = ["SOURCES", "import_predictions"]
-
-_ALIASES: Final = MappingProxyType(
-    {
-        "approval and reassurance": "Affirmation and Reassurance",
-        "direct guidance": "Providing Suggestions",
-        "other": "Others",
-        "questions": "Question",
-        "restatement": "Restatement or Paraphrasing",
-    }
-)
-"""FailedESConv's names for ESConv's strategies, as in esckit.corpora."""
 
 _REPLY: Final = re.compile(r"\s*\[([^\[\]]*)\](.*)", re.DOTALL)
 
@@ -134,7 +122,8 @@ def _split_reply(reply: str, names: Names, taxonomy: Taxonomy) -> tuple[str | No
 def _names(gold: list[Any], taxonomy: Taxonomy) -> Names:
     """Understand the aliases that the gold labels use, and only those: elsewhere such a prediction is unparsed."""
     written = {_label_of(text).casefold() for text in gold if isinstance(text, str)}
-    used = {alias: label for alias, label in _ALIASES.items() if alias in written and taxonomy.match(label)}
+    aliases = {alias.casefold(): label for alias, label in FAILED_ESCONV_TO_ESCONV.items()}
+    used = {alias: label for alias, label in aliases.items() if alias in written and taxonomy.match(label)}
     return lambda text: used.get(text.strip().casefold(), text)
 
 

@@ -126,7 +126,7 @@ def noise_floor(counts: IntArray, *, simulations: int = 1000, seed: int = 0) -> 
     errors = 1 - float(np.trace(parsed)) / turns
     confusion = np.repeat(min(errors / chance_errors, 1.0) * share[:, None], k, axis=1)  # (prediction, gold)
     np.fill_diagonal(confusion, 0)
-    np.fill_diagonal(confusion, 1 - confusion.sum(0))
+    np.fill_diagonal(confusion, np.maximum(1 - confusion.sum(0), 0))  # shares may add up to a rounding over 1
     rng = np.random.default_rng(seed)
     drawn = [rng.multinomial(gold[j], confusion[:, j], size=simulations) for j in range(k)]
     b = preference_bias(np.stack(drawn, axis=2)).b  # from (simulations, K, K)

@@ -54,7 +54,7 @@ def strategy_figures(
         **_bias_figures(counts, bias, resampled, taxonomy.labels, seed),
         "per_strategy": _per_strategy(taxonomy.labels, scores, bias),
         "stages": _stages(rows, taxonomy),
-        "calibration": measured and measured._asdict(),
+        "calibration": measured and {**measured._asdict(), "bins": [each._asdict() for each in measured.bins]},
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Table", "comparisons_table", "draw", "figures_table", "to_latex", "to_markdown"]
+__all__ = ["METRIC_NAMES", "Table", "comparisons_table", "draw", "figures_table", "to_latex", "to_markdown"]
 
 _TEXT_COLUMNS: Final = {
     "BLEU-1": "bleu1_utterance",
@@ -16,7 +16,8 @@ _TEXT_COLUMNS: Final = {
 }
 _ALWAYS: Final = ("BLEU-1", "F1", "R-L", "Dist-2")
 _STRATEGY_COLUMNS: Final = ("Q", "Q_w", "B", "floor", "B debiased")
-_METRICS: Final = {"q": "Q", "q_w": "Q_w", "b": "B"} | {key: name for name, key in _TEXT_COLUMNS.items()}
+METRIC_NAMES: Final = {"q": "Q", "q_w": "Q_w", "b": "B"} | {key: name for name, key in _TEXT_COLUMNS.items()}
+"""Short names of what is tested; any other metric goes by its key."""
 _LATEX: Final = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -75,7 +76,7 @@ def comparisons_table(comparison: dict[str, Any]) -> Table:
             [
                 entry["a"],
                 entry["b"],
-                _METRICS.get(entry["metric"], entry["metric"]),
+                METRIC_NAMES.get(entry["metric"], entry["metric"]),
                 str(entry["turns"]),
                 _difference(entry),
                 _p(entry["p"]),

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
-from esckit.measures.tables import draw, figures_table
+from esckit.measures.tables import comparisons_table, draw, figures_table
 
 __all__ = ["print_results"]
 
 
 def print_results(folder: Path) -> None:
-    """Print every evaluation of a run's folder, and where its report is."""
+    """Print every evaluation of a run's folder with its tests, and where its report is."""
     for path in sorted(folder.glob("*/evaluation.json")):
-        print(draw(figures_table(json.loads(path.read_text(encoding="utf-8")))))
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+        print(draw(figures_table(evaluation["files"])))
+        if evaluation["comparisons"]:
+            print(draw(comparisons_table(evaluation)))
     report = folder / "report.html"
     print(f"report: {report}" if report.exists() else f"run: {folder}")

@@ -14,7 +14,7 @@ from esckit.conversation import Conversation, read_conversations, write_conversa
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
-from esckit.measures import evaluate, read_predictions
+from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
@@ -251,13 +251,13 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
 
 
 def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:
-    """Evaluate predictions files; definitions in docs/measures.md."""
-    figures = {}
-    for name in stage.predictions:
-        rows = read_predictions(this.folder / name / "predictions.jsonl", TAXONOMIES[this.taxonomy])
-        figures[name] = evaluate(rows, TAXONOMIES[this.taxonomy], seed=this.seed(stage), resamples=stage.resamples)
+    """Evaluate predictions files and test every pair of them; definitions in docs/measures.md."""
+    taxonomy = TAXONOMIES[this.taxonomy]
+    files = {name: read_predictions(this.folder / name / "predictions.jsonl", taxonomy) for name in stage.predictions}
+    for name, rows in files.items():
         this.count(stage, f"{name}: unparsed strategies", sum(row.predicted_strategy is None for row in rows))
-    write_json(this.folder / stage.name / "evaluation.json", figures)
+    evaluation = compare(files, taxonomy, seed=this.seed(stage), resamples=stage.resamples)
+    write_json(this.folder / stage.name / "evaluation.json", evaluation)
     return {}
 
 
@@ -287,7 +287,21 @@ def _load(recipe: Recipe) -> Corpus:
             raise CorpusError(
                 f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
             )
+        if isinstance(stage, EvaluateStage):
+            _check_one_split(recipe, stage, corpus)
     return corpus
+
+
+def _check_one_split(recipe: Recipe, stage: EvaluateStage, corpus: Corpus) -> None:
+    """An evaluate stage tests its predictions against each other, turn by turn."""
+    predicting = [s for s in recipe.stages if isinstance(s, PredictStage) and s.name in stage.predictions]
+    splits = {predicted.name: _split(predicted, corpus) for predicted in predicting}
+    if len(set(splits.values())) > 1:
+        told = ", ".join(f"{name}: {split}" for name, split in splits.items())
+        raise RunError(
+            f"stage {stage.name!r} compares predictions of different splits ({told}): give each split an evaluate "
+            "stage of its own."
+        )
 
 
 def _split(stage: PredictStage, corpus: Corpus) -> str:

@@ -166,7 +166,7 @@ class PredictStage(_Config):
 
 
 class EvaluateStage(_Config):
-    """Measures the predictions of predict stages."""
+    """Measures the predictions of predict stages, all of one split, and tests each pair of them."""
 
     stage: Literal["evaluate"]
     name: str

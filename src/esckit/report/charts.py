@@ -10,13 +10,13 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from esckit.report.records import PerStrategy, Point
+from esckit.report.records import Calibration, PerStrategy, Point
 from esckit.report.run import SERIES, System
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["distribution_charts", "preference_chart", "training_chart"]
+__all__ = ["distribution_charts", "preference_chart", "reliability_chart", "training_chart"]
 
 _MARKERS: Final = "osD^vP*X"
 _WIDTH: Final = 4.3  # inches of 72 SVG units
@@ -116,6 +116,29 @@ def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) ->
     )
     alt = f"Dot chart of the preference p of each strategy; 1 is no preference. {told}."
     return _svg("preference", "Preference p by strategy", alt, draw, 0.55 * len(labels) + 1.1 + 0.1 * len(systems))
+
+
+def reliability_chart(system: System, calibration: Calibration) -> "Markup":
+    """Draw how often the most probable strategy is gold by how probable it is, with the line on which both agree."""
+    points = [(100 * point.confidence, 100 * point.accuracy, point.n) for point in calibration.bins]
+
+    def draw(axes: Any) -> None:
+        axes.axline((0, 0), (100, 100), color=_COLOURS["muted"], linestyle=(0, (3, 2)), label="as right as sure")
+        sure, right, turns = zip(*points, strict=True)
+        area = [12 + 240 * number / calibration.n for number in turns]
+        look: dict[str, Any] = {"color": _COLOURS[system.colour], "clip_on": False}
+        axes.plot(sure, right, linewidth=1, **look)
+        axes.scatter(sure, right, s=area, label="a bin of turns", **look)
+        axes.grid()
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("mean probability of the most probable, per cent")
+        axes.set_ylabel("share of turns where it is gold, per cent")
+        _legend(axes)
+
+    told = (f"{sure:.0f} sure, {right:.0f} right, {number} turns" for sure, right, number in points)
+    alt = f"Reliability diagram of {system.name}, in per cent, a point a bin of probabilities: {'; '.join(told)}."
+    return _svg(f"reliability-{system.stage}", f"Calibration: {_short(system.name, 19)}", alt, draw, 3.7)
 
 
 def training_chart(stage: str, points: Sequence[Point]) -> "Markup":

@@ -10,9 +10,10 @@ import yaml
 from esckit import __version__
 from esckit.files import atomic_write
 from esckit.report import charts
+from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.run import Run, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
-from esckit.report.tables import gold_texts, notes, published_figures
+from esckit.report.tables import contests, gold_texts, notes, published_figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["render", "write_report"]
 
 _NONE: Final = "–"
+_MOST_OPENINGS: Final = 5
 
 
 def write_report(folder: Path) -> Path:
@@ -49,6 +51,11 @@ def render(run: Run) -> str:
 
     measured = [system for system in run.systems if system.figures]
     planned = [(s, s.figures.strategy.per_strategy) for s in measured if s.figures and s.figures.strategy]
+    calibrated = [
+        (s, s.figures.strategy.calibration)
+        for s in measured
+        if s.figures and s.figures.strategy and s.figures.strategy.calibration
+    ]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -56,13 +63,19 @@ def render(run: Run) -> str:
             run=run,
             measured=measured,
             notes=notes(run),
+            contests=contests(run),
+            most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
             published=published_figures() if measured else [],
             distributions=charts.distribution_charts(planned),
             preferences=charts.preference_chart(planned) if planned else None,
+            reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(name, points) for name, points in run.curves.items() if points],
             samples=sample_dialogues(run.systems),
             most_samples=SAMPLES,
+            extremes=extreme_turns(run.systems),
+            most_extremes=EXTREMES,
+            context=CONTEXT,
             recipe=_recipe_yaml(run.recipe_json),
             non_commercial=bool(re.search(r"\bNC\b|non-?commercial", run.corpus.licence, re.IGNORECASE)),
             style=Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")),
@@ -93,7 +106,9 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, fixed=_fixed, interval=_interval, number=_number, duration=_duration)
+    environment.filters.update(
+        percent=_percent, fixed=_fixed, signed=_signed, interval=_interval, number=_number, duration=_duration
+    )
     return environment
 
 
@@ -105,8 +120,13 @@ def _fixed(value: float | None, digits: int = 2) -> str:
     return _NONE if value is None else f"{value:.{digits}f}"
 
 
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def _interval(bounds: tuple[float, float] | None, scale: float = 1, digits: int = 2) -> str:
-    return "" if bounds is None else f"{scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f}"
+    shown = "" if bounds is None else f"{scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f}"
+    return shown.replace("-", "−")
 
 
 def _number(value: Any) -> str:

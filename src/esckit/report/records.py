@@ -5,16 +5,21 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "Bin",
     "Calibration",
     "CorpusPart",
     "CorpusRecord",
+    "Difference",
+    "Evaluation",
     "Event",
     "Figures",
+    "Opening",
     "PerStrategy",
     "Point",
     "RecipeRecord",
     "StageConfig",
     "StageRecord",
+    "StageShares",
     "StrategyFigures",
     "TextFigures",
 ]
@@ -122,6 +127,14 @@ class PerStrategy(_Record):
     p: float | None
 
 
+class Bin(_Record):
+    """A point of the reliability diagram."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
 class Calibration(_Record):
     """How far the planner's probabilities can be believed."""
 
@@ -129,6 +142,14 @@ class Calibration(_Record):
     ece: float
     nll: float
     top3_accuracy: float
+    bins: list[Bin]
+
+
+class StageShares(_Record):
+    """Shares of the strategies in one of six stages of the dialogues."""
+
+    gold: dict[str, float]
+    predicted: dict[str, float]
 
 
 class StrategyFigures(_Record):
@@ -147,6 +168,7 @@ class StrategyFigures(_Record):
     b_debiased: float | None
     b_marks: list[str]
     per_strategy: list[PerStrategy]
+    stages: list[StageShares] | None
     calibration: Calibration | None
 
 
@@ -157,6 +179,13 @@ class Finish(_Record):
     length: int
 
 
+class Opening(_Record):
+    """Four tokens with which responses begin."""
+
+    opening: str
+    share: float
+
+
 class TextFigures(_Record):
     """The text part of `measures.evaluate`."""
 
@@ -165,9 +194,13 @@ class TextFigures(_Record):
     bleu2_utterance: float
     f1_utterance: float
     rouge_l_utterance: float
+    meteor_utterance: float | None = None
     distinct1_corpus: float
     distinct2_corpus: float
     mean_tokens: float
+    over_40_words_share: float
+    over_2_sentences_share: float
+    openings: list[Opening]
     finish: Finish
 
 
@@ -182,3 +215,25 @@ class Figures(_Record):
     warnings: list[str]
     resamples: int
     unparsed: str
+
+
+class Difference(_Record):
+    """One test of `measures.compare`: figure of stage a minus that of stage b."""
+
+    a: str
+    b: str
+    metric: str
+    turns: int
+    dialogues: int
+    difference: float
+    interval: Interval
+    p: float
+    p_holm: float
+    permutations: int
+
+
+class Evaluation(_Record):
+    """evaluation.json: what `measures.compare` returns for the predict stages of one evaluate stage."""
+
+    files: dict[str, Figures]
+    comparisons: list[Difference]

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,18 @@ from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
 from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
-from esckit.report.records import CorpusRecord, Event, Figures, Point, RecipeRecord, StageConfig, StageRecord
+from esckit.measures.text import Tokenizer, make_tokenizer
+from esckit.report.records import (
+    CorpusRecord,
+    Difference,
+    Evaluation,
+    Event,
+    Figures,
+    Point,
+    RecipeRecord,
+    StageConfig,
+    StageRecord,
+)
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
 __all__ = ["SERIES", "Run", "System", "read_run"]
@@ -42,6 +54,21 @@ class System:
         """The CSS variable and class of its colour."""
         return f"series-{self.number % SERIES}"
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What its text figures were made with; the figures name it, and then its version."""
+        assert self.figures
+        assert self.figures.text
+        return make_tokenizer(self.figures.text.tokenizer.split()[0])  # type: ignore[arg-type]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Conversation]:
+        return {conversation.id: conversation for conversation in self.conversations}
+
+    def dialogue(self, row: Prediction) -> Conversation:
+        """The conversation that a row was predicted in."""
+        return self._by_id[str(row.conversation_id)]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,6 +83,7 @@ class Run:
     events: list[Event]
     curves: dict[str, list[Point]]
     systems: list[System]
+    differences: list[Difference]  # every test between two of the systems
 
 
 def read_run(folder: Path) -> Run:
@@ -72,7 +100,10 @@ def read_run(folder: Path) -> Run:
     recipe = _read(folder / "recipe.json", RecipeRecord)
     records = {stage.name: _stage_record(folder, stage.name) for stage in recipe.stages}
     stages = [record for record in records.values() if record and record.stage != "report"]
-    done = {record.name for record in stages}
+    done = {record.name: record for record in stages}
+    evaluations = [
+        _read(folder / stage.name / "evaluation.json", Evaluation) for stage in stages if stage.stage == "evaluate"
+    ]
     return Run(
         recipe=recipe,
         recipe_json=recipe_json,
@@ -83,7 +114,8 @@ def read_run(folder: Path) -> Run:
         events=_read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
-        systems=_systems(folder, recipe, {record.name: record for record in stages}),
+        systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
+        differences=[difference for each in evaluations for difference in each.comparisons],
     )
 
 
@@ -96,11 +128,9 @@ def _stage_record(folder: Path, name: str) -> StageRecord | None:
     return record if record.state == "done" else None
 
 
-def _systems(folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord]) -> list[System]:
-    figures: dict[str, Figures] = {}
-    for stage in recipe.stages:
-        if stage.stage == "evaluate" and stage.name in done:
-            figures |= _read(folder / stage.name / "evaluation.json", dict[str, Figures])
+def _systems(
+    folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord], figures: dict[str, Figures]
+) -> list[System]:
     predicting = [stage for stage in recipe.stages if stage.stage == "predict" and stage.name in done]
     uses = Counter(stage.supporter for stage in predicting)
     supporters = {stage.name: stage for stage in recipe.stages if stage.stage == "supporter"}

@@ -7,7 +7,7 @@ from esckit.conversation import Conversation, Turn
 from esckit.measures import Prediction
 from esckit.report.run import System
 
-__all__ = ["SAMPLES", "Reply", "Sample", "SampleTurn", "sample_dialogues"]
+__all__ = ["SAMPLES", "Reply", "Sample", "SampleTurn", "make_reply", "sample_dialogues"]
 
 SAMPLES: Final = 3
 """Dialogues shown of each predicted split: the first ones in the corpus's order, so that nobody picked them."""
@@ -68,10 +68,11 @@ def _replies(
     for system, own in zip(systems, rows, strict=True):
         row = own.get((conversation.id, turn.id))
         if row is not None:
-            yield _reply(system, row)
+            yield make_reply(system, row)
 
 
-def _reply(system: System, row: Prediction) -> Reply:
+def make_reply(system: System, row: Prediction) -> Reply:
+    """Say of a prediction what is shown."""
     match = system.taxonomy.match
     strategy = match(row.predicted_strategy)
     probabilities = {match(label): value for label, value in (row.strategy_probabilities or {}).items()}

@@ -7,10 +7,15 @@ from typing import Final, NamedTuple
 
 import yaml
 
-from esckit.measures.text import distinct, make_tokenizer
+from esckit.measures.responses import length_shares, openings
+from esckit.measures.tables import METRIC_NAMES
+from esckit.measures.text import distinct
+from esckit.report.records import Difference, Opening
 from esckit.report.run import Run, System
 
-__all__ = ["GoldText", "Published", "gold_texts", "notes", "published_figures"]
+__all__ = ["Contest", "GoldText", "Published", "contests", "gold_texts", "notes", "published_figures"]
+
+_FIGURES: Final = METRIC_NAMES | {"accuracy": "Accuracy", "rouge_l_utterance": "ROUGE-L"}
 
 ONE_SIDED: Final = 0.8
 """From this share of one strategy among the predictions on, a note says so."""
@@ -30,13 +35,23 @@ class Published(NamedTuple):
 
 
 class GoldText(NamedTuple):
-    """The gold responses of a split, measured as the supporters' are."""
+    """The gold responses of a split, measured as the supporters' are; the names are those of `records.TextFigures`."""
 
     split: str
-    n: int
-    distinct1: float
-    distinct2: float
+    distinct1_corpus: float
+    distinct2_corpus: float
     mean_tokens: float
+    over_40_words_share: float
+    over_2_sentences_share: float
+    openings: list[Opening]
+
+
+class Contest(NamedTuple):
+    """Two supporters and every test between them."""
+
+    first: System
+    second: System
+    tests: list[tuple[str, Difference]]  # the figure's short name, its test
 
 
 def published_figures() -> list[tuple[str, list[Published]]]:
@@ -46,18 +61,34 @@ def published_figures() -> list[tuple[str, list[Published]]]:
 
 
 def gold_texts(systems: Sequence[System]) -> list[GoldText]:
-    """Measure the gold responses, the scale on which to read Distinct and length; one row a split."""
+    """Measure the gold responses, the scale on which to read Distinct, length and openings; one row a split."""
     first = {system.split: system for system in reversed(systems) if system.figures and system.figures.text}
     return [_gold_text(system) for system in reversed(first.values())]
 
 
 def _gold_text(system: System) -> GoldText:
-    assert system.figures
-    assert system.figures.text
-    tokenizer = make_tokenizer(system.figures.text.tokenizer.split()[0])  # type: ignore[arg-type]
-    tokens = [tokenizer.tokenize(row.gold_text) for row in system.predictions]
-    figures = (distinct(tokens, 1).corpus, distinct(tokens, 2).corpus, fmean(map(len, tokens)))
-    return GoldText(system.split, len(tokens), *figures)
+    tokenizer = system.tokenizer
+    texts = [row.gold_text for row in system.predictions]
+    tokens = [tokenizer.tokenize(text) for text in texts]
+    lengths = length_shares(texts, characters=tokenizer.name.startswith("characters"))
+    return GoldText(
+        split=system.split,
+        distinct1_corpus=distinct(tokens, 1).corpus,
+        distinct2_corpus=distinct(tokens, 2).corpus,
+        mean_tokens=fmean(map(len, tokens)),
+        over_40_words_share=lengths["over_40_words_share"],
+        over_2_sentences_share=lengths["over_2_sentences_share"],
+        openings=[Opening(**found) for found in openings(tokens)],
+    )
+
+
+def contests(run: Run) -> list[Contest]:
+    """Gather the tests of each pair of supporters."""
+    systems = {system.stage: system for system in run.systems}
+    pairs: dict[tuple[str, str], list[tuple[str, Difference]]] = {}
+    for test in run.differences:
+        pairs.setdefault((test.a, test.b), []).append((_FIGURES.get(test.metric, test.metric), test))
+    return [Contest(systems[a], systems[b], tests) for (a, b), tests in pairs.items()]
 
 
 def notes(run: Run) -> list[str]:
@@ -90,7 +121,10 @@ def _comparison_notes(run: Run) -> Iterator[str]:
         told = ", ".join(f"{name}: {kind}" for name, kind in past.items())
         yield f"The supporters saw different past strategies ({told}): their strategy figures do not compare."
     if len(past) > 1:
-        yield (
-            f"One training run each (seed {run.recipe.seed}) and no test between supporters: a difference seen here is "
-            "no finding. Compare over at least three seeds, with a paired test over dialogues."
+        tested = (
+            "the tests below say whether these predictions differ by more than their dialogues explain, not whether "
+            "training again would give the same"
+            if run.differences
+            else "no test between supporters: a difference seen here is no finding"
         )
+        yield f"One training run each (seed {run.recipe.seed}), and {tested}. Train each with at least three seeds."

@@ -10,7 +10,7 @@ import numpy as np
 from esckit.conversation import Conversation, conversation_to_json
 from esckit.errors import CorpusError
 from esckit.files import resume_jsonl
-from esckit.measures import Prediction, prediction_to_json
+from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.models.backbone import Decoding, hash_weights, seed_everything
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
@@ -31,6 +31,8 @@ def predict_conversation(
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
 
+    Each row says where its turn stands and what the seeker had said, so that it can be measured without the corpus.
+
     Args:
         supporter: who answers.
         conversation: the tree.
@@ -46,17 +48,17 @@ def predict_conversation(
     labels = supporter.renderer.taxonomy.labels
     shown = past_strategies(conversation, mode)
     if mode == "predicted":
-        rows = []
+        each = []
         for turn in turns:
-            rows.append(supporter.score(conversation, [turn], shown)[0])
-            shown[turn.id] = labels[choose_strategy(rows[-1], planning, random)]
-        scores, chosen = np.stack(rows), [shown[turn.id] for turn in turns]
+            each.append(supporter.score(conversation, [turn], shown)[0])
+            shown[turn.id] = labels[choose_strategy(each[-1], planning, random)]
+        scores, chosen = np.stack(each), [shown[turn.id] for turn in turns]
     else:
         scores = supporter.score(conversation, turns, shown)
         chosen = [labels[choose_strategy(row, planning, random)] for row in scores]
     seed_everything(seed, conversation.id, "generator")
     replies = supporter.reply(conversation, turns, chosen, shown, wording)
-    return [
+    rows = [
         Prediction(
             conversation_id=conversation.id,
             turn_id=turn.id,
@@ -70,6 +72,7 @@ def predict_conversation(
         )
         for turn, row, strategy, reply in zip(turns, scores, chosen, replies, strict=True)
     ]
+    return add_context(rows, [conversation])
 
 
 def predict(
