@@ -26,6 +26,8 @@ RECIPE: dict[str, Any] = {
             {"stage": "sft", "name": f"{part}-sft", "part": part, "epochs": 6, "past_strategies": past}
             for part, past in (("coupled", "gold"), ("planner", "hidden"), ("generator", "hidden"))
         ),
+        {"stage": "mine", "name": "planner-pairs", "model": "planner-sft"},
+        {"stage": "preference", "name": "planner-dpo", "start": "planner-sft", "pairs": "planner-pairs", "epochs": 1},
         {"stage": "supporter", "name": "coupled", "coupled": "coupled-sft", "planner": None, "generator": None},
         {"stage": "supporter", "name": "decoupled", "planner": "planner-sft", "generator": "generator-sft"},
         {"stage": "predict", "name": "predict-coupled", "supporter": "coupled", "split": None},
@@ -34,6 +36,18 @@ RECIPE: dict[str, Any] = {
         {"stage": "report", "name": "report"},
     ],
 }
+
+ALIGNMENT: dict[str, Any] = {
+    "pairs": 1000,
+    "equal": 0,
+    "across_contexts": 0,
+    "duplicates": 3,
+    "longer_chosen": 250,
+    "length_ratio": 0.9,
+    "choices_changed": 0.1234,
+    "choice_kl": 0.0567,
+}
+ALIGNMENT_POINT = {"loss": 0.65, "accuracy": 0.625}
 
 
 def make_run(folder: Path, *, last: str = "evaluate") -> Path:
@@ -72,6 +86,10 @@ def _carry_out(folder: Path, stage: dict[str, Any], test: list[Conversation]) ->
         case "pretrain" | "sft":
             write_jsonl(folder / stage["name"] / "curve.jsonl", _curve(stage["epochs"]))
             return {"steps": 40 * stage["epochs"], "scored_tokens": 12345}
+        case "preference":
+            points = [{"step": n, "epoch": n / 20, **ALIGNMENT_POINT, "margin": n / 100} for n in range(1, 21)]
+            write_jsonl(folder / stage["name"] / "curve.jsonl", points)
+            return {"steps": 20, **ALIGNMENT}
         case "predict":
             rows = _predictions(test, stage["name"], past="gold" if stage["supporter"] == "coupled" else "hidden")
             write_jsonl(folder / stage["name"] / "predictions.jsonl", map(prediction_to_json, rows))

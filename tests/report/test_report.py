@@ -81,6 +81,7 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
         *("Gold strategies of the test turns", "Sixth of the dialogue", "Strategies that decoupled chose"),
         *("Calibration: coupled", "Calibration: decoupled", "Reliability diagrams", "NLL"),
         *("Training", "pretrain", "coupled-sft", "planner-sft", "generator-sft"),
+        *("Alignment on preferences", "planner-dpo", "stays at ln 2"),
         *("Worst and best turns", "coupled: worst 3 of 124 turns", "decoupled: best 3 of 124 turns"),
         *("Sample dialogues", "starter-010", "[unparsed: Confrontation]", "starter-018", "starter-020"),
         *("Corpus", "Words an utterance", "over the course of a dialogue, part train", "Emotion types, train"),
@@ -126,6 +127,16 @@ def test_a_difference_that_stands_out_is_bold_and_the_note_follows_what_was_test
     text = Page(write_report(run)).text
     assert "(seed 0), and no test between supporters" in text
     assert "p Holm" not in text.split("Definitions")[0]
+
+
+def test_alignment_says_what_moved(page: Page) -> None:
+    row = page.source.split('id="alignment"')[1].split("planner-dpo</th>")[1].split("</tr>")[0]
+    wanted = ("1,000", "25", "0.195", "62.5", "12.3", "0.0567", "–", "–")  # the margin: of the last two of 20 points
+    assert row == "".join(f"<td>{figure}</td>" for figure in wanted)
+    curves = [tag["aria-label"] for tag in page.all("svg") if "planner-dpo" in tag["aria-label"]]
+    assert curves == [
+        "Line chart of stage planner-dpo over epochs, in nats a pair: loss from 0.65 to 0.65, margin from 0.01 to 0.20."
+    ]
 
 
 def test_heat_maps_show_the_shares_of_each_stage(made: Path, page: Page) -> None:
@@ -207,7 +218,7 @@ def test_ids_are_unique_and_references_have_them(page: Page) -> None:
 
 def test_charts_follow_the_theme_and_speak(page: Page) -> None:
     charts = re.findall(r"<svg.*?</svg>", page.source, flags=re.DOTALL)
-    assert len(charts) == 3 + 2 + 4
+    assert len(charts) == 3 + 2 + 4 + 1
     defined = set(re.findall(r"(--[a-z0-9-]+):", page.source))
     for chart in charts:
         assert not re.search(r"#[0-9a-f]{6}\b", chart)
@@ -248,7 +259,7 @@ def test_a_backbone_that_was_not_pretrained_has_no_curve(run: Path) -> None:
 
 
 def test_a_supporter_that_predicts_twice_goes_by_its_stages(run: Path) -> None:
-    _change(run / "recipe.json", lambda recipe: recipe["stages"][7].update(supporter="coupled"))
+    _change(run / "recipe.json", lambda recipe: recipe["stages"][9].update(supporter="coupled"))
     text = Page(write_report(run)).text
     assert "Strategies: predict-coupled" in text
     assert "Strategies: predict-decoupled" in text

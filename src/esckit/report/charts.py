@@ -143,25 +143,43 @@ def reliability_chart(system: System, calibration: Calibration) -> "Markup":
 
 def training_chart(stage: str, points: Sequence[Point]) -> "Markup":
     """Draw a training stage's loss, and its validation loss where there is one."""
+    looks = {"training": ("gold", ""), "validation": ("ink", "o")}
     curves = {
         "training": [(point.epoch, point.loss) for point in points if point.loss is not None],
         "validation": [(point.epoch, point.valid_loss) for point in points if point.valid_loss is not None],
     }
+    return _curves(stage, curves, looks, "loss, nats a token")
+
+
+def alignment_chart(stage: str, points: Sequence[Point]) -> "Markup":
+    """Draw a preference stage's loss and reward margin: both are in nats, and ln 2 and 0 where nothing has moved."""
+    looks = {"loss": ("gold", ""), "margin": ("ink", "")}
+    curves = {
+        "loss": [(point.epoch, point.loss) for point in points if point.loss is not None],
+        "margin": [(point.epoch, point.margin) for point in points if point.margin is not None],
+    }
+    return _curves(stage, curves, looks, "nats a pair")
+
+
+def _curves(
+    stage: str, curves: dict[str, list[tuple[float, float]]], looks: dict[str, tuple[str, str]], unit: str
+) -> "Markup":
+    """Draw what there is of curves over epochs; ``looks`` gives each a colour and a marker."""
     curves = {label: curve for label, curve in curves.items() if curve}
 
     def draw(axes: Any) -> None:
         for label, curve in curves.items():
-            colour, marker = ("gold", "") if label == "training" else ("ink", "o")
+            colour, marker = looks[label]
             axes.plot(*zip(*curve, strict=True), color=_COLOURS[colour], marker=marker, markersize=3.5, label=label)
         axes.grid(axis="y")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("loss, nats a token")
+        axes.set_ylabel(unit)
         axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes)
 
-    told = (f"{label} loss from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
-    alt = f"Line chart of the losses of stage {stage} over epochs: {', '.join(told)}."
+    told = (f"{label} from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
+    alt = f"Line chart of stage {stage} over epochs, in {unit}: {', '.join(told)}."
     return _svg(f"training-{stage}", _short(stage), alt, draw, 2.7)
 
 

@@ -13,7 +13,7 @@ from esckit.report import charts
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.run import Run, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
-from esckit.report.tables import contests, gold_texts, notes, published_figures
+from esckit.report.tables import aligned, contests, gold_texts, notes, published_figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,6 +50,7 @@ def render(run: Run) -> str:
     from markupsafe import Markup
 
     measured = [system for system in run.systems if system.figures]
+    curves = [(name, points) for name, points in run.curves.items() if points]
     planned = [(s, s.figures.strategy.per_strategy) for s in measured if s.figures and s.figures.strategy]
     calibrated = [
         (s, s.figures.strategy.calibration)
@@ -70,7 +71,9 @@ def render(run: Run) -> str:
             distributions=charts.distribution_charts(planned),
             preferences=charts.preference_chart(planned) if planned else None,
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
-            curves=[charts.training_chart(name, points) for name, points in run.curves.items() if points],
+            curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
+            alignments=aligned(run),
+            alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
             samples=sample_dialogues(run.systems),
             most_samples=SAMPLES,
             extremes=extreme_turns(run.systems),

@@ -107,12 +107,27 @@ class CorpusRecord(_Record):
 
 
 class Point(_Record):
-    """A line of curve.jsonl: a training loss, a validation loss, or both."""
+    """A line of curve.jsonl: a training loss, a validation loss, or both; of preference stages margin and accuracy."""
 
     step: float
     epoch: float
     loss: float | None = None
     valid_loss: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
+
+
+class Alignment(_Record):
+    """What a preference stage says of itself (`recipes.runner.align`); shares 0..1, divergences in nats."""
+
+    pairs: int
+    duplicates: int
+    longer_chosen: int
+    length_ratio: float
+    choices_changed: float | None = None
+    choice_kl: float | None = None
+    tokens_changed: float | None = None
+    token_kl: float | None = None
 
 
 class PerStrategy(_Record):

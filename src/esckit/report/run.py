@@ -15,6 +15,7 @@ from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
 from esckit.measures.text import Tokenizer, make_tokenizer
 from esckit.report.records import (
+    Alignment,
     CorpusRecord,
     Difference,
     Evaluation,
@@ -82,6 +83,7 @@ class Run:
     pending: list[str]  # names of stages that are not done
     events: list[Event]
     curves: dict[str, list[Point]]
+    alignments: dict[str, Alignment]
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
 
@@ -113,6 +115,7 @@ def read_run(folder: Path) -> Run:
         pending=[stage.name for stage in recipe.stages if stage.name not in done and stage.stage != "report"],
         events=_read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
+        alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],

@@ -10,10 +10,20 @@ import yaml
 from esckit.measures.responses import length_shares, openings
 from esckit.measures.tables import METRIC_NAMES
 from esckit.measures.text import distinct
-from esckit.report.records import Difference, Opening
+from esckit.report.records import Alignment, Difference, Opening, Point
 from esckit.report.run import Run, System
 
-__all__ = ["Contest", "GoldText", "Published", "contests", "gold_texts", "notes", "published_figures"]
+__all__ = [
+    "Aligned",
+    "Contest",
+    "GoldText",
+    "Published",
+    "aligned",
+    "contests",
+    "gold_texts",
+    "notes",
+    "published_figures",
+]
 
 _FIGURES: Final = METRIC_NAMES | {"accuracy": "Accuracy", "rouge_l_utterance": "ROUGE-L"}
 
@@ -128,3 +138,25 @@ def _comparison_notes(run: Run) -> Iterator[str]:
             else "no test between supporters: a difference seen here is no finding"
         )
         yield f"One training run each (seed {run.recipe.seed}), and {tested}. Train each with at least three seeds."
+
+
+class Aligned(NamedTuple):
+    """A preference stage: its pairs, how they came apart in training, how far the part moved on validation turns."""
+
+    stage: str
+    facts: Alignment
+    margin: float | None  # of rewards, over the last tenth of the curve
+    accuracy: float | None  # share of pairs whose chosen side has the larger reward, there
+
+
+def aligned(run: Run) -> list[Aligned]:
+    """One row a preference stage."""
+    return [_aligned(name, facts, run.curves.get(name, [])) for name, facts in run.alignments.items()]
+
+
+def _aligned(name: str, facts: Alignment, curve: Sequence[Point]) -> Aligned:
+    last = [point for point in curve if point.margin is not None]
+    last = last[-max(1, len(last) // 10) :]
+    margins = [point.margin for point in last if point.margin is not None]
+    accuracies = [point.accuracy for point in last if point.accuracy is not None]
+    return Aligned(name, facts, fmean(margins) if margins else None, fmean(accuracies) if accuracies else None)
