@@ -183,6 +183,7 @@ class Opening(_Record):
     """Four tokens with which responses begin."""
 
     opening: str
+    count: int
     share: float
 
 
