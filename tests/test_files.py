@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from esckit.errors import CorpusError, EsckitError, PredictionsError
-from esckit.files import atomic_write, hash_file, read_text, write_json, write_jsonl
+from esckit.files import atomic_write, decode_json, hash_file, read_text, write_json, write_jsonl
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -131,3 +131,37 @@ def test_a_text_that_cannot_be_read_is_named_in_the_callers_error(
 def test_a_hash_is_sha256_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert hash_file(tmp_path / "file").startswith("ba7816bf8f01cfea")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "bom.json").write_text("{}", encoding="utf-8-sig")
+    assert read_text(tmp_path / "bom.json", what="a file") == "{}"
+
+
+def test_the_folder_one_stands_in_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EsckitError, match=r"^\. cannot be written"):
+        write_json(Path(), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ['{"a": [1, "\\ud83d\\ude42"]}', " 1\n", '"\\\\ud800"', "null"])
+def test_json_is_decoded_as_everywhere(text: str) -> None:
+    assert decode_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "Nested too deeply"),
+        ("9" * 5000, "too many digits"),
+        (r'{"a": "\ud800"}', "Half of a surrogate pair"),
+        ("{} {}", "Extra data"),
+        ("", "Expecting value"),
+        ("{", "Expecting"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_json_that_cannot_be_read_or_written_again_is_refused(text: str, words: str) -> None:
+    with pytest.raises(json.JSONDecodeError, match=words):
+        decode_json(text)

@@ -36,7 +36,7 @@ def evaluate_command(
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, for strategy by stage and relevance.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of bootstrap, noise floor and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap, noise floor and permutations.")] = 0,
 ) -> None:
     """Measure predictions: strategy, preference bias, text; test several files against each other. Needs no model.
 
@@ -82,7 +82,7 @@ def evaluate_command(
 
 def agreement_command(
     ratings: Annotated[Path, typer.Argument(help="A CSV file with the columns item, rater, rating.")],
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
     """Measure how far raters agree: Fleiss' and Cohen's kappa, Krippendorff's alpha, with intervals, as JSON.
 

@@ -1,16 +1,32 @@
-"""Reading and writing that never leaves half a file behind."""
+"""Reading that takes nothing on trust, and writing that never leaves half a file behind."""
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from esckit.errors import CorpusError, EsckitError
 
-__all__ = ["Resumed", "atomic_write", "hash_file", "read_text", "resume_jsonl", "write_json", "write_jsonl"]
+__all__ = [
+    "Resumed",
+    "after_space",
+    "atomic_write",
+    "decode_json",
+    "decode_json_at",
+    "hash_file",
+    "read_text",
+    "resume_jsonl",
+    "write_json",
+    "write_jsonl",
+]
+
+_DECODER: Final = json.JSONDecoder()
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -20,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
     Raises:
         EsckitError: the folder cannot be written (no space, read-only, no such folder); what stood there still stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -121,7 +137,7 @@ def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) 
         EsckitError: of the class asked for, where the file is missing, is a folder, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist: give the path of {what}.") from cause
     except (IsADirectoryError, NotADirectoryError) as cause:
@@ -130,6 +146,47 @@ def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) 
         raise error(f"{path} is not UTF-8 text (byte {cause.start}): save it as UTF-8.") from cause
     except OSError as cause:
         raise error(f"{path} cannot be read ({cause.strerror}): give a readable path of {what}.") from cause
+
+
+def decode_json(text: str) -> Any:
+    """Decode a JSON value.
+
+    Raises:
+        json.JSONDecodeError: as in `decode_json_at`, or more follows the value.
+    """
+    value, end = decode_json_at(text, after_space(text, 0))
+    if after_space(text, end) != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
+def decode_json_at(text: str, at: int) -> tuple[Any, int]:
+    """Decode the JSON value that begins at a place; return it and where it ends.
+
+    Raises:
+        json.JSONDecodeError: there is none, or one that a hostile file may hold and that Python cannot read, print or
+            write again: it is nested too deeply, has a number of thousands of digits, or half of a surrogate pair.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        if _SURROGATE.search(text, at, end):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise json.JSONDecodeError("Nested too deeply", text, at) from error
+    except UnicodeEncodeError as error:
+        raise json.JSONDecodeError("Half of a surrogate pair", text, at) from error
+    except ValueError as error:
+        raise json.JSONDecodeError("A number has too many digits", text, at) from error
+    return value, end
+
+
+def after_space(text: str, at: int) -> int:
+    """Where the white space that JSON allows between tokens ends."""
+    match = _SPACE.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def hash_file(path: Path) -> str:

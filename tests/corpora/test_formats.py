@@ -68,7 +68,21 @@ def test_a_list_is_written_with_a_dialogue_a_line(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("text", ["", "Hello", '{"text": []}', "{\n", '"text"', "seeker,supporter\n"])
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_an_empty_file_is_called_empty(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError, match="file is empty: give"):
+        read_corpus(tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000, '[{"dialog": "\\ud800"}]'], ids=len)
+def test_json_that_python_cannot_read_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError):
+        read_corpus(tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["Hello", '{"text": []}', "{\n", '"text"', "seeker,supporter\n"])
 def test_a_file_in_no_known_format_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text, encoding="utf-8")

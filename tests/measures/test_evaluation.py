@@ -82,6 +82,7 @@ def test_strategies_without_gold_are_counted_apart() -> None:
     strategy = evaluate(rows)["strategy"]
     assert strategy["b_without_gold"] == [label for label in LABELS if label not in ("Question", "Information")]
     assert strategy["b_predictions_without_gold"] == 2
+    assert any("2 predictions of strategies that are gold nowhere here" in text for text in evaluate(rows)["warnings"])
     assert strategy["b_no_evidence"] == []
     assert strategy["per_strategy"][-1]["p"] is None
 

@@ -122,8 +122,8 @@ def test_without_ids_a_warning_says_that_turns_are_resampled(tmp_path: Path) -> 
         ("decoupled-esc", "", "p.json is empty: "),
         ("decoupled-esc", "[1]", "p.json, row 1: this is no JSON object: "),
         ("llamafactory", '{"label": "a"', "p.json, line 1: this is not JSON ("),
-        ("llamafactory", '{"label": "a"}', "p.json, line 1: predict is no text: write a string."),
-        ("llamafactory", '{"predict": "a"}', "p.json, line 1: label is no text: write a string."),
+        ("llamafactory", '{"label": "a"}', "p.json, line 1: predict is missing or no text: write a string."),
+        ("llamafactory", '{"predict": "a"}', "p.json, line 1: label is missing or no text: write a string."),
         (
             "llamafactory",
             '{"label": "[Empathy] a", "predict": "a"}',

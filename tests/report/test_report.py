@@ -111,17 +111,19 @@ def test_tests_between_supporters_are_those_of_the_evaluation(made: Path, page: 
     assert f"<td>{100 * q['difference']:+.1f}</td>".replace("-", "−") in page.source
     assert f"<td>{b['difference']:+.2f}</td>".replace("-", "−") in page.source
     low, high = q["interval"]
-    assert f"<td>{100 * low:.1f} to {100 * high:.1f}</td><td>{q['p']:.4f}</td><td>".replace("-", "−") in page.source
-    assert f"{b['p_holm']:.4f}" in page.source
+    assert f"<td>{100 * low:.1f} to {100 * high:.1f}</td><td>{q['p']:.3f}</td><td>".replace("-", "−") in page.source
+    assert f"{b['p_holm']:.3f}" in page.source
 
 
 def test_a_difference_that_stands_out_is_bold_and_the_note_follows_what_was_tested(run: Path) -> None:
     def found(evaluation: dict[str, Any]) -> None:
         evaluation["comparisons"][0]["p_holm"] = 0.0123
+        evaluation["comparisons"][1]["p_holm"] = 0.0008
 
     _change(run / "evaluate/evaluation.json", found)
     page = Page(write_report(run))
-    assert "<strong>0.0123</strong>" in page.source
+    assert "<strong>0.012</strong>" in page.source
+    assert "<strong>&lt;0.001</strong>" in page.source
     assert "(seed 0), and the tests below say" in page.text
     _change(run / "evaluate/evaluation.json", lambda evaluation: evaluation.update(comparisons=[]))
     text = Page(write_report(run)).text
@@ -137,6 +139,15 @@ def test_alignment_says_what_moved(page: Page) -> None:
     assert curves == [
         "Line chart of stage planner-dpo over epochs, in nats a pair: loss from 0.65 to 0.65, margin from 0.01 to 0.20."
     ]
+
+
+def test_an_opening_that_occurs_once_is_no_stock_phrase(run: Path) -> None:
+    def once(evaluation: dict[str, Any]) -> None:
+        for opening in evaluation["files"]["predict-coupled"]["text"]["openings"]:
+            opening["count"] = 1
+
+    _change(run / "evaluate/evaluation.json", once)
+    assert Page(write_report(run)).text.count("none occurs twice") == 1
 
 
 def test_heat_maps_show_the_shares_of_each_stage(made: Path, page: Page) -> None:

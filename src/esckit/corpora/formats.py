@@ -160,6 +160,8 @@ def detect_format(path: Path) -> str:
         CorpusError: it is none of ours, or it could be two of them.
     """
     start = read_text(path, what="a dialogue file").lstrip()
+    if not start:
+        raise CorpusError(f"{path} is empty: give a file with at least one dialogue.")
     if start.startswith("["):
         return _detect_list(path)
     if start.startswith("{"):

@@ -4,17 +4,15 @@ A record that cannot be read says why and does not hide those after it.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.files import read_text
+from esckit.files import after_space, decode_json, decode_json_at, read_text
 
 __all__ = ["Record", "json_lines", "json_list", "json_problem", "text_lines"]
 
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NOT_A_LIST: Final = "this is no list of dialogues: the file should be one JSON list with an object a dialogue."
 
 
@@ -38,7 +36,7 @@ def json_lines(path: Path) -> Iterator[Record]:
     """Yield the values of a JSON Lines file."""
     for record in text_lines(path):
         try:
-            yield Record(record.line, json.loads(record.value))
+            yield Record(record.line, decode_json(record.value))
         except json.JSONDecodeError as error:
             yield Record(record.line, problem=json_problem(error))
 
@@ -46,16 +44,15 @@ def json_lines(path: Path) -> Iterator[Record]:
 def json_list(path: Path) -> Iterator[Record]:
     """Yield the items of one JSON list; after one that is no JSON, go on at the next line that begins with ``{``."""
     text = read_text(path, what="a dialogue file (a JSON list)")
-    decoder = json.JSONDecoder()
-    at, line, counted = _after_space(text, 0), 1, 0
+    at, line, counted = after_space(text, 0), 1, 0
     if text[at : at + 1] != "[":
         yield Record(1, problem=_NOT_A_LIST)
         return
-    at = _after_space(text, at + 1)
+    at = after_space(text, at + 1)
     while text[at : at + 1] != "]":
         line, counted = line + text.count("\n", counted, at), at
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = decode_json_at(text, at)
             yield Record(line, value)
             at = _after_comma(text, end)
         except json.JSONDecodeError as error:
@@ -72,18 +69,12 @@ def json_problem(error: json.JSONDecodeError) -> str:
     return f"not valid JSON ({error.msg}): mend that line."
 
 
-def _after_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None
-    return match.end()
-
-
 def _after_comma(text: str, at: int) -> int:
     """Where the next item or the list's end stands, ``at`` being the end of an item."""
-    at = _after_space(text, at)
+    at = after_space(text, at)
     if text[at : at + 1] == "]":
         return at
-    after = _after_space(text, at + 1)
+    after = after_space(text, at + 1)
     if text[at : at + 1] != ",":
         raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
     if text[after : after + 1] == "]":

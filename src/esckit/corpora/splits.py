@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Conversation
 from esckit.errors import CorpusError
-from esckit.files import read_text
+from esckit.files import decode_json, read_text
 
 __all__ = ["DECOUPLED_ESC", "Parts", "decoupled_esc_split_ids", "split_by", "split_by_ids", "split_by_ratio"]
 
@@ -122,7 +122,7 @@ def _check_ids(ids: Any, source: str) -> None:
 def _read_id_file(path: Path) -> Any:
     text = read_text(path, what=f"an id file, {DECOUPLED_ESC!r} or a ratio such as 8:1:1")
     try:
-        return json.loads(text)
+        return decode_json(text)
     except json.JSONDecodeError as error:
         raise CorpusError(f"{path}:{error.lineno}: not valid JSON ({error.msg}): mend that line.") from error
 

@@ -190,6 +190,9 @@ def _warnings(figures: dict[str, Any], mixed: bool) -> list[str]:
         )
     if strategy and strategy["parse_rate"] < 1:
         warnings.append(f"{strategy['n'] - strategy['b_n']} of {strategy['n']} predicted strategies are unparsed.")
+    if strategy and strategy["b_predictions_without_gold"]:
+        foreign = _counted(strategy["b_predictions_without_gold"], "prediction")
+        warnings.append(f"{foreign} of strategies that are gold nowhere here: B knows no contest for them.")
     if strategy and strategy["b"] is not None and strategy["b_floor"] > _HIGH_FLOOR:
         warnings.append(
             f"The noise floor of B is {strategy['b_floor']:.2f}: {strategy['b_n']} turns are too few to tell planners "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.errors import PredictionsError
-from esckit.files import read_text
+from esckit.files import decode_json, read_text
 from esckit.measures.predictions import Prediction, collect, read_lines, read_predictions
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV, Taxonomy
 
@@ -57,8 +57,8 @@ def _read_records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from read_lines(path)
         return
     try:
-        records = json.loads(text)
-    except ValueError as error:
+        records = decode_json(text)
+    except json.JSONDecodeError as error:
         raise PredictionsError(f"{path} is not JSON ({error}): give a complete JSON list or JSON Lines.") from error
     if not records:
         raise PredictionsError(f"{path} is an empty list: give one object for each predicted supporter turn.")
@@ -143,7 +143,7 @@ def _rest(row: dict[str, Any], *used: str) -> dict[str, Any]:
 
 def _text(row: dict[str, Any], name: str) -> str:
     if not isinstance(row.get(name), str):
-        raise PredictionsError(f"{name} is no text: write a string.")
+        raise PredictionsError(f"{name} is missing or no text: write a string.")
     return str(row[name])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from esckit.errors import PredictionsError
-from esckit.files import read_text
+from esckit.files import decode_json, read_text
 from esckit.strategy import ESCONV, Taxonomy
 
 __all__ = [
@@ -101,8 +101,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         place = f"{path}, line {number}"
         try:
-            yield place, json.loads(line)
-        except ValueError as error:  # JSONDecodeError, or a number with too many digits
+            yield place, decode_json(line)
+        except json.JSONDecodeError as error:
             raise PredictionsError(
                 f"{place}: this is not JSON ({error}): write one complete JSON object a line."
             ) from error

@@ -128,7 +128,8 @@ def reliability_chart(system: System, calibration: Calibration) -> "Markup":
         area = [12 + 240 * number / calibration.n for number in turns]
         look: dict[str, Any] = {"color": _COLOURS[system.colour], "clip_on": False}
         axes.plot(sure, right, linewidth=1, **look)
-        axes.scatter(sure, right, s=area, label="a bin of turns", **look)
+        axes.scatter(sure, right, s=area, **look)
+        axes.plot([], [], linestyle="", marker="o", markersize=5, label="a bin of turns", **look)
         axes.grid()
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)

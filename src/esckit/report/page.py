@@ -109,9 +109,8 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=_percent, fixed=_fixed, signed=_signed, interval=_interval, number=_number, duration=_duration
-    )
+    shown = (_percent, _fixed, _signed, _p_value, _interval, _number, _duration)
+    environment.filters.update({show.__name__.removeprefix("_"): show for show in shown})
     return environment
 
 
@@ -125,6 +124,10 @@ def _fixed(value: float | None, digits: int = 2) -> str:
 
 def _signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _interval(bounds: tuple[float, float] | None, scale: float = 1, digits: int = 2) -> str:

@@ -198,6 +198,7 @@ class Opening(_Record):
     """Four tokens with which responses begin."""
 
     opening: str
+    count: int
     share: float
 
 
