@@ -155,7 +155,6 @@ def test_json_is_decoded_as_everywhere(text: str) -> None:
     [
         ("[" * 100_000, "Nested too deeply"),
         ("9" * 5000, "too many digits"),
-        (r'{"a": "\ud800"}', "Half of a surrogate pair"),
         ("{} {}", "Extra data"),
         ("", "Expecting value"),
         ("{", "Expecting"),

@@ -26,7 +26,6 @@ __all__ = [
 
 _DECODER: Final = json.JSONDecoder()
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -164,22 +163,17 @@ def decode_json_at(text: str, at: int) -> tuple[Any, int]:
     """Decode the JSON value that begins at a place; return it and where it ends.
 
     Raises:
-        json.JSONDecodeError: there is none, or one that a hostile file may hold and that Python cannot read, print or
-            write again: it is nested too deeply, has a number of thousands of digits, or half of a surrogate pair.
+        json.JSONDecodeError: there is none, or one that is JSON and that Python cannot read: it is nested too deeply or
+            has a number of thousands of digits.
     """
     try:
-        value, end = _DECODER.raw_decode(text, at)
-        if _SURROGATE.search(text, at, end):
-            json.dumps(value, ensure_ascii=False).encode()
+        return _DECODER.raw_decode(text, at)
     except json.JSONDecodeError:
         raise
     except RecursionError as error:
         raise json.JSONDecodeError("Nested too deeply", text, at) from error
-    except UnicodeEncodeError as error:
-        raise json.JSONDecodeError("Half of a surrogate pair", text, at) from error
     except ValueError as error:
         raise json.JSONDecodeError("A number has too many digits", text, at) from error
-    return value, end
 
 
 def after_space(text: str, at: int) -> int:

@@ -119,6 +119,7 @@ def test_without_ids_a_warning_says_that_turns_are_resampled(tmp_path: Path) -> 
     [
         ("decoupled-esc", "[]", "p.json is an empty list: give one object for each"),
         ("decoupled-esc", "[{]", "p.json is not JSON ("),
+        ("decoupled-esc", r'[{"GT_content": "\ud800"}]', "p.json is not JSON (Half of a surrogate pair"),
         ("decoupled-esc", "", "p.json is empty: "),
         ("decoupled-esc", "[1]", "p.json, row 1: this is no JSON object: "),
         ("llamafactory", '{"label": "a"', "p.json, line 1: this is not JSON ("),

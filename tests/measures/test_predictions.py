@@ -149,6 +149,15 @@ def test_bad_line(tmp_path: Path, content: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_half_of_a_surrogate_pair_is_refused_and_a_whole_one_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps(GOOD | {"gold_text": "\U0001f642 \\ud800"}) + "\n", encoding="utf-8")
+    assert read_predictions(path)[0].gold_text == "\U0001f642 \\ud800"
+    path.write_text(json.dumps(GOOD | {"group": "\ud800"}) + "\n", encoding="utf-8")
+    with pytest.raises(PredictionsError, match=r"line 1: this is not JSON \(Half of a surrogate pair"):
+        read_predictions(path)
+
+
 def test_duplicate(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", GOOD, GOOD | {"turn_id": 4}, GOOD | {"predicted_text": "x"})
     with pytest.raises(PredictionsError, match="line 3: conversation 'a', turn 3 stands in line 1 already: keep one"):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.errors import PredictionsError
-from esckit.files import decode_json, read_text
-from esckit.measures.predictions import Prediction, collect, read_lines, read_predictions
+from esckit.files import read_text
+from esckit.measures.predictions import Prediction, collect, decode_printable, read_lines, read_predictions
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV, Taxonomy
 
 __all__ = ["SOURCES", "import_predictions"]
@@ -57,7 +57,7 @@ def _read_records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from read_lines(path)
         return
     try:
-        records = decode_json(text)
+        records = decode_printable(text)
     except json.JSONDecodeError as error:
         raise PredictionsError(f"{path} is not JSON ({error}): give a complete JSON list or JSON Lines.") from error
     if not records:

@@ -1,6 +1,7 @@
 """The predictions file: JSON Lines, one supporter turn a line, what gold says beside what a model said."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from esckit.strategy import ESCONV, Taxonomy
 __all__ = [
     "Prediction",
     "collect",
+    "decode_printable",
     "prediction_from_json",
     "prediction_to_json",
     "read_lines",
@@ -40,6 +42,7 @@ _OPTIONAL: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "position": ((list, type(None)), "[k, N], the k-th of the dialogue's N utterances, or null"),
     "seeker_turns": ((list, type(None)), "a list of strings or null"),
 }
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _SUM_TOLERANCE: Final = 1e-3  # probabilities written with three or more decimals may add up to a little over 1
 
 
@@ -101,11 +104,26 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         place = f"{path}, line {number}"
         try:
-            yield place, decode_json(line)
+            yield place, decode_printable(line)
         except json.JSONDecodeError as error:
             raise PredictionsError(
                 f"{place}: this is not JSON ({error}): write one complete JSON object a line."
             ) from error
+
+
+def decode_printable(text: str) -> Any:
+    """Decode JSON, and refuse half of a surrogate pair: it could be read, and neither printed nor written.
+
+    Raises:
+        json.JSONDecodeError: the text is no JSON, or holds such a half.
+    """
+    value = decode_json(text)
+    try:
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise json.JSONDecodeError("Half of a surrogate pair", text, 0) from error
+    return value
 
 
 def collect(records: Iterable[tuple[str, Any]], taxonomy: Taxonomy) -> list[Prediction]:
