@@ -1,7 +1,6 @@
 """From a supporter and a corpus to a predictions file; the unit is one conversation."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from esckit.conversation import Conversation, conversation_to_json
 from esckit.errors import CorpusError
 from esckit.files import resume_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
-from esckit.models.backbone import Decoding, hash_weights, seed_everything
+from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
 from esckit.supporters.planner import choose_strategy
@@ -45,19 +44,23 @@ def predict_conversation(
     mode: PastStrategies = past or supporter.card.past_strategies
     turns = supporter_turns(conversation)
     random = np.random.default_rng(seed_everything(seed, conversation.id, "planner"))
-    labels = supporter.renderer.taxonomy.labels
+    labels = supporter.taxonomy.labels
     shown = past_strategies(conversation, mode)
+    can = supporter.generator.strategies if supporter.generator is not None else None
+    allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
     if mode == "predicted":
         each = []
         for turn in turns:
             each.append(supporter.score(conversation, [turn], shown)[0])
-            shown[turn.id] = labels[choose_strategy(each[-1], planning, random)]
+            shown[turn.id] = labels[choose_strategy(each[-1] + allowed, planning, random)]
         scores, chosen = np.stack(each), [shown[turn.id] for turn in turns]
     else:
         scores = supporter.score(conversation, turns, shown)
-        chosen = [labels[choose_strategy(row, planning, random)] for row in scores]
+        chosen = [labels[choose_strategy(row + allowed, planning, random)] for row in scores]
     seed_everything(seed, conversation.id, "generator")
-    replies = supporter.reply(conversation, turns, chosen, shown, wording)
+    replies: Sequence[Reply | None] = [None] * len(turns)
+    if supporter.generator is not None:
+        replies = supporter.reply(conversation, turns, chosen, shown, wording)
     rows = [
         Prediction(
             conversation_id=conversation.id,
@@ -65,9 +68,9 @@ def predict_conversation(
             gold_strategy=str(turn.strategy),
             predicted_strategy=strategy,
             gold_text=turn.text or "",
-            predicted_text=reply.text,
+            predicted_text=reply.text if reply else None,
             strategy_probabilities={label: round(float(p), 6) for label, p in zip(labels, np.exp(row), strict=True)},
-            finish=reply.finish,
+            finish=reply.finish if reply else None,
             extra={"past_strategies": mode},
         )
         for turn, row, strategy, reply in zip(turns, scores, chosen, replies, strict=True)
@@ -112,8 +115,7 @@ def predict(
 def _key(supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> list[Any]:
     """All that predictions depend on: another supporter, corpus or setting continues nothing."""
     return [
-        asdict(supporter.card),
-        hash_weights(supporter.backbone.model, "lora_"),
+        supporter.identity,
         [conversation_to_json(conversation) for conversation in conversations],
         *map(repr, settings),
     ]

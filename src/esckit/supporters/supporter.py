@@ -1,29 +1,34 @@
-"""A supporter: a backbone with a planner and a generator, decoupled (an adapter each) or coupled (one for both)."""
+"""A supporter: a planner and a generator, and the folder that they are loaded from.
 
+``supporter.json`` says what each is. Language-model parts are adapters on one backbone, ``coupled`` (one adapter for
+both) or ``decoupled`` (one each); a planner may be an encoder instead, and a generator a store of human replies.
+"""
+
+import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from esckit.conversation import Conversation
+from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
 from esckit.files import read_text, write_json
 from esckit.models.backbone import Backbone, Decoding, Reply, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
-from esckit.strategy import TAXONOMIES
+from esckit.strategy import TAXONOMIES, Taxonomy
+from esckit.supporters.parts import Generator, LanguageParts, Planner, Shown
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from esckit.conversation import Turn
-
 __all__ = ["FORMAT", "Kind", "Supporter", "SupporterCard", "save_supporter"]
 
 FORMAT = 1
 Kind = Literal["coupled", "decoupled"]
-ADAPTERS: dict[Kind, tuple[Part, ...]] = {"coupled": ("coupled",), "decoupled": ("planner", "generator")}
+PlannerKind = Literal["language", "encoder"]
+GeneratorKind = Literal["language", "retrieval", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,40 +37,52 @@ class SupporterCard:
 
     Attributes:
         kind: coupled, or decoupled.
-        past_strategies: what the parts saw in training, and see at inference unless told otherwise.
-        base: a Hub id, or a path relative to the file.
+        past_strategies: what the planner sees at inference unless told otherwise, as in training.
+        base: of language-model parts: a Hub id, or a path relative to the file; None where there are none.
         base_hash: SHA-256 of the base's weights.
         max_context: the most tokens of a path.
         layout, taxonomy: names.
+        planner: an adapter on the base, or an encoder's folder.
+        generator: an adapter on the base, a reply store's folder, or none: then only strategies are predicted.
     """
 
     kind: Kind
     past_strategies: PastStrategies
-    base: str
-    base_hash: str
-    max_context: int
+    base: str | None = None
+    base_hash: str | None = None
+    max_context: int | None = None
     layout: Layout = "shared-prefix"
     taxonomy: str = "esconv"
+    planner: PlannerKind = "language"
+    generator: GeneratorKind = "language"
+
+    @property
+    def adapters(self) -> tuple[Part, ...]:
+        """The adapters on the base."""
+        if self.kind == "coupled":
+            return ("coupled",)
+        parts: tuple[tuple[Part, str], ...] = (("planner", self.planner), ("generator", self.generator))
+        return tuple(part for part, kind in parts if kind == "language")
 
 
-def save_supporter(folder: Path, card: SupporterCard, adapters: Mapping[str, Path], base: Path | None = None) -> None:
-    """Write a supporter folder: ``supporter.json``, each adapter in a subfolder of its name, and the base where given.
+def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path], base: Path | None = None) -> None:
+    """Write a supporter folder: ``supporter.json``, each part in a subfolder of its name, and the base where given.
 
     Args:
         folder: made anew.
         card: its ``base`` is ignored where a base folder is given.
-        adapters: folder of each adapter, by part.
+        parts: the folder of each adapter, encoder planner or reply store, by part.
         base: a backbone's folder to carry along as ``base``, so that the supporter can be moved.
     """
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    for part, source in adapters.items():
+    for part, source in parts.items():
         shutil.copytree(source, folder / part)
     if base is not None:
         shutil.copytree(base, folder / "base")
-    fields = {**card.__dict__, "base": "./base" if base is not None else card.base}
-    write_json(folder / "supporter.json", {"format": FORMAT, **fields, "adapters": {part: part for part in adapters}})
+    fields = {**asdict(card), "base": "./base" if base is not None else card.base}
+    write_json(folder / "supporter.json", {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}})
 
 
 def read_card(folder: Path) -> SupporterCard:
@@ -74,8 +91,6 @@ def read_card(folder: Path) -> SupporterCard:
     Raises:
         ModelError: there is none, or it is not one that this version reads.
     """
-    import json
-
     path = folder / "supporter.json"
     try:
         fields = json.loads(read_text(path, what="a supporter folder's supporter.json", error=ModelError))
@@ -85,12 +100,12 @@ def read_card(folder: Path) -> SupporterCard:
         card = SupporterCard(**fields)
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a supporter.json ({error}): make the supporter again.") from error
-    known = (tuple(ADAPTERS), get_args(PastStrategies), get_args(Layout), tuple(TAXONOMIES))
-    named = (card.kind, card.past_strategies, card.layout, card.taxonomy)
-    if not all(name in names for name, names in zip(named, known, strict=True)):
-        raise ModelError(
-            f"{path} names an unknown kind, past_strategies, layout or taxonomy: make the supporter again."
-        )
+    known = (Kind, PastStrategies, Layout, PlannerKind, GeneratorKind)
+    named = (card.kind, card.past_strategies, card.layout, card.planner, card.generator)
+    if card.taxonomy not in TAXONOMIES or any(n not in get_args(k) for n, k in zip(named, known, strict=True)):
+        raise ModelError(f"{path} names an unknown kind, part, layout or taxonomy: make the supporter again.")
+    if card.adapters and None in (card.base, card.base_hash, card.max_context):
+        raise ModelError(f"{path} names no base for its adapters: make the supporter again.")
     return card
 
 
@@ -99,63 +114,83 @@ class Supporter:
 
     Args:
         card: what it is.
-        backbone: its ``model`` is a PEFT model with the adapters of the card's kind.
+        planner: chooses the strategy.
+        generator: words the reply; None plans only.
     """
 
-    def __init__(self, card: SupporterCard, backbone: Backbone) -> None:
+    def __init__(self, card: SupporterCard, planner: Planner, generator: Generator | None) -> None:
         self.card = card
-        self.backbone = backbone
-        self.renderer = Renderer(backbone.tokenizer, TAXONOMIES[card.taxonomy], max_context=card.max_context)
+        self.planner = planner
+        self.generator = generator
 
     @classmethod
     def load(cls, folder: Path | str) -> "Supporter":
         """Load a supporter folder.
 
         Raises:
-            ModelError: the folder, its base or its adapters cannot be used, or the base has other weights than the
-                adapters were trained on.
+            ModelError: the folder, its base or its parts cannot be used, or base or encoder have other weights than
+                those that the parts were trained on.
         """
-        from peft import PeftModel
-        from safetensors import SafetensorError
-
         folder = Path(folder)
         card = read_card(folder)
-        local = folder / card.base
-        backbone = load_backbone(str(local) if card.base.startswith(".") else card.base)
-        if backbone.weights_hash != card.base_hash:
-            raise ModelError(
-                f"the weights of {backbone.source} are not those that {folder} was trained on: restore them."
-            )
-        first, *others = ADAPTERS[card.kind]
-        try:
-            model = PeftModel.from_pretrained(backbone.model, folder / first, adapter_name=first)
-            for part in others:
-                model.load_adapter(folder / part, adapter_name=part)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
-        return cls(card, Backbone(model.eval(), backbone.tokenizer, backbone.source))
+        language = _load_language(folder, card) if card.adapters else None
+        planner: Planner | None = language
+        generator: Generator | None = language
+        if card.planner == "encoder":
+            from esckit.supporters.encoder_planner import EncoderPlanner
 
-    def _as(self, part: Part) -> Any:
-        """The model with the adapter that plays this part."""
-        self.backbone.model.set_adapter("coupled" if self.card.kind == "coupled" else part)
-        return self.backbone.model
+            planner = EncoderPlanner.load(folder / "planner")
+        if card.generator == "retrieval":
+            from esckit.supporters.retrieval import ReplyStore
 
-    def score(self, conversation: Conversation, turns: "list[Turn]", shown: Mapping[str, str]) -> "NDArray[np.float64]":
-        """Log-probabilities (T, K) of the labels at each turn (`planner.score_strategies`)."""
-        from esckit.supporters.planner import score_strategies
+            generator = ReplyStore.load(folder / "generator")
+        assert planner is not None
+        return cls(card, planner, None if card.generator == "none" else generator)
 
-        return score_strategies(self._as("planner"), self.renderer, conversation, turns, shown)
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Its strategies."""
+        return TAXONOMIES[self.card.taxonomy]
+
+    @property
+    def identity(self) -> list[Any]:
+        """JSON-ready; changes with anything that its answers depend on."""
+        return [asdict(self.card), self.planner.identity, self.generator and self.generator.identity]
+
+    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
+        """Log-probabilities (T, K) of the labels at each turn, of which only what stands before is read."""
+        return self.planner.score(conversation, turns, shown)
 
     def reply(
-        self,
-        conversation: Conversation,
-        turns: "list[Turn]",
-        strategies: list[str],
-        shown: Mapping[str, str],
-        decoding: Decoding,
+        self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
     ) -> list[Reply]:
-        """A reply for each turn under its strategy (`generator.write_replies`)."""
-        from esckit.supporters.generator import write_replies
+        """A reply for each turn under its strategy.
 
-        model = self._as("generator")
-        return write_replies(model, self.renderer, conversation, turns, strategies, shown, decoding)
+        Raises:
+            ModelError: it only plans.
+        """
+        if self.generator is None:
+            raise ModelError("this supporter only plans: give it a generator.")
+        return self.generator.reply(conversation, turns, strategies, shown, how)
+
+
+def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
+    """Load base and adapters."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    assert card.base is not None
+    assert card.max_context is not None
+    backbone = load_backbone(str(folder / card.base) if card.base.startswith(".") else card.base)
+    if backbone.weights_hash != card.base_hash:
+        raise ModelError(f"the weights of {backbone.source} are not those that {folder} was trained on: restore them.")
+    first, *others = card.adapters
+    try:
+        model = PeftModel.from_pretrained(backbone.model, folder / first, adapter_name=first)
+        for part in others:
+            model.load_adapter(folder / part, adapter_name=part)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
+    renderer = Renderer(backbone.tokenizer, TAXONOMIES[card.taxonomy], max_context=card.max_context)
+    adapted = Backbone(model.eval(), backbone.tokenizer, backbone.source)
+    return LanguageParts(adapted, renderer, coupled=card.kind == "coupled")

@@ -1,0 +1,87 @@
+"""What a supporter is made of: a planner that scores strategies and a generator that words replies."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from esckit.conversation import Conversation, Turn
+from esckit.models.backbone import Backbone, Decoding, Reply, hash_weights
+from esckit.rendering import Part, Renderer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Generator", "LanguageParts", "Planner", "Shown"]
+
+Shown = Mapping[str, str]
+"""Strategies that the history shows, by turn id (`rendering.past_strategies`)."""
+
+
+class Planner(Protocol):
+    """Chooses strategies."""
+
+    @property
+    def identity(self) -> str:
+        """Changes with anything that the scores depend on."""
+
+    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
+        """Log-probabilities (T, K) of the taxonomy's labels at each turn, of which only what stands before is read."""
+
+
+class Generator(Protocol):
+    """Words replies."""
+
+    @property
+    def identity(self) -> str:
+        """Changes with anything that the replies depend on."""
+
+    @property
+    def strategies(self) -> frozenset[str] | None:
+        """The strategies under which it has replies; None is all."""
+
+    def reply(
+        self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
+    ) -> list[Reply]:
+        """A reply for each turn under its strategy."""
+
+
+class LanguageParts:
+    """Planner and generator on one backbone.
+
+    Args:
+        backbone: its ``model`` is a PEFT model with the adapters of the parts.
+        renderer: of its tokenizer.
+        coupled: one adapter, named ``coupled``, plays both.
+    """
+
+    strategies = None
+
+    def __init__(self, backbone: Backbone, renderer: Renderer, *, coupled: bool) -> None:
+        self.backbone = backbone
+        self.renderer = renderer
+        self.coupled = coupled
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of the adapters' weights; a supporter's card has the base's."""
+        return hash_weights(self.backbone.model, "lora_")
+
+    def _as(self, part: Part) -> Any:
+        """The model with the adapter that plays this part."""
+        self.backbone.model.set_adapter("coupled" if self.coupled else part)
+        return self.backbone.model
+
+    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
+        """Log-probabilities (T, K) of the labels at each turn (`planner.score_strategies`)."""
+        from esckit.supporters.planner import score_strategies
+
+        return score_strategies(self._as("planner"), self.renderer, conversation, turns, shown)
+
+    def reply(
+        self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
+    ) -> list[Reply]:
+        """A reply for each turn under its strategy (`generator.write_replies`)."""
+        from esckit.supporters.generator import write_replies
+
+        return write_replies(self._as("generator"), self.renderer, conversation, turns, strategies, shown, how)

@@ -1,0 +1,128 @@
+"""Replies that people gave, given again: the right strategy, a similar place, never twice, never one's own."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esckit.conversation import Conversation
+from esckit.corpora import load_corpus
+from esckit.errors import CorpusError, ModelError
+from esckit.models.backbone import Decoding
+from esckit.models.encoder import Encoder, load_encoder
+from esckit.rendering import supporter_turns
+from esckit.supporters.retrieval import ReplyStore, build_store, context_texts
+from tests.tiny import talk
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder()
+
+
+@pytest.fixture(scope="module")
+def train() -> list[Conversation]:
+    return load_corpus("starter").train[:12]
+
+
+@pytest.fixture(scope="module")
+def store(encoder: Encoder, train: list[Conversation]) -> ReplyStore:
+    return build_store(train, encoder, "starter", "CC0-1.0", Counter())
+
+
+def replies(store: ReplyStore, conversation: Conversation, strategies: list[str] | None = None) -> list[str]:
+    turns = [turn for turn in supporter_turns(conversation) if strategies or turn.strategy in store.strategies]
+    wanted = strategies or [str(turn.strategy) for turn in turns]
+    return [reply.text for reply in store.reply(conversation, turns, wanted, {}, Decoding())]
+
+
+def test_replies_have_the_wanted_strategy_and_are_not_said_twice(store: ReplyStore) -> None:
+    dialogue = load_corpus("starter").test[0]
+    turns = [turn for turn in supporter_turns(dialogue) if turn.strategy in store.strategies]
+    said = replies(store, dialogue)
+    assert len(set(said)) == len(said) == len(turns)
+    known = {reply.text.strip(): reply.strategy for reply in store.replies}
+    assert [known[text] for text in said] == [turn.strategy for turn in turns]
+    asked = replies(store, dialogue, ["Question"] * len(supporter_turns(dialogue)))
+    assert {known[text] for text in asked} == {"Question"}
+    assert len(set(asked)) == len(asked)
+
+
+def test_what_the_history_already_says_is_not_said_again(store: ReplyStore) -> None:
+    seeker = "I cannot sleep and I do not know why"
+    fresh = talk(("seeker", seeker), ("supporter", "…", "Question"))
+    (first,) = replies(store, fresh)
+    repeated = talk(
+        ("seeker", seeker),
+        ("supporter", first.upper() + " ", "Question"),
+        ("seeker", seeker),
+        ("supporter", "…", "Question"),
+    )
+    assert replies(store, repeated)[1] != first
+
+
+def test_a_dialogue_is_not_answered_with_its_own_replies(store: ReplyStore, train: list[Conversation]) -> None:
+    own = {(turn.text or "").strip() for turn in supporter_turns(train[0])}
+    assert not own & set(replies(store, train[0]))
+
+
+def test_the_most_similar_context_is_taken(encoder: Encoder) -> None:
+    pool = [
+        talk(
+            ("seeker", "My exams are close and I panic"),
+            ("supporter", "What do exams mean?", "Question"),
+            conversation_id="a",
+        ),
+        talk(("seeker", "He left, we broke up"), ("supporter", "What hurts most?", "Question"), conversation_id="b"),
+    ]
+    store = build_store(pool, encoder, "made", "CC0", Counter())
+    for text, wanted in (
+        ("we broke up after six years", "What hurts most?"),
+        ("the test at school", "What do exams mean?"),
+    ):
+        assert replies(store, talk(("seeker", text), ("supporter", "…", "Question"))) == [wanted]
+
+
+def test_a_context_is_the_seekers_last_words_and_what_led_there() -> None:
+    dialogue = talk(("seeker", "a"), ("supporter", "b"), ("seeker", "c "), ("seeker", "d"), ("supporter", "e"))
+    assert context_texts(dialogue.trunk[:4]) == ("c d", "a b")
+    assert context_texts(dialogue.trunk) == ("d e", "d e"), "after a supporter's turn: what was said last"
+    assert context_texts([]) == ("", "")
+
+
+def test_a_strategy_without_replies_is_a_sentence(store: ReplyStore) -> None:
+    assert "Self-disclosure" not in store.strategies
+    dialogue = talk(("seeker", "hello"), ("supporter", "…", "Question"))
+    with pytest.raises(ModelError, match="no reply is left under the strategy 'Self-disclosure'"):
+        replies(store, dialogue, ["Self-disclosure"])
+
+
+def test_a_saved_store_answers_as_before(store: ReplyStore, tmp_path: Path) -> None:
+    store.save(tmp_path / "store")
+    again = ReplyStore.load(tmp_path / "store")
+    dialogue = load_corpus("starter").test[1]
+    assert replies(again, dialogue) == replies(store, dialogue)
+    assert again.identity == store.identity
+    assert "starter" in again.about
+    assert "CC0-1.0" in again.about
+
+
+def test_a_store_that_is_not_whole_is_refused(store: ReplyStore, tmp_path: Path) -> None:
+    store.save(tmp_path / "store")
+    card = json.loads((tmp_path / "store/store.json").read_text(encoding="utf-8"))
+    (tmp_path / "store/store.json").write_text(json.dumps({**card, "encoder_hash": "0"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="is not the one that"):
+        ReplyStore.load(tmp_path / "store")
+    np.save(tmp_path / "store/contexts.npy", store.vectors[:3])
+    with pytest.raises(ModelError, match="no reply store of this version"):
+        ReplyStore.load(tmp_path / "store")
+    (tmp_path / "store/contexts.npy").unlink()
+    with pytest.raises(ModelError, match="no whole reply store"):
+        ReplyStore.load(tmp_path / "store")
+
+
+def test_a_corpus_without_usable_replies_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(CorpusError, match="no supporter reply"):
+        build_store([talk(("seeker", "a"), ("supporter", "My mother too", "Others"))], encoder, "x", "y", Counter())
