@@ -3,8 +3,8 @@
     python benchmarks/preference.py [--dialogues N] [--rounds R] [--threads T] [--backbone 2m|10m] [--corpus starter]
 
 Three contenders train the same DPO pairs on the same backbone under a fresh LoRA adapter, whose absence is the
-reference: esckit's tries, TRL's DPOTrainer with its defaults, and the best rows that we can write. Each has a process of
-its own for each part. benchmarks/README.md says what each number means; the last line is one JSON object of ratios.
+reference: esckit's tries, TRL's DPOTrainer with its defaults, and the best rows that we can write. Each has a process
+of its own for each part. benchmarks/README.md says what each number means; the last line is one JSON object of ratios.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -121,7 +122,9 @@ def choose_dialogues(conversations: Sequence[Conversation], count: int) -> list[
 def round_of(dialogues: Sequence[Dialogue], number: int, rounds: int) -> list[Dialogue]:
     """A round's share: short ones together with as long ones, so that rounds are alike."""
     half = len(dialogues) // 2
-    folded = [[dialogues[i], dialogues[-1 - i]] for i in range(half)] + ([[dialogues[half]]] if len(dialogues) % 2 else [])
+    folded = [[dialogues[i], dialogues[-1 - i]] for i in range(half)] + (
+        [[dialogues[half]]] if len(dialogues) % 2 else []
+    )
     return [dialogue for both in folded[number::rounds] for dialogue in both]
 
 
@@ -194,7 +197,7 @@ def train_with_trl(model: Any, dialogues: Sequence[Dialogue], _: int) -> float:
     from transformers import AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    class Tokenised(DPOTrainer):  # type: ignore[misc]
+    class Tokenised(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # it has token ids already
 
@@ -284,7 +287,8 @@ class _Rows:
         """(R,) of each row's scored tokens. Causal attention alone hides what stands to the right."""
         logits = model(input_ids=self.input_ids, logits_to_keep=self.keep, use_cache=False).logits.float()  # (S, V)
         per_token = logits.gather(-1, self.token[:, None])[:, 0] - logits.logsumexp(-1)
-        return per_token.new_zeros(len(self.input_ids)).index_add(0, self.row, per_token)
+        total: Tensor = per_token.new_zeros(len(self.input_ids)).index_add(0, self.row, per_token)
+        return total
 
 
 CONTENDERS: Final[dict[str, Callable[[Any, Sequence[Dialogue], int], float]]] = {
@@ -387,7 +391,9 @@ def load(corpus: str) -> list[Conversation]:
         return list(load_corpus("starter").train)
     path = Path(os.environ.get("ESCKIT_DATA", Path(__file__).parents[1] / "../shared/data")) / "esconv/train.json"
     if not path.exists():
-        sys.exit(f"{path} is missing: set ESCKIT_DATA to the folder that holds esconv/train.json, or say --corpus starter.")
+        sys.exit(
+            f"{path} is missing: set ESCKIT_DATA to the folder that holds esconv/train.json, or say --corpus starter."
+        )
     return list(read_corpus(path, "esconv"))
 
 
@@ -401,13 +407,13 @@ def prepare(conversations: Sequence[Conversation], size: PocketSize, folder: str
     return Renderer(tokenizer, ESCONV, max_context=model.config.max_position_embeddings)
 
 
-def rendered(grown: Sequence[Conversation], chosen: Sequence[str], renderer: Renderer, part: Part) -> dict[str, list[Dialogue]]:
+def rendered(
+    grown: Sequence[Conversation], chosen: Sequence[str], renderer: Renderer, part: Part
+) -> dict[str, list[Dialogue]]:
     """The chosen dialogues' pairs for a part, by what the history shows."""
     of_id = {conversation.id: conversation for conversation in grown}
     pairs = pairs_of([of_id[key] for key in chosen], part)
-    return {
-        past: render_pairs(pairs, renderer, part, lambda c, past=past: past_strategies(c, past)) for past in PASTS
-    }
+    return {past: render_pairs(pairs, renderer, part, partial(past_strategies, mode=past)) for past in PASTS}
 
 
 def own_processes() -> Iterator[tuple[str, ProcessPoolExecutor]]:

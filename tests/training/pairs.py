@@ -99,8 +99,8 @@ def trie_outcome(model: Any, dataset: PairDataset, reference: Reference | None =
     loss = objective.loss(model, inputs, objective.units(inputs))
     torch.autograd.backward(loss)
     metrics = objective.metrics()
-    rewards = (metrics["chosen_reward"], metrics["rejected_reward"], metrics["accuracy"])
-    return Outcome(float(loss.detach()), *rewards, gradients(model))
+    chosen, rejected, accuracy = (metrics[name] for name in ("chosen_reward", "rejected_reward", "accuracy"))
+    return Outcome(float(loss.detach()), chosen, rejected, accuracy, gradients(model))
 
 
 def batch_of(dataset: PairDataset) -> TrieBatch:

@@ -27,14 +27,14 @@ TEXTS = Dataset.from_list([{"prompt": "Hi", "chosen": " you", "rejected": " ther
 """For trainers that insist on tokenising something; the batch is ours."""
 
 
-class TokenisedDPO(DPOTrainer):  # type: ignore[misc]
+class TokenisedDPO(DPOTrainer):
     """Takes token ids as they are."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
 
-class TokenisedKTO(KTOTrainer):  # type: ignore[misc]
+class TokenisedKTO(KTOTrainer):
     """Takes token ids as they are."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -65,8 +65,8 @@ def run_dpo(trainer: Any, pairs: Sequence[PairExample]) -> Outcome:
     loss = trainer.compute_loss(model, trainer.data_collator(rows(pairs)))
     torch.autograd.backward(loss)
     metrics = trainer._metrics["train"]
-    rewards = (metrics[f"rewards/{name}"][-1] for name in ("chosen", "rejected", "accuracies"))
-    return Outcome(float(loss.detach()), *rewards, gradients(model))
+    chosen, rejected, accuracy = (metrics[f"rewards/{name}"][-1] for name in ("chosen", "rejected", "accuracies"))
+    return Outcome(float(loss.detach()), chosen, rejected, accuracy, gradients(model))
 
 
 def padded(pairs: Sequence[PairExample]) -> dict[str, Tensor]:
@@ -92,8 +92,8 @@ def simpo(model: Any, pairs: Sequence[PairExample], folder: Path, *, beta: float
     model.zero_grad()
     loss, metrics = trainer.get_batch_loss_metrics(model, padded(pairs))
     torch.autograd.backward(loss)
-    rewards = (metrics[f"rewards/{name}"] for name in ("chosen", "rejected", "accuracies"))
-    return Outcome(float(loss.detach()), *rewards, gradients(model))
+    chosen, rejected, accuracy = (metrics[f"rewards/{name}"] for name in ("chosen", "rejected", "accuracies"))
+    return Outcome(float(loss.detach()), chosen, rejected, accuracy, gradients(model))
 
 
 def orpo_trainer(model: Any, folder: Path, *, beta: float) -> Any:

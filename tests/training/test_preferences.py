@@ -90,9 +90,7 @@ def test_losses_with_the_adapter_off_equal_trls(architecture: Architecture, loss
 def test_losses_with_a_frozen_adapter_equal_trls(architecture: Architecture, loss: str, tmp_path: Path) -> None:
     own, theirs = LOSSES[loss]
     pairs = pairs_for("planner")
-    trainer = peers.dpo_trainer(
-        with_lora(tiny_model(architecture), "default", seed=3), flat(pairs), tmp_path, **theirs
-    )
+    trainer = peers.dpo_trainer(with_lora(tiny_model(architecture), "default", seed=3), flat(pairs), tmp_path, **theirs)
     policy = with_reference(with_lora(tiny_model(architecture), "planner", seed=3), "planner")
     torch.manual_seed(4)
     randomise_adapter(trainer.model, ".default.")  # the policies move on; their references stay
@@ -150,8 +148,8 @@ def test_orpo_is_trls_odds_ratio_and_the_likelihood_of_the_replies(
     likelihood = -(chosen * lengths).sum() / lengths.sum()
     torch.autograd.backward(odds + likelihood)
     loss, metrics = trainer.get_batch_loss_metrics(trainer.model, peers.padded(pairs))
-    rewards = (float(metrics[f"rewards/{name}"]) for name in ("chosen", "rejected", "accuracies"))
-    wanted = Outcome(float(odds + likelihood), *rewards, gradients(trainer.model))
+    wins = [float(metrics[f"rewards/{name}"]) for name in ("chosen", "rejected", "accuracies")]
+    wanted = Outcome(float((odds + likelihood).detach()), wins[0], wins[1], wins[2], gradients(trainer.model))
     ours = tries(tiny_model(architecture), pairs_for(part), loss="orpo", beta=0.4)
     assert_equal(ours, wanted)
     assert float(loss - whole) == pytest.approx(ours.loss - float(likelihood), abs=TOLERANCE)
@@ -300,7 +298,8 @@ def alone(model: Any, example: Example) -> Tensor:
     prompt, reply = sequence(example)
     ids = torch.tensor([prompt + reply])
     found = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-    return found.gather(-1, ids[0, len(prompt) :, None]).sum()
+    total: Tensor = found.gather(-1, ids[0, len(prompt) :, None]).sum()
+    return total
 
 
 @pytest.mark.parametrize("each", [1, 3], ids=["one a turn", "three a turn"])
@@ -315,7 +314,7 @@ def test_pairs_on_tries_equal_pairs_read_alone(
     assert all((len(item.tries) > 1) == (most is not None) for item in items)
     for dtype, (value, gradient) in {torch.float64: (1e-6, 1e-6), torch.float32: (2e-4, 1e-4)}.items():
         models = [tiny_model(architecture, seed=seed, dtype=dtype) for seed in (1, 2)]
-        loss, wanted = plain_outcome(*models, flat(pairs))
+        loss, wanted = plain_outcome(models[0], models[1], flat(pairs))
         ours = trie_outcome(models[0], PairDataset(items), frozen_model(models[1]))
         assert abs(ours.loss - loss) <= value
         for name, grad in wanted.items():
@@ -423,12 +422,13 @@ def test_ipo_divides_by_tokens_only_where_asked() -> None:
     )
     assert papers.loss > 2 * normalised.loss
     assert papers.chosen_reward == normalised.chosen_reward
-    margins = [
-        sum(sign * (alone(tiny_model(seed=1), side) - alone(tiny_model(seed=2), side)) for sign, side in zip((1, -1), pair))
-        for pair in flat(pairs)
-    ]
-    wanted = torch.stack([(margin - 5) ** 2 for margin in margins]).mean()  # type: ignore[operator, arg-type]
-    assert papers.loss == pytest.approx(float(wanted), rel=1e-4)
+    policy, other = tiny_model(seed=1), tiny_model(seed=2)
+    margins = []
+    for pair in flat(pairs):
+        chosen, rejected = (float((alone(policy, side) - alone(other, side)).detach()) for side in pair)
+        margins.append(chosen - rejected)
+    wanted = sum((margin - 5) ** 2 for margin in margins) / len(margins)
+    assert papers.loss == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_whole_conversation_is_one_trie_unless_divided() -> None:
