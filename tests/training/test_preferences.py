@@ -323,13 +323,12 @@ def test_pairs_on_tries_equal_pairs_read_alone(
 
 
 def test_sides_that_are_the_same_are_read_once() -> None:
-    """Three planned strategies against one gold label: four targets."""
+    """Three planned strategies against each of two gold labels: four targets each."""
     (members,) = rendered_pairs("planner", count=1, turns=3, each=3)
     item = make_item(members)
-    assert len(members) == 3
-    assert [len(trie.targets) for trie in item.tries] == [4]
-    assert len(set(item.chosen)) == 1
-    assert len(set(item.rejected)) == 3
+    assert [len(trie.targets) for trie in item.tries] == [8]
+    assert item.chosen == [0, 0, 0, 4, 4, 4]
+    assert item.rejected == [1, 2, 3, 5, 6, 7]
 
 
 def test_every_conversation_finds_its_own_targets_in_a_batch() -> None:
