@@ -5,13 +5,11 @@ text), a reply under the gold strategy for the generator, a strategy with its re
 preference is for gold. No judge looks at it here; the rule that kept it stands in its place.
 """
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -26,19 +24,18 @@ from esckit.conversation import (
 )
 from esckit.files import resume_jsonl
 from esckit.mining.options import MiningOptions
+from esckit.mining.pairs import normalise
 from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.progress import progress
 from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
 from esckit.supporters.planner import choose_strategy, score_strategies
 
-__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "normalise", "pair_kind", "reply_pool"]
+__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "pair_kind", "reply_pool"]
 
 Shown = Mapping[str, str]
 ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
 """Strategy to (conversation id, text) of gold replies, for the rule ``random``."""
-
-_SPACES: Final = re.compile(r"\s+")
 
 
 def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
@@ -48,11 +45,6 @@ def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
         for turn in supporter_turns(conversation):
             pool.setdefault(str(turn.strategy), []).append((conversation.id, turn.text or ""))
     return pool
-
-
-def normalise(text: str) -> str:
-    """The form in which two replies count as equal: NFKC, case-folded, spaces joined, without those at the ends."""
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
 
 
 def pair_kind(chosen: Turn, rejected: Turn) -> str:
