@@ -48,12 +48,14 @@ def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
 
 
 def pair_kind(chosen: Turn, rejected: Turn) -> str:
-    """The kind of a coupled pair after DecoupledESC's figure 3, as far as it can be told without a judge.
+    """The kind of a coupled pair (DecoupledESC, table 7), as far as it can be told without a judge.
 
     ``PsNr?``: the preferred strategy, another reply; ``NsNr?``: another strategy and another reply. Whether the other
-    reply is worse, nobody has said: hence the question mark.
+    reply is worse, nobody has said: hence the question mark. ``NsPr``: another strategy, and the preferred reply.
     """
-    return "PsNr?" if chosen.strategy == rejected.strategy else "NsNr?"
+    if chosen.strategy == rejected.strategy:
+        return "PsNr?"
+    return "NsPr" if normalise(chosen.text or "") == normalise(rejected.text or "") else "NsNr?"
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def mine(
     conversations: Sequence[Conversation],
     out: Path,
     *,
+    source: str,
     folds: int = 1,
     shown: Callable[[Conversation], Shown],
     seed: int,
@@ -205,6 +208,7 @@ def mine(
         miner_of: the miner of a fold (`fold_of`); folds come in order.
         conversations: what is mined.
         out: the file of trees, in the same order.
+        source: of all these miners; what it counted is returned.
         folds: how many parts.
         shown: strategies that a conversation's history shows.
         seed: of the draws.
@@ -221,15 +225,14 @@ def mine(
             miner, conversation = miner_of(fold_of(index, total, folds)), conversations[index]
             grown = miner.mine(conversation, shown(conversation), seed)
             rows.append([conversation_to_json(grown)])
-            counts = grown.provenance["mined"][miner.source]
+            counts = grown.provenance["mined"][source]
             bar.advance(f"kept {counts.get('pairs', 0)} of {counts.get('sampled', 0)}")
-    return mining_counts(read_conversations(out))
+    return mining_counts(read_conversations(out), source)
 
 
-def mining_counts(conversations: Iterable[Conversation]) -> Counter[str]:
-    """What miners counted in these trees, all of them together."""
+def mining_counts(conversations: Iterable[Conversation], source: str) -> Counter[str]:
+    """What the miners of this source counted in these trees, all of them together."""
     counts: Counter[str] = Counter()
     for conversation in conversations:
-        for own in conversation.provenance.get("mined", {}).values():
-            counts.update(own)
+        counts.update(conversation.provenance["mined"][source])
     return counts
