@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from esckit.conversation import Aspect, Conversation, Preference
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
+from esckit.turns import reply_text
 
 __all__ = [
     "ASPECTS",
@@ -53,7 +54,9 @@ class Pair(NamedTuple):
 
     def _side(self, turn_id: str) -> str:
         turn = self.conversation.turn(turn_id)
-        return f"[{turn.strategy}]" + ("" if self.preference.aspect == "strategy" else f" {(turn.text or '').strip()}")
+        return (
+            f"[{turn.strategy}]" if self.preference.aspect == "strategy" else reply_text(turn.strategy, turn.text or "")
+        )
 
 
 class PairReport(NamedTuple):
