@@ -30,8 +30,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from esckit.conversation import Conversation, Preference, Turn, mined_id
 from esckit.corpora import load_corpus, read_corpus
-from esckit.mining.inferential import normalise
-from esckit.mining.pairs import pairs_of, render_pairs
+from esckit.mining.pairs import normalise, pairs_of, render_pairs
 from esckit.models.backbone import device_of, load_backbone, seed_everything
 from esckit.models.pocket import PocketSize, make_pocket_model, train_tokenizer
 from esckit.rendering import PairExample, Part, PastStrategies, Renderer, past_strategies, supporter_turns

@@ -82,6 +82,7 @@ def save_policy(policy: Policy, source: str, start: Path, folder: Path, part: st
     both = open_adapter(load_backbone(source), start, part)
     both.load_adapter(folder / "over-merged" / part, adapter_name="over-merged")
     both.add_weighted_adapter([part, "over-merged"], [1.0, 1.0], "both", combination_type="cat")
+    both.set_adapter("both")
     both.delete_adapter(part)
     both.add_weighted_adapter(["both"], [1.0], part, combination_type="cat")
     save_adapter(both, folder, part)
