@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from esckit.conversation import Conversation, Preference, Turn, mined_id
 from esckit.corpora import load_corpus, read_corpus
@@ -46,6 +46,7 @@ OURS, TRL, NAIVE = "esckit", "trl", "best_naive"
 NAIVE_BATCHES: Final = (2, 4, 8)
 OUR_BATCH: Final = 32  # pairs a step: the default of a preference stage
 TRL_BATCH: Final = 8
+TRL_PAIRS: Final = 8  # of a round, evenly spread over it: all of them would take its trainer minutes
 WARM_UP_PAIRS: Final = 8
 BETA: Final = 0.1
 VOCABULARY: Final = 8192
@@ -127,6 +128,13 @@ def round_of(dialogues: Sequence[Dialogue], number: int, rounds: int) -> list[Di
     return [dialogue for both in folded[number::rounds] for dialogue in both]
 
 
+def spread(dialogues: Sequence[Dialogue], count: int) -> list[Dialogue]:
+    """At most ``count`` of a round's pairs, at even distances: as long and as short as all of them."""
+    pairs = [pair for dialogue in dialogues for pair in dialogue]
+    count = min(count, len(pairs))
+    return [[pairs[(2 * index + 1) * len(pairs) // (2 * count)] for index in range(count)]]
+
+
 # --------------------------------------------------------------------------------------------------------- contenders
 
 
@@ -186,6 +194,7 @@ def train_tries(model: Any, dialogues: Sequence[Dialogue], _: int) -> float:
         trainer = TrieTrainer(
             batches, objective, model=adapted(model), args=arguments, train_dataset=dataset, callbacks=[clock]
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return clock.seconds
 
@@ -231,6 +240,7 @@ def train_with_trl(model: Any, dialogues: Sequence[Dialogue], _: int) -> float:
             peft_config=lora(),
             callbacks=[clock],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return clock.seconds
 
@@ -301,7 +311,11 @@ def measure(contender: str, folder: str, dialogues: Sequence[Dialogue], threads:
     """Train once over these pairs, in the contender's own process."""
     torch.set_num_threads(threads)
     seed_everything(contender)
-    seconds = CONTENDERS[contender](load_backbone(folder).model, dialogues, batch_size)
+    model = load_backbone(folder).model
+    if contender != OURS:
+        model.set_attn_implementation("sdpa")  # what transformers gives rows; blocks are made for tries
+        dialogues = spread(dialogues, TRL_PAIRS) if contender == TRL else dialogues
+    seconds = CONTENDERS[contender](model, dialogues, batch_size)
     return Measured(sum(map(len, dialogues)), seconds, _peak())
 
 
