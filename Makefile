@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-test run test lint clean
+.PHONY: install install-test run test bench lint clean
 
 install: .venv/.installed
 install-test: .venv/.installed-test
@@ -25,6 +25,9 @@ run: install
 
 test: install-test
 	$(BIN)/python -m pytest
+
+bench: install-test
+	$(BIN)/python benchmarks/preference.py
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -43,7 +43,9 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "recipes": JUDGING | {"mining", "report"},
     "cli_corpus": DATA,
     "cli_measures": DATA,
-    "cli": JUDGING | {"cli_corpus", "cli_measures", "mining", "report", "recipes", "safety", "serving"},
+    "cli_preferences": DATA | {"rendering", "mining"},
+    "cli": JUDGING
+    | {"cli_corpus", "cli_measures", "cli_preferences", "mining", "report", "recipes", "safety", "serving"},
     "__main__": {"cli"},
 }
 
@@ -51,8 +53,8 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_corpus", "cli_measures"),
-    "recipes/schema.py",
+    *("cli", "cli_corpus", "cli_measures", "cli_preferences"),
+    *("mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

@@ -9,6 +9,7 @@ import typer
 from esckit import __version__
 from esckit.cli_corpus import corpus_app
 from esckit.cli_measures import agreement_command, evaluate_command
+from esckit.cli_preferences import check_app, export_app
 from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
@@ -22,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(export_app, name="export")
+app.add_typer(check_app, name="check")
 
 
 def main() -> None:

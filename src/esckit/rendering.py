@@ -266,7 +266,8 @@ class Renderer:
 
     def _target(self, turn: Turn, part: Part) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What a part is given of a supporter turn, and what it must predict."""
-        assert turn.strategy is not None
+        if turn.strategy is None:
+            raise CorpusError(f"turn {turn.id!r} has no strategy, and every part reads or predicts one: label it.")
         label = self.label_ids(turn.strategy)
         text = () if part == "planner" else self.text_ids(turn.text or "")
         return (label, text) if part == "generator" else ((), label + text)

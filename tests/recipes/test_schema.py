@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from esckit.errors import RecipeError
-from esckit.recipes.schema import PretrainStage, SftStage, load_recipe, shipped_recipes
+from esckit.recipes.schema import PreferenceStage, PretrainStage, SftStage, load_recipe, shipped_recipes
+from tests.recipes.tiny import RECIPE
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -53,6 +54,51 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
         load_recipe("starter", settings)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["planner-dpo.pairs=mine-generator"], "'planner-dpo' aligns a part on pairs that were mined for another part"),
+        (["planner-dpo.pairs=planner-sft"], "'planner-dpo' needs an earlier mine stage named 'planner-sft'"),
+        (["planner-dpo.start=mine-planner"], "needs an earlier sft or preference stage named 'mine-planner'"),
+        (["planner-dpo.start=generator-dpo"], "needs an earlier sft or preference stage named 'generator-dpo'"),
+        (["planner-dpo.loss=ppo"], "planner-dpo.loss: input should be 'dpo', 'ipo', 'simpo', 'kto' or 'orpo'"),
+        (["planner-dpo.reference=base"], "planner-dpo.reference: input should be 'frozen', 'merged' or 'stored'"),
+        (["planner-dpo.beta=0"], "planner-dpo.beta: input should be greater than 0"),
+        (["planner-dpo.bata=1"], "unknown key 'planner-dpo.bata': did you mean 'beta'?"),
+        (["planner-dpo.lora.rank=1"], "unknown key 'planner-dpo.lora.rank'"),
+        (["mine-planner.rule=judged"], "mine-planner.rule: input should be 'unequal' or 'random'"),
+        (["mine-planner.sample=2"], "unknown key 'mine-planner.sample': did you mean 'samples'?"),
+        (["mine-planner.samples=0"], "mine-planner.samples: input should be greater than or equal to 1"),
+        (["mine-planner.model=mine-coupled"], "needs an earlier sft or preference stage named 'mine-coupled'"),
+        (["mine-again.folds=2"], "'mine-again' mines in folds, which needs an sft stage as its model"),
+        (["mine-planner.rule=random", "mine-planner.folds=2"], "mines at random, which asks no model: leave out folds"),
+        (["mine-generator.top_k=2"], "'mine-generator' chooses no strategy by its probability: leave out top_k"),
+        (["mine-planner.top_k=2", "mine-planner.rule=random"], "chooses no strategy by its probability"),
+        (["planner-sft.label_weight=2"], "label_weight is for the coupled part"),
+        (["coupled-sft.label_weight=0"], "coupled-sft.label_weight: input should be greater than 0"),
+        (["aligned.planner=generator-dpo"], "'aligned' takes a part from a stage that trained another part"),
+    ],
+)
+def test_wrong_preference_stages_get_one_sentence(tmp_path: Path, settings: list[str], sentence: str) -> None:
+    text = RECIPE.format(folder=tmp_path) + "  - {stage: mine, name: mine-again, model: planner-dpo}\n"
+    (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(tmp_path / "tiny.yaml"), settings)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_part_is_its_root_s_through_every_round(tmp_path: Path) -> None:
+    text = RECIPE.format(folder=tmp_path) + (
+        "  - {stage: mine, name: mine-again, model: planner-dpo, top_k: 2}\n"
+        "  - {stage: preference, name: planner-dpo-again, start: planner-dpo, pairs: mine-again}\n"
+    )
+    (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "tiny.yaml"))
+    assert recipe.sft_of("planner-dpo-again") == recipe.named("planner-sft")
+    assert isinstance(recipe.named("planner-dpo-again"), PreferenceStage)
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

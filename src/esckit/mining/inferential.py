@@ -5,13 +5,11 @@ text), a reply under the gold strategy for the generator, a strategy with its re
 preference is for gold. No judge looks at it here; the rule that kept it stands in its place.
 """
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -26,19 +24,18 @@ from esckit.conversation import (
 )
 from esckit.files import resume_jsonl
 from esckit.mining.options import MiningOptions
+from esckit.mining.pairs import normalise
 from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.progress import progress
 from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
 from esckit.supporters.planner import choose_strategy, score_strategies
 
-__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "normalise", "pair_kind", "reply_pool"]
+__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "pair_kind", "reply_pool"]
 
 Shown = Mapping[str, str]
 ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
 """Strategy to (conversation id, text) of gold replies, for the rule ``random``."""
-
-_SPACES: Final = re.compile(r"\s+")
 
 
 def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
@@ -50,18 +47,15 @@ def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
     return pool
 
 
-def normalise(text: str) -> str:
-    """The form in which two replies count as equal: NFKC, case-folded, spaces joined, without those at the ends."""
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
-
-
 def pair_kind(chosen: Turn, rejected: Turn) -> str:
-    """The kind of a coupled pair after DecoupledESC's figure 3, as far as it can be told without a judge.
+    """The kind of a coupled pair (DecoupledESC, table 7), as far as it can be told without a judge.
 
     ``PsNr?``: the preferred strategy, another reply; ``NsNr?``: another strategy and another reply. Whether the other
-    reply is worse, nobody has said: hence the question mark.
+    reply is worse, nobody has said: hence the question mark. ``NsPr``: another strategy, and the preferred reply.
     """
-    return "PsNr?" if chosen.strategy == rejected.strategy else "NsNr?"
+    if chosen.strategy == rejected.strategy:
+        return "PsNr?"
+    return "NsPr" if normalise(chosen.text or "") == normalise(rejected.text or "") else "NsNr?"
 
 
 @dataclass(frozen=True)
@@ -199,6 +193,7 @@ def mine(
     conversations: Sequence[Conversation],
     out: Path,
     *,
+    source: str,
     folds: int = 1,
     shown: Callable[[Conversation], Shown],
     seed: int,
@@ -213,6 +208,7 @@ def mine(
         miner_of: the miner of a fold (`fold_of`); folds come in order.
         conversations: what is mined.
         out: the file of trees, in the same order.
+        source: of all these miners; what it counted is returned.
         folds: how many parts.
         shown: strategies that a conversation's history shows.
         seed: of the draws.
@@ -229,15 +225,14 @@ def mine(
             miner, conversation = miner_of(fold_of(index, total, folds)), conversations[index]
             grown = miner.mine(conversation, shown(conversation), seed)
             rows.append([conversation_to_json(grown)])
-            counts = grown.provenance["mined"][miner.source]
+            counts = grown.provenance["mined"][source]
             bar.advance(f"kept {counts.get('pairs', 0)} of {counts.get('sampled', 0)}")
-    return mining_counts(read_conversations(out))
+    return mining_counts(read_conversations(out), source)
 
 
-def mining_counts(conversations: Iterable[Conversation]) -> Counter[str]:
-    """What miners counted in these trees, all of them together."""
+def mining_counts(conversations: Iterable[Conversation], source: str) -> Counter[str]:
+    """What the miners of this source counted in these trees, all of them together."""
     counts: Counter[str] = Counter()
     for conversation in conversations:
-        for own in conversation.provenance.get("mined", {}).values():
-            counts.update(own)
+        counts.update(conversation.provenance["mined"][source])
     return counts

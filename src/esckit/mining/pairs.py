@@ -1,17 +1,29 @@
-"""From grown trees to the pairs that a part is trained on, with a linter on the way."""
+"""From grown trees to the pairs that a part is trained on, with a linter on the way. It needs no torch."""
 
 import math
 import random
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from esckit.conversation import Aspect, Conversation, Preference
 from esckit.errors import CorpusError
-from esckit.mining.inferential import normalise
 from esckit.rendering import PairExample, Part, Renderer
+from esckit.turns import reply_text
 
-__all__ = ["ASPECTS", "Pair", "PairReport", "check_pairs", "length_matched", "lint_pairs", "pairs_of", "render_pairs"]
+__all__ = [
+    "ASPECTS",
+    "Pair",
+    "PairReport",
+    "check_pairs",
+    "length_matched",
+    "lint_pairs",
+    "normalise",
+    "pairs_of",
+    "render_pairs",
+]
 
 ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
     "planner": ("strategy",),
@@ -19,6 +31,13 @@ ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
     "coupled": ("response", "turn"),
 }
 """Which preferences train which part."""
+
+_SPACES: Final = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """The form in which two replies count as equal: NFKC, case-folded, spaces joined, without those at the ends."""
+    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
 
 
 class Pair(NamedTuple):
@@ -35,7 +54,9 @@ class Pair(NamedTuple):
 
     def _side(self, turn_id: str) -> str:
         turn = self.conversation.turn(turn_id)
-        return f"[{turn.strategy}]" + ("" if self.preference.aspect == "strategy" else f" {(turn.text or '').strip()}")
+        return (
+            f"[{turn.strategy}]" if self.preference.aspect == "strategy" else reply_text(turn.strategy, turn.text or "")
+        )
 
 
 class PairReport(NamedTuple):
@@ -119,7 +140,7 @@ def check_pairs(pairs: Sequence[Pair], *, drop: bool = False) -> list[Pair]:
     if report.faulty and not drop:
         raise CorpusError(
             f"{report.faulty} of {report.pairs} preference pairs must not be trained on ({report.equal} with equal "
-            f"sides, {report.across_contexts} across contexts): mend the trees, or set drop_faulty: true."
+            f"sides, {report.across_contexts} across contexts): mend the trees, or leave them out (drop_faulty)."
         )
     kept = [pair for pair, fault in _faults(pairs) if fault is None] if drop else list(pairs)
     if not kept:
@@ -145,8 +166,9 @@ def length_matched(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 
 
 def _length_bin(chosen: int, rejected: int) -> int:
-    """0 for ratios below 2 to the power of 1/4, then bins of half an octave, negative where rejected is longer."""
-    return round(2 * math.log2(chosen / rejected)) if chosen != rejected else 0
+    """0 for equal lengths, then bins of half an octave from 1 on, negative where rejected is longer."""
+    ratio = max(chosen, rejected) / min(chosen, rejected)
+    return (1 + int(2 * math.log2(ratio))) * ((chosen > rejected) - (chosen < rejected))
 
 
 def render_pairs(
@@ -156,8 +178,8 @@ def render_pairs(
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs:
         grouped.setdefault(pair.conversation.id, []).append(pair)
-    return [
-        [renderer.pair(pair.conversation, pair.preference, part, known) for pair in members]
-        for members in grouped.values()
-        for known in [shown(members[0].conversation)]
-    ]
+    rendered = []
+    for members in grouped.values():
+        known = shown(members[0].conversation)
+        rendered.append([renderer.pair(pair.conversation, pair.preference, part, known) for pair in members])
+    return rendered

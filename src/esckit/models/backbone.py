@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
+from esckit.models.attention import TRIE_ATTENTION
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
 
@@ -115,8 +116,8 @@ def check_source(source: str) -> None:
 def load_backbone(source: str) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
-    float32 on the CPU and bfloat16 on CUDA; attention by SDPA. The model is probed: where it does not follow a trie's
-    mask, it is refused.
+    float32 on the CPU and bfloat16 on CUDA; attention by SDPA, on the CPU in blocks (`models.attention`). The model is
+    probed: where it does not follow a trie's mask, it is refused.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, or the trie is not exact on it.
@@ -127,11 +128,11 @@ def load_backbone(source: str) -> Backbone:
 
     check_source(source)
     device = default_device()
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -38,11 +38,13 @@ def fresh_adapter(model: Any, lora: LoraOptions, part: str) -> Any:
     return get_peft_model(model, config, adapter_name=part)
 
 
-def open_adapter(backbone: Backbone, folder: Path, part: str, *, trainable: bool = False) -> Any:
-    """The backbone's model under a saved adapter, in evaluation mode."""
+def open_adapter(
+    backbone: Backbone, folder: Path, part: str, *, name: str | None = None, trainable: bool = False
+) -> Any:
+    """The backbone's model under a part's saved adapter (called ``name`` there), in evaluation mode."""
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(backbone.model, folder / part, adapter_name=part, is_trainable=trainable)
+    model = PeftModel.from_pretrained(backbone.model, folder / part, adapter_name=name or part, is_trainable=trainable)
     return model.eval()
 
 
@@ -79,9 +81,7 @@ def save_policy(policy: Policy, source: str, start: Path, folder: Path, part: st
         save_adapter(policy.model, folder, part)
         return
     save_adapter(policy.model, folder / "over-merged", part)
-    both = open_adapter(load_backbone(source), start, part)
+    both = open_adapter(load_backbone(source), start, part, name="sft")
     both.load_adapter(folder / "over-merged" / part, adapter_name="over-merged")
-    both.add_weighted_adapter([part, "over-merged"], [1.0, 1.0], "both", combination_type="cat")
-    both.delete_adapter(part)
-    both.add_weighted_adapter(["both"], [1.0], part, combination_type="cat")
+    both.add_weighted_adapter(["sft", "over-merged"], [1.0, 1.0], part, combination_type="cat")
     save_adapter(both, folder, part)

@@ -147,6 +147,7 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     """Sample a trained part on the training part's contexts, and keep preferences for gold in the trees."""
     sft = this.recipe.sft_of(stage.model)
     total = len(this.corpus.train)
+    source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
 
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
@@ -158,12 +159,13 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
                 _fine_tune(this, stage, sft, others, folder)
         backbone = load_backbone(this.backbone_source)
         model = open_adapter(backbone, folder, sft.part)
-        return Miner(sft.part, model, this.renderer(backbone), stage.model, stage, reply_pool(this.corpus.train))
+        return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
     counts = mine(
         miner_of,
         this.corpus.train,
         this.folder / stage.name / TREES,
+        source=source,
         folds=stage.folds,
         shown=lambda conversation: past_strategies(conversation, sft.past_strategies),
         seed=this.seed(stage),

@@ -225,8 +225,8 @@ class Recipe(_Config):
 
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
-        if isinstance(stage, MineStage) and stage.folds > 1 and not isinstance(self.named(stage.model), SftStage):
-            raise ValueError(f"stage {stage.name!r} mines in folds, which needs an sft stage as its model")
+        if isinstance(stage, MineStage):
+            self._check_mining(stage)
         if isinstance(stage, PreferenceStage):
             mined = self.named(stage.pairs)
             assert isinstance(mined, MineStage)
@@ -238,6 +238,15 @@ class Recipe(_Config):
                 raise ValueError(f"stage {stage.name!r} takes a part from a stage that trained another part")
             if len({sft.past_strategies for sft in trained.values()}) > 1:
                 raise ValueError(f"the parts of {stage.name!r} must be trained with the same past_strategies")
+
+    def _check_mining(self, stage: MineStage) -> None:
+        """No option would go unheard."""
+        if stage.folds > 1 and not isinstance(self.named(stage.model), SftStage):
+            raise ValueError(f"stage {stage.name!r} mines in folds, which needs an sft stage as its model")
+        if stage.folds > 1 and stage.rule == "random":
+            raise ValueError(f"stage {stage.name!r} mines at random, which asks no model: leave out folds")
+        if stage.top_k and (stage.rule == "random" or self.sft_of(stage.model).part == "generator"):
+            raise ValueError(f"stage {stage.name!r} chooses no strategy by its probability: leave out top_k")
 
 
 def _inputs(stage: Stage) -> list[tuple[Any, ...]]:

@@ -138,11 +138,11 @@ class PreferenceObjective:
         reference = self._reference(model, batch, inputs)  # first: it may switch adapters, and with them gradients
         policy = sum_targets(token_log_probabilities(model, batch), batch)
         lengths = torch.bincount(batch.target, minlength=batch.targets)
-        scores = policy if reference is None else policy - reference
-        if reference is None or (self.options.loss == "ipo" and self.options.length_normalised):
+        scores = policy / lengths if reference is None else policy - reference
+        self._note(scores.detach(), inputs)
+        if self.options.loss == "ipo" and self.options.length_normalised:
             scores = scores / lengths
         losses = self._losses(scores, inputs)
-        self._note(scores.detach(), inputs)
         likelihood = policy[inputs["chosen"]].sum() / units[1]
         return losses.sum() / units[0] - self.options.likelihood_weight * likelihood
 
@@ -186,7 +186,11 @@ class PreferenceObjective:
         self.sums["rejected_reward"] += float(rejected.sum())
 
     def metrics(self) -> dict[str, float]:
-        """Means over the pairs since the last call: rewards are beta times the score; a tie is not accurate."""
+        """Means over the pairs since the last call; a tie is not accurate.
+
+        Rewards are beta times the log ratio of the whole reply, or times its mean log-probability where there is no
+        reference; for IPO too, whatever its loss divides by.
+        """
         pairs = self.sums.pop("pairs", 0)
         means = {name: total / pairs for name, total in self.sums.items()}
         self.sums.clear()

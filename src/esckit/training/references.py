@@ -58,7 +58,8 @@ def frozen_model(model: Any) -> Reference:
 
     @contextmanager
     def reference(policy: Any) -> Iterator[Any]:
-        yield model
+        with in_evaluation(model):
+            yield model
 
     return reference
 

@@ -1,0 +1,132 @@
+"""``esckit export preferences`` and ``esckit check preferences``. Heavy imports happen inside commands."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from esckit.errors import CorpusError, EsckitError
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.mining.pairs import PairReport
+
+__all__ = ["check_app", "export_app"]
+
+export_app = typer.Typer(
+    help="Write what other tools read.\n\nExample: esckit export preferences trees.jsonl pairs.jsonl --to trl",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+check_app = typer.Typer(
+    help="Look for what would spoil training.\n\nExample: esckit check preferences trees.jsonl",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+TreeArgument = Annotated[Path, typer.Argument(help="Conversation trees with preferences (a mine stage's trees.jsonl).")]
+
+
+@export_app.callback()
+@check_app.callback()
+def _group() -> None:
+    """A callback keeps ``preferences`` a command of its own where a group has only one."""
+
+
+@export_app.command("preferences")
+def export_command(
+    tree: TreeArgument,
+    out: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
+    to: Annotated[str, typer.Option(help="trl (DPOTrainer: prompt, chosen, rejected) or trl-kto (KTOTrainer).")],
+    part: Annotated[
+        str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
+    ] = None,
+    past_strategies: Annotated[
+        str | None, typer.Option(help="gold or hidden; default: gold for the coupled part, hidden for the others.")
+    ] = None,
+    drop_faulty: Annotated[bool, typer.Option(help="Leave faulty and duplicate pairs out.")] = False,
+) -> None:
+    """Write preference pairs in TRL's conversational form, a pair (trl) or a reply (trl-kto) a line.
+
+    docs/mining.md says where TRL's figures on such a file differ from esckit's.
+
+    Example: esckit export preferences runs/starter/mine-planner/trees.jsonl pairs.jsonl --to trl
+    """
+    from esckit.files import write_jsonl
+    from esckit.mining.export import DEFAULT_PAST, guess_part, to_kto, to_trl
+    from esckit.mining.pairs import check_pairs, pairs_of
+
+    _known("--to", to, ("trl", "trl-kto"))
+    if past_strategies:
+        _known("--past-strategies", past_strategies, ("gold", "hidden"))
+    if out.exists() and tree.exists() and out.samefile(tree):
+        raise EsckitError(f"{out} is the file that is read: write to another one.")
+    conversations = _trees(tree)
+    try:
+        wanted = _part(part) or guess_part(conversations)
+        pairs = check_pairs(pairs_of(conversations, wanted), drop=drop_faulty)
+    except CorpusError as error:
+        raise CorpusError(f"{tree}: {error}") from error
+    past: Any = past_strategies or DEFAULT_PAST[wanted]
+    rows = list(to_trl(pairs, past) if to == "trl" else to_kto(pairs, past))
+    write_jsonl(out, rows)
+    print(f"{len(rows)} {'pairs' if to == 'trl' else 'replies'} of the {wanted}, past strategies {past}, in {out}")
+
+
+@check_app.command("preferences")
+def check_command(
+    tree: TreeArgument,
+    part: Annotated[
+        str | None, typer.Option(help="planner, generator or coupled; default: each that has pairs.")
+    ] = None,
+) -> None:
+    """Count what would spoil training on preference pairs, a row a part.
+
+    Exit code 0: every pair can be trained on; 1: some must not be, or there is none; 2: the file cannot be read.
+
+    Example: esckit check preferences runs/starter/mine-planner/trees.jsonl
+    """
+    from esckit.mining.pairs import ASPECTS, lint_pairs, pairs_of
+
+    asked = _part(part)
+    conversations = _trees(tree)
+    reports = {name: lint_pairs(pairs_of(conversations, name)) for name in ([asked] if asked else ASPECTS)}
+    _print_reports({name: report for name, report in reports.items() if report.pairs})
+    if not any(report.pairs for report in reports.values()) or any(report.faulty for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def _trees(path: Path) -> "Sequence[Conversation]":
+    from esckit.conversation import read_conversations
+
+    return read_conversations(path)
+
+
+def _part(part: str | None) -> Any:
+    from esckit.rendering import Part
+
+    if part is not None:
+        _known("--part", part, get_args(Part))
+    return part
+
+
+def _known(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise EsckitError(f"{option} {value!r} is unknown: use {', '.join(allowed[:-1])} or {allowed[-1]}.")
+
+
+def _print_reports(reports: "dict[Any, PairReport]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not reports:
+        print("there is no preference pair in this file")
+        return
+    table = Table("part", box=None, pad_edge=False)
+    for title in ("pairs", "equal", "across contexts", "duplicates", "longer chosen", "length ratio"):
+        table.add_column(title, justify="right")
+    for name, report in reports.items():
+        *counts, ratio = report
+        table.add_row(name, *(f"{count:,}" for count in counts), f"{ratio:.2f}")
+    Console().print(table)

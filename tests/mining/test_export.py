@@ -1,0 +1,189 @@
+"""What is exported is what esckit trains on: TRL takes it as it is, and its log-probabilities are ours."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+
+from esckit.conversation import Conversation, Preference, Turn
+from esckit.errors import CorpusError
+from esckit.files import write_jsonl
+from esckit.mining.export import Past, guess_part, to_kto, to_trl
+from esckit.mining.pairs import Pair, pairs_of
+from esckit.models.token_tree import build_tries, collate, target_log_probabilities
+from esckit.rendering import Example, Part, Renderer, past_strategies
+from esckit.strategy import ESCONV
+from tests.mining.grown import dialogue, grown, prefer
+from tests.tiny import CHATML_DEFAULT, POSITIONS, tiny_model, tokenizer_with
+
+PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
+NO_LINE_END: Final = "<|im_end|>' }}{%- endif %}{%- endfor %}".join(
+    CHATML_DEFAULT.rsplit("<|im_end|>\n' }}{%- endif %}{%- endfor %}", 1)
+)
+"""A template that writes nothing after the end-of-turn token, as Llama's."""
+
+
+def test_a_pair_in_full() -> None:
+    (row,) = to_trl(pairs_of([prefer(dialogue(), "5", "Others", "Well. ")], "coupled"), "gold")
+    system = row["prompt"].pop(0)
+    assert system["role"] == "system"
+    assert all(label in system["content"] for label in ESCONV.labels)
+    assert row == {
+        "prompt": [
+            {"role": "user", "content": "I failed my exam.\nAgain."},
+            {"role": "assistant", "content": "[Reflection of feelings] That must hurt."},
+            {"role": "user", "content": " "},
+            {"role": "assistant", "content": "[Question] What happened?"},
+            {"role": "user", "content": "I was ill that day."},
+        ],
+        "chosen": [{"role": "assistant", "content": "[Providing Suggestions] You could ask for another date."}],
+        "rejected": [{"role": "assistant", "content": "[Others] Well."}],
+    }
+
+
+def test_hidden_past_strategies_are_left_out_of_the_history_alone() -> None:
+    (row,) = to_trl(pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator"), "hidden")
+    assert [message["content"] for message in row["prompt"][2::2]] == ["That must hurt.", "What happened?"]
+    assert row["rejected"][0]["content"] == "[Providing Suggestions] Well."
+
+
+def test_a_planner_s_sides_are_labels() -> None:
+    rows = list(to_trl(pairs_of([grown("planner")], "planner"), "hidden"))
+    assert [row["rejected"][0]["content"] for row in rows] == ["[Others]", "[Information]", "[Question]"]
+    assert {row["chosen"][0]["content"] for row in rows} == {"[Reflection of feelings]", "[Providing Suggestions]"}
+
+
+def test_kto_names_every_reply_once_and_says_which_are_wanted() -> None:
+    twins = [grown("generator", "a"), grown("generator", "b")]  # the same replies in another dialogue are other replies
+    rows = list(to_kto(pairs_of(twins, "generator"), "hidden"))
+    replies = [(row["completion"][0]["content"].partition("] ")[2], row["label"]) for row in rows]
+    assert (
+        replies
+        == [
+            ("That must hurt.", True),
+            ("Well.", False),
+            ("You could ask for another date.", True),
+            ("Try it again, then.", False),
+            ("Ask them!", False),
+        ]
+        * 2
+    )
+    assert rows[0]["prompt"] == next(to_trl(pairs_of(twins, "generator"), "hidden"))["prompt"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_part_is_seen_from_the_preferences(part: Part) -> None:
+    assert guess_part([dialogue("plain"), grown(part)]) == part
+
+
+def test_no_part_where_there_is_none_or_more_than_one() -> None:
+    with pytest.raises(CorpusError, match="no preference in these trees"):
+        guess_part([dialogue()])
+    with pytest.raises(CorpusError, match=r"several parts \(response, strategy\): name the part"):
+        guess_part([grown("planner", "a"), grown("generator", "b")])
+
+
+def test_a_dialogue_without_taxonomy_is_refused() -> None:
+    turns = [Turn("0", None, "supporter", text, source=text) for text in ("Hello.", "Hi.")]
+    tree = Conversation("plain", [turns[0], replace(turns[1], id="1")], taxonomy=None)
+    pairs = pairs_of([tree.grow((), [Preference("0", "1", "response")])], "generator")
+    with pytest.raises(CorpusError, match="'plain' has no taxonomy"):
+        next(to_trl(pairs, "gold"))
+
+
+# ----------------------------------------------------------------------------------------------------------------- TRL
+
+
+def written(rows: Sequence[dict[str, Any]], folder: Path) -> Any:
+    """The rows as `datasets` reads them from a file."""
+    from datasets import load_dataset
+
+    write_jsonl(folder / "pairs.jsonl", rows)
+    return load_dataset("json", data_files=str(folder / "pairs.jsonl"), cache_dir=str(folder / "cache"), split="train")
+
+
+def arguments(kind: Any, folder: Path) -> Any:
+    return kind(
+        output_dir=str(folder),
+        per_device_train_batch_size=3,
+        max_steps=1,
+        max_length=None,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+
+def ours(model: Any, renderer: Renderer, pair: Pair, part: Part, past: Past, end: tuple[int, ...]) -> list[float]:
+    """Log-probabilities of both sides, with ``end`` scored after them."""
+    sides = renderer.pair(pair.conversation, pair.preference, part, past_strategies(pair.conversation, past))
+    examples = [Example(side.turn_id, side.context, side.given, side.scored + end) for side in sides]
+    with torch.no_grad():
+        found: list[float] = target_log_probabilities(model, collate(build_tries(examples))).tolist()
+    return found
+
+
+def theirs(model: Any, dataset: Any, tokenizer: Any, folder: Path) -> list[list[float]]:
+    """Log-probabilities of both sides as TRL's trainer tokenises and masks them, after it has made a step."""
+    from trl import DPOConfig, DPOTrainer
+
+    trainer = DPOTrainer(
+        model=model,
+        ref_model=tiny_model(),
+        args=arguments(DPOConfig, folder),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+    )
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    chosen, rejected = trainer.compute_ref_log_probs(trainer.ref_model, batch)
+    found: list[list[float]] = torch.stack([chosen, rejected], 1).tolist()
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert trainer.state.log_history[-1]["train_loss"] == pytest.approx(0.6931, abs=1e-3)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "past", "template"),
+    [
+        ("planner", "hidden", "chatml"),
+        ("generator", "hidden", NO_LINE_END),
+        ("coupled", "gold", "chatml"),
+        ("coupled", "hidden", NO_LINE_END),
+    ],
+    ids=["planner", "generator", "coupled", "coupled-no-line-end"],
+)
+def test_dpo_trainer_takes_the_file_and_finds_our_log_probabilities(
+    part: Part, past: Past, template: str, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_with(template)
+    renderer = Renderer(tokenizer, ESCONV, max_context=POSITIONS)
+    pairs = pairs_of([grown(part)], part)
+    model = tiny_model()
+    line_end = renderer.encode("\n") if template == "chatml" else ()
+    end = {"planner": (renderer.end_of_turn, *line_end), "generator": (), "coupled": line_end}[part]
+    wanted = [ours(model, renderer, pair, part, past, end) for pair in pairs]
+    found = theirs(model, written(list(to_trl(pairs, past)), tmp_path), tokenizer, tmp_path / "trl")
+    if part == "generator":  # TRL scores the label too, the same one on both sides: it cancels
+        wanted, found = ([[chosen - rejected] for chosen, rejected in rows] for rows in (wanted, found))
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), atol=1e-3, rtol=1e-5)
+
+
+def test_kto_trainer_takes_the_file(tmp_path: Path) -> None:
+    from trl import KTOConfig, KTOTrainer
+
+    trainer = KTOTrainer(
+        model=tiny_model(),
+        ref_model=tiny_model(),
+        args=arguments(KTOConfig, tmp_path / "trl"),
+        train_dataset=written(list(to_kto(pairs_of([grown("coupled")], "coupled"), "gold")), tmp_path),
+        processing_class=tokenizer_with("chatml"),
+    )
+    assert sorted(trainer.train_dataset["label"]) == [False] * 3 + [True] * 2
+    trainer.train()
+    assert trainer.state.global_step == 1

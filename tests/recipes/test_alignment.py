@@ -1,0 +1,298 @@
+"""Stages mine and preference in a run: folds that did not see what they mine, references, stops, faults, rounds."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
+from esckit.errors import CorpusError
+from esckit.mining.inferential import Miner
+from esckit.recipes import runner
+from esckit.recipes.adapters import open_adapter
+from esckit.recipes.runner import TREES, run
+from esckit.recipes.schema import Recipe, load_recipe
+from esckit.training import trainer
+from esckit.training.preferences import PreferenceObjective
+from tests.recipes.tiny import shorten
+from tests.tiny import save_base, starter_dialogues
+
+RECIPE: Final = """
+format: 1
+corpus: {{name: tree, train: {folder}/train.jsonl, valid: {folder}/valid.jsonl}}
+model: {{path: {folder}/base}}
+stages:
+  - {{stage: sft, name: sft, part: planner, past_strategies: hidden, epochs: 1, batch_size: 4, learning_rate: 1.0e-2,
+      lora: {{r: 4, dropout: 0}}}}
+  - {{stage: mine, name: mine, model: sft, samples: 4, max_new_tokens: 4}}
+  - {{stage: preference, name: dpo, start: sft, pairs: mine, epochs: 3, batch_size: 4, learning_rate: 1.0e-2,
+      warmup: 0, checkpoint_seconds: 0, lora: {{r: 4, dropout: 0}}}}
+"""
+AGAIN: Final = """
+  - {stage: mine, name: mine-again, model: dpo, samples: 4}
+  - {stage: preference, name: dpo-again, start: dpo, pairs: mine-again, batch_size: 4, learning_rate: 1.0e-2,
+      warmup: 0, lora: {r: 4, dropout: 0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny corpus and base, the recipe, and in ``mined`` its run up to the preference stage."""
+    folder = tmp_path_factory.mktemp("alignment")
+    dialogues = [shorten(conversation, 6) for conversation in starter_dialogues(7, 6)]
+    write_conversations(folder / "train.jsonl", dialogues[:5])
+    write_conversations(folder / "valid.jsonl", dialogues[5:])
+    save_base(folder / "base")
+    (folder / "short.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
+    (folder / "long.yaml").write_text(RECIPE.format(folder=folder) + AGAIN, encoding="utf-8")
+    recipe = load_recipe(str(folder / "short.yaml"))
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), folder / "mined")
+    return folder
+
+
+def recipe_of(place: Path, *settings: str, name: str = "short") -> Recipe:
+    return load_recipe(str(place / f"{name}.yaml"), list(settings))
+
+
+@pytest.fixture
+def out(place: Path, tmp_path: Path) -> Path:
+    """A run that is about to align."""
+    shutil.copytree(place / "mined", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def weights(out: Path, stage: str = "dpo") -> dict[str, Tensor]:
+    return dict(load_file(out / stage / "planner" / "adapter_model.safetensors"))
+
+
+def facts(out: Path, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "stages" / f"{stage}.json").read_text(encoding="utf-8"))["facts"]
+    return found
+
+
+def curve(out: Path, stage: str = "dpo") -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / stage / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def events_of(out: Path) -> dict[tuple[str, str], int]:
+    rows = map(json.loads, (out / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    return {(row["stage"], row["event"]): row["count"] for row in rows}
+
+
+# -------------------------------------------------------------------------------------------------------------- mining
+
+
+def test_the_mined_trees_are_the_training_part_grown(place: Path) -> None:
+    trees = read_conversations(place / "mined/mine" / TREES)
+    train = read_conversations(place / "train.jsonl")
+    assert [tree.id for tree in trees] == [conversation.id for conversation in train]
+    for tree, conversation in zip(trees, train, strict=True):
+        assert tree.trunk == conversation.trunk
+        assert set(tree.provenance) == {*conversation.provenance, "mined"}
+    found = facts(place / "mined", "mine")
+    counted = [tree.provenance["mined"]["sft"] for tree in trees]
+    for name in ("turns", "sampled", "pairs"):
+        assert found[name] == sum(own.get(name, 0) for own in counted)
+    assert found["pairs"] == sum(len(tree.preferences) for tree in trees) > 0
+    assert found["kept"] == pytest.approx(found["pairs"] / found["sampled"], abs=1e-4)
+    events = events_of(place / "mined")
+    for name in ("equal to gold", "sampled twice"):
+        assert events["mine", name] == sum(own.get(name, 0) for own in counted) > 0
+
+
+def test_random_pairs_name_no_model(place: Path, out: Path) -> None:
+    recipe = recipe_of(place, "mine.rule=random", "mine.samples=1")
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)
+    mined = [turn for tree in read_conversations(out / "mine" / TREES) for turn in tree.turns if turn.scores]
+    assert {turn.source for turn in mined} == {"random"}
+    assert facts(out, "mine")["pairs"] == len(mined) == facts(out, "mine")["turns"]
+
+
+def test_each_fold_is_mined_by_a_model_that_did_not_see_it(
+    place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, opened, mined = _watch_folds(monkeypatch)
+    recipe = recipe_of(place, "mine.folds=2")
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)
+    ids = [conversation.id for conversation in read_conversations(place / "train.jsonl")]
+    assert trained == {"fold-0": ids[3:], "fold-1": ids[:3]}, "each on the others"
+    assert opened == ["fold-0", "fold-1"]
+    assert mined == {"fold-0": ids[:3], "fold-1": ids[3:]}
+    assert len(read_conversations(out / "mine" / TREES)) == len(ids)
+    first, second = (load_file(out / "mine" / fold / "planner/adapter_model.safetensors") for fold in sorted(trained))
+    assert any((first[name] != second[name]).any() for name in first)
+
+
+def test_folds_that_were_stopped_are_not_trained_again(place: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(place, "mine.folds=2")
+    recipe = recipe.model_copy(update={"stages": recipe.stages[:2]})
+    run(recipe, out.with_name("whole"))
+    plain = Miner.mine
+    with monkeypatch.context() as patch:
+        patch.setattr(Miner, "mine", _stop_after(4, plain))
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, out, fresh=True)
+    trained, _, mined = _watch_folds(monkeypatch)
+    run(recipe, out)
+    assert trained == {}
+    assert [len(own) for own in mined.values()] == [1]
+    assert (out / "mine" / TREES).read_bytes() == (out.with_name("whole") / "mine" / TREES).read_bytes()
+
+
+def _watch_folds(patch: pytest.MonkeyPatch) -> tuple[dict[str, list[str]], list[str], dict[str, list[str]]]:
+    """Which dialogues each fold's model was trained on; which folds' adapters were opened; what they mined."""
+    trained: dict[str, list[str]] = {}
+    opened: list[str] = []
+    mined: dict[str, list[str]] = {}
+    tune, opens, mines = runner._fine_tune, open_adapter, Miner.mine
+
+    def fine_tune(this: Any, stage: Any, sft: Any, conversations: list[Conversation], folder: Path) -> Any:
+        trained[folder.name] = [conversation.id for conversation in conversations]
+        return tune(this, stage, sft, conversations, folder)
+
+    def opening(backbone: Any, folder: Path, part: str) -> Any:
+        opened.append(folder.name)
+        return opens(backbone, folder, part)
+
+    def mining(self: Miner, conversation: Conversation, shown: Any, seed: int) -> Conversation:
+        mined.setdefault(opened[-1], []).append(conversation.id)
+        return mines(self, conversation, shown, seed)
+
+    patch.setattr(runner, "_fine_tune", fine_tune)
+    patch.setattr(runner, "open_adapter", opening)
+    patch.setattr(Miner, "mine", mining)
+    return trained, opened, mined
+
+
+def _stop_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    left = [calls]
+
+    def stopping(*arguments: Any, **more: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return function(*arguments, **more)
+
+    return stopping
+
+
+# ----------------------------------------------------------------------------------------------------------- alignment
+
+
+def test_alignment_says_what_it_did(place: Path, out: Path) -> None:
+    run(recipe_of(place), out)
+    found, points = facts(out, "dpo"), curve(out)
+    assert found["pairs"] == facts(out, "mine")["pairs"]
+    assert points[0]["loss"] == pytest.approx(0.693147, abs=1e-5), "the reference is where training starts"
+    assert points[0]["margin"] == pytest.approx(0, abs=1e-6)
+    assert points[-1]["margin"] > 0
+    assert points[-1]["accuracy"] > 0.5
+    assert found["choice_kl"] > 0, "a rate like this moves something"
+    assert any((weights(out)[name] != weights(out, "sft")[name]).any() for name in weights(out))
+
+
+def test_frozen_and_stored_references_train_the_same_weights(place: Path, out: Path) -> None:
+    shutil.copytree(out, out.with_name("stored"))
+    run(recipe_of(place), out)
+    run(recipe_of(place, "dpo.reference=stored"), out.with_name("stored"))
+    one, other = weights(out), weights(out.with_name("stored"))
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("reference", ["frozen", "merged", "stored"])
+def test_a_stage_that_was_killed_after_a_checkpoint_continues_exactly(
+    reference: str, place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(place, f"dpo.reference={reference}")
+    shutil.copytree(out, out.with_name("whole"))
+    run(recipe, out.with_name("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Watch, "on_save", _killing(2, trainer._Watch.on_save))
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, out)
+    assert not (out / "dpo/planner").exists()
+    steps = _count_steps(monkeypatch)
+    run(recipe, out)
+    assert len(steps) == len(curve(out)) - 2, "it goes on after the second step"
+    one, other = weights(out), weights(out.with_name("whole"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0)
+    for point, wanted in zip(curve(out), curve(out.with_name("whole")), strict=True):
+        assert point == pytest.approx(wanted, abs=1e-5)
+
+
+def _killing(saves: int, on_save: Callable[..., None]) -> Callable[..., None]:
+    made = []
+
+    def save(*arguments: Any, **more: Any) -> None:
+        on_save(*arguments, **more)
+        made.append(1)
+        if len(made) == saves:
+            raise KeyboardInterrupt
+
+    return save
+
+
+def _count_steps(patch: pytest.MonkeyPatch) -> list[int]:
+    steps: list[int] = []
+    plain = PreferenceObjective.loss
+
+    def loss(*arguments: Any) -> Tensor:
+        steps.append(1)
+        return plain(*arguments)
+
+    patch.setattr(PreferenceObjective, "loss", loss)
+    return steps
+
+
+def test_pairs_that_stand_there_twice_can_be_left_out(place: Path, out: Path) -> None:
+    path = out / "mine" / TREES
+    first, *others = read_conversations(path)
+    write_conversations(path, [first.grow((), [replace(first.preferences[0], judge="another")]), *others])
+    run(recipe_of(place, "dpo.drop_faulty=true"), out)
+    assert facts(out, "dpo")["pairs"] == facts(out, "mine")["pairs"]
+    assert events_of(out)["dpo", "pairs left out"] == 1
+
+
+def test_pairs_without_a_difference_are_refused(place: Path, out: Path) -> None:
+    path = out / "mine" / TREES
+    equal = [_with_equal_texts(tree) for tree in read_conversations(path)]
+    text = (place / "short.yaml").read_text(encoding="utf-8").replace("part: planner", "part: generator")
+    (out.parent / "generator.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(str(out.parent / "generator.yaml"))
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)
+    write_conversations(path, equal)
+    with pytest.raises(
+        CorpusError, match=r"5 of 5 preference pairs must not be trained on \(5 with equal sides"
+    ) as error:
+        run(recipe, out)
+    assert "\n" not in str(error.value)
+    assert not (out / "dpo").exists()
+
+
+def _with_equal_texts(tree: Conversation) -> Conversation:
+    gold = next(turn for turn in tree.trunk if turn.strategy)
+    twin = Turn("twin", gold.parent, "supporter", f"{gold.text} ", gold.strategy, "m")
+    bare = replace(tree, turns=tree.trunk, preferences=[])
+    return bare.grow([twin], [Preference(gold.id, "twin", "response")])
+
+
+@pytest.mark.parametrize("reference", ["frozen", "merged"])
+def test_a_second_round_starts_from_the_first(reference: str, place: Path, out: Path) -> None:
+    run(recipe_of(place, f"dpo.reference={reference}", f"dpo-again.reference={reference}", name="long"), out)
+    first = curve(out, "dpo-again")[0]
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-5), "the reference is the first round's model"
+    trees = read_conversations(out / "mine-again" / TREES)
+    mined = [tree.turn(preference.rejected) for tree in trees for preference in tree.preferences]
+    assert {turn.source for turn in mined} == {"dpo"}, "its own mistakes"
+    one, other = weights(out), weights(out, "dpo-again")
+    assert any(one[name].shape != other[name].shape or (one[name] != other[name]).any() for name in one)

@@ -1,0 +1,179 @@
+"""``esckit export preferences`` and ``esckit check preferences`` as a user meets them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esckit.conversation import Conversation, write_conversations
+from esckit.rendering import Part
+from tests.mining.grown import dialogue, grown, prefer
+from tests.test_cli import call
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write(tmp_path, [dialogue("plain"), grown("coupled")])
+
+
+def write(folder: Path, conversations: Sequence[Conversation]) -> Path:
+    write_conversations(folder / "trees.jsonl", conversations)
+    return folder / "trees.jsonl"
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("group", ["export", "check"])
+def test_every_help_has_an_example(group: str, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    for command in ([group], [group, "preferences"]):
+        assert call(monkeypatch, *command, "--help") == 0
+        assert f"Example: esckit {group} preferences" in capsys.readouterr().out
+
+
+def test_exports_pairs_and_says_what_they_are(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    out = tmp_path / "new" / "pairs.jsonl"
+    assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl") == 0
+    assert capsys.readouterr().out == f"3 pairs of the coupled, past strategies gold, in {out}\n"
+    rows = rows_of(out)
+    assert [sorted(row) for row in rows] == [["chosen", "prompt", "rejected"]] * 3
+    assert rows[1]["prompt"][2]["content"] == "[Reflection of feelings] That must hurt."
+
+
+def test_exports_replies_for_kto(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    out = tmp_path / "replies.jsonl"
+    options = ["--to", "trl-kto", "--part", "generator", "--past-strategies", "gold"]
+    assert call(monkeypatch, "export", "preferences", tree, out, *options) == 0
+    assert "2 replies of the generator, past strategies gold" in capsys.readouterr().out
+    assert [row["label"] for row in rows_of(out)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "shown"), [("planner", [], False), ("generator", [], False), ("coupled", [], True)]
+)
+def test_past_strategies_are_shown_as_the_paper_shows_them(
+    part: Part, options: list[str], shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, out = write(tmp_path, [grown(part)]), tmp_path / "out.jsonl"
+    for more, wanted in (([], shown), (["--past-strategies", "gold"], True), (["--past-strategies", "hidden"], False)):
+        assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl", *more) == 0
+        assert rows_of(out)[1]["prompt"][2]["content"].startswith("[") is wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--to", "axolotl"], "--to 'axolotl' is unknown: use trl or trl-kto."),
+        (["--to", "trl", "--part", "judge"], "--part 'judge' is unknown: use planner, generator or coupled."),
+        (
+            ["--to", "trl", "--past-strategies", "predicted"],
+            "--past-strategies 'predicted' is unknown: use gold or hidden.",
+        ),
+        (["--to", "trl", "--part", "planner"], "there is no preference pair"),
+    ],
+)
+def test_wrong_options_get_one_sentence(
+    options: list[str], sentence: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    assert call(monkeypatch, "export", "preferences", tree, tmp_path / "out.jsonl", *options) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_wrong_files_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    tree, file = write(tmp_path, [dialogue()]), tmp_path / "esconv.json"
+    file.write_text('[{"dialog": []}]', encoding="utf-8")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    whole = write(mixed, [grown("planner", "a"), grown("generator", "b")])
+    for given, out, sentence in (
+        (tree, "out.jsonl", "there is no preference in these trees: mine some first"),
+        (whole, "out.jsonl", "preferences of several parts (response, strategy): name the part"),
+        (file, "out.jsonl", f"{file}:1: "),
+        (tmp_path / "none.jsonl", "out.jsonl", "does not exist"),
+        (whole, "mixed/trees.jsonl", "is the file that is read"),
+    ):
+        assert call(monkeypatch, "export", "preferences", given, tmp_path / out, "--to", "trl") == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_place_that_cannot_be_written_gets_one_sentence(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    assert call(monkeypatch, "export", "preferences", tree, tree / "below" / "out.jsonl", "--to", "trl") == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+
+
+def faulty() -> Conversation:
+    """A pair whose sides differ in a space at the end alone, beside a sound one."""
+    tree = prefer(dialogue(), "2", None, "That must hurt. ")
+    return prefer(tree, "2", None, "Well.")
+
+
+def test_faulty_pairs_are_refused_or_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    tree, out = write(tmp_path, [faulty()]), tmp_path / "out.jsonl"
+    assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl") == 2
+    assert "1 of 2 preference pairs must not be trained on (1 with equal sides" in capsys.readouterr().err
+    assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl", "--drop-faulty") == 0
+    assert [row["rejected"][0]["content"] for row in rows_of(out)] == ["[Reflection of feelings] Well."]
+
+
+def counts(table: str) -> list[list[str]]:
+    """Part, pairs, equal, across contexts of each row."""
+    return [line.split()[:4] for line in table.splitlines() if line.startswith(("planner", "generator", "coupled"))]
+
+
+def test_check_counts_a_row_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    sound = write(tmp_path, [grown("planner", "a"), grown("coupled", "b")])
+    assert call(monkeypatch, "check", "preferences", sound) == 0
+    assert counts(capsys.readouterr().out) == [
+        ["planner", "3", "0", "0"],
+        ["generator", "1", "0", "0"],
+        ["coupled", "3", "0", "0"],
+    ]
+    assert call(monkeypatch, "check", "preferences", sound, "--part", "planner") == 0
+    assert counts(capsys.readouterr().out) == [["planner", "3", "0", "0"]]
+
+
+def test_check_fails_where_pairs_are_faulty_or_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    assert call(monkeypatch, "check", "preferences", write(tmp_path, [faulty()])) == 1
+    assert counts(capsys.readouterr().out)[0] == ["generator", "2", "1", "0"]
+    assert call(monkeypatch, "check", "preferences", write(tmp_path, [dialogue()])) == 1
+    assert "no preference pair" in capsys.readouterr().out
+    assert call(monkeypatch, "check", "preferences", tmp_path / "none.jsonl") == 2
+
+
+def test_it_works_where_torch_cannot_be_imported(tree: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'peft', 'accelerate', 'tokenizers'): sys.modules[name] = None\n"
+        "from esckit.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)"
+    )
+    for arguments in (
+        ["export", "preferences", tree, tmp_path / "out.jsonl", "--to", "trl"],
+        ["check", "preferences", tree],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "out.jsonl")) == 3

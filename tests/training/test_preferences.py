@@ -1,0 +1,436 @@
+"""Preference learning on tries equals TRL's trainers on separate rows: loss, rewards and gradient."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import TrainingArguments
+
+from esckit.models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
+from esckit.rendering import Example, PairExample, Part
+from esckit.training.options import PreferenceOptions
+from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
+from esckit.training.references import adapter_off, frozen_adapter, frozen_model
+from esckit.training.trainer import TrieTrainer
+from tests.tiny import Architecture, randomise_adapter, tiny_model, with_lora
+from tests.training import peers
+from tests.training.pairs import Outcome, flat, gradients, rendered_pairs, sequence, trie_outcome, tries
+
+ARCHITECTURES: Final[tuple[Architecture, ...]] = ("qwen2", "llama")
+PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
+# Our options, and TRL's for the same loss.
+LOSSES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
+    "dpo": ({"loss": "dpo", "beta": 0.3}, {"loss_type": ["sigmoid"], "beta": 0.3}),
+    "ipo": ({"loss": "ipo", "beta": 0.3}, {"loss_type": ["ipo"], "beta": 0.3}),
+    "dpo + sft": (
+        {"loss": "dpo", "beta": 0.1, "sft_weight": 0.7},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7], "beta": 0.1},
+    ),
+}
+TOLERANCE: Final = 1e-5
+
+
+@cache
+def pairs_for(part: Part, each: int = 1) -> tuple[tuple[PairExample, ...], ...]:
+    return tuple(tuple(members) for members in rendered_pairs(part, each=each))
+
+
+def assert_equal(ours: Outcome, wanted: Outcome, tolerance: float = TOLERANCE) -> None:
+    """Loss and rewards within the tolerance, relative where they are above 1; the gradient relative to its norm."""
+    for name in ("loss", "chosen_reward", "rejected_reward"):
+        found, other = getattr(ours, name), getattr(wanted, name)
+        assert abs(found - other) <= tolerance * max(1, abs(other)), (name, found, other)
+    if not math.isnan(wanted.accuracy):
+        assert ours.accuracy == pytest.approx(wanted.accuracy)
+    assert ours.gradients.keys() == wanted.gradients.keys()
+    assert float(wanted.gradient.norm()) > 1e-3, "there is a gradient to compare"
+    assert float((ours.gradient - wanted.gradient).norm() / wanted.gradient.norm()) <= tolerance
+
+
+# ----------------------------------------------------------------------------------------------------------------- TRL
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_with_a_frozen_model_equal_trls(
+    architecture: Architecture, part: Part, loss: str, tmp_path: Path
+) -> None:
+    own, theirs = LOSSES[loss]
+    pairs = pairs_for(part)
+    trainer = peers.dpo_trainer(
+        tiny_model(architecture, seed=1), flat(pairs), tmp_path, ref_model=tiny_model(architecture, seed=2), **theirs
+    )
+    reference = frozen_model(tiny_model(architecture, seed=2))
+    ours = tries(tiny_model(architecture, seed=1).train(), pairs, reference, **own)
+    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_with_the_adapter_off_equal_trls(architecture: Architecture, loss: str, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    own, theirs = LOSSES[loss]
+    pairs = pairs_for("generator")
+    fresh = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = peers.dpo_trainer(tiny_model(architecture), flat(pairs), tmp_path, peft_config=fresh, **theirs)
+    policy = with_lora(tiny_model(architecture), "generator", seed=3)
+    copy_adapter(policy, "generator", trainer.model, "default")
+    assert_equal(tries(policy.train(), pairs, adapter_off, **own), peers.run_dpo(trainer, flat(pairs)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_with_a_frozen_adapter_equal_trls(architecture: Architecture, loss: str, tmp_path: Path) -> None:
+    own, theirs = LOSSES[loss]
+    pairs = pairs_for("planner")
+    trainer = peers.dpo_trainer(with_lora(tiny_model(architecture), "default", seed=3), flat(pairs), tmp_path, **theirs)
+    policy = with_reference(with_lora(tiny_model(architecture), "planner", seed=3), "planner")
+    torch.manual_seed(4)
+    randomise_adapter(trainer.model, ".default.")  # the policies move on; their references stay
+    copy_adapter(policy, "planner", trainer.model, "default")
+    ours = tries(policy.train(), pairs, frozen_adapter("planner", "reference"), **own)
+    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)))
+    assert ours.chosen_reward != 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_with_stored_log_probabilities_equal_trls(loss: str, tmp_path: Path) -> None:
+    own, theirs = LOSSES[loss]
+    pairs = pairs_for("coupled")
+    trainer = peers.dpo_trainer(tiny_model(seed=1), flat(pairs), tmp_path, ref_model=tiny_model(seed=2), **theirs)
+    dataset = store_reference(tiny_model(seed=2).train(), PairDataset(map(make_item, pairs)))
+    assert_equal(trie_outcome(tiny_model(seed=1), dataset, **own), peers.run_dpo(trainer, flat(pairs)))
+
+
+def with_reference(policy: Any, part: str) -> Any:
+    """The policy with a second copy of its adapter, named ``reference``."""
+    policy.add_adapter("reference", policy.peft_config[part])
+    copy_adapter(policy, "reference", policy, part)
+    policy.set_adapter(part)
+    return policy
+
+
+@torch.no_grad()
+def copy_adapter(target: Any, name: str, source: Any, other: str) -> None:
+    found = {key.replace(f".{other}.", "."): p for key, p in source.named_parameters() if f".{other}." in key}
+    for key, parameter in target.named_parameters():
+        if f".{name}." in key:
+            parameter.copy_(found[key.replace(f".{name}.", ".")])
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_simpo_equals_trls(architecture: Architecture, part: Part, tmp_path: Path) -> None:
+    pairs = pairs_for(part)
+    ours = tries(tiny_model(architecture), pairs, loss="simpo", beta=2.0, margin=0.8)
+    wanted = peers.simpo(tiny_model(architecture), flat(pairs), tmp_path, beta=2.0, margin=0.8)
+    assert_equal(ours, wanted)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_orpo_is_trls_odds_ratio_and_the_likelihood_of_the_replies(
+    architecture: Architecture, part: Part, tmp_path: Path
+) -> None:
+    """TRL takes the likelihood of the prompts too; that is the only difference."""
+    pairs = flat(pairs_for(part))
+    trainer = peers.orpo_trainer(tiny_model(architecture), tmp_path, beta=0.4)
+    chosen, rejected, _, _, whole = trainer.concatenated_forward(trainer.model, peers.padded(pairs))
+    odds = -trainer.odds_ratio_loss(chosen, rejected)[0].mean()
+    lengths = torch.tensor([len(pair.chosen.scored) for pair in pairs])
+    likelihood = -(chosen * lengths).sum() / lengths.sum()
+    torch.autograd.backward(odds + likelihood)
+    loss, metrics = trainer.get_batch_loss_metrics(trainer.model, peers.padded(pairs))
+    wins = [float(metrics[f"rewards/{name}"]) for name in ("chosen", "rejected", "accuracies")]
+    wanted = Outcome(float((odds + likelihood).detach()), wins[0], wins[1], wins[2], gradients(trainer.model))
+    ours = tries(tiny_model(architecture), pairs_for(part), loss="orpo", beta=0.4)
+    assert_equal(ours, wanted)
+    assert float(loss - whole) == pytest.approx(ours.loss - float(likelihood), abs=TOLERANCE)
+
+
+def mismatched(pairs: Sequence[Sequence[PairExample]]) -> list[tuple[list[int], list[int]]]:
+    """A conversation's chosen replies, each with the next pair's prompt."""
+    found = []
+    for members in pairs:
+        for pair, following in zip(members, [*members[1:], members[0]], strict=True):
+            context = [*following.chosen.context, *pair.chosen.given]
+            found.append((context, list(pair.chosen.scored)))
+    return found
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (2, 1), (5, 6)])
+def test_kto_equals_trls_given_the_same_mismatched_replies(seeds: tuple[int, int], tmp_path: Path) -> None:
+    """TRL moves completions on within a batch; ours stay in their conversation."""
+    pairs = pairs_for("coupled")
+    policy, reference = seeds
+    wanted, divergence = peers.kto(
+        tiny_model(seed=policy),
+        flat(pairs),
+        mismatched(pairs),
+        tmp_path,
+        beta=0.2,
+        ref_model=tiny_model(seed=reference),
+    )
+    ours = tries(tiny_model(seed=policy), pairs, frozen_model(tiny_model(seed=reference)), loss="kto", beta=0.2)
+    assert_equal(ours, wanted)
+    assert divergence >= 0
+
+
+# ----------------------------------------------------------------------------------------------------------- reference
+
+
+def test_the_divergence_of_kto_is_tried_above_zero(tmp_path: Path) -> None:
+    """So that the three seeds above say something about it."""
+    pairs = pairs_for("coupled")
+    seen = []
+    for policy, reference in ((1, 2), (2, 1), (5, 6)):
+        model = frozen_model(tiny_model(seed=reference))
+        divergences: list[Tensor] = []
+        caught(model, policy, pairs, divergences)
+        seen += [float(value) for value in divergences]
+    assert min(seen) == 0 < max(seen)
+
+
+def caught(reference: Any, seed: int, pairs: Sequence[Sequence[PairExample]], into: list[Tensor]) -> None:
+    """Run KTO and keep the divergence it uses."""
+    from esckit.training import objectives
+
+    plain: Callable[..., Tensor] = objectives.kto
+
+    def kto(*given: Any, divergence: Tensor, beta: float) -> Tensor:
+        into.append(divergence)
+        return plain(*given, divergence=divergence, beta=beta)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objectives, "kto", kto)
+        tries(tiny_model(seed=seed), pairs, reference, loss="kto", beta=0.2)
+
+
+def test_kto_with_one_pair_in_each_conversation_takes_no_divergence() -> None:
+    pairs = [members[:1] for members in pairs_for("coupled")]
+    divergences: list[Tensor] = []
+    caught(frozen_model(tiny_model(seed=2)), 1, pairs, divergences)
+    assert [float(value) for value in divergences] == [0.0]
+    assert [item.mismatched for item in (make_item(members, mismatched=True) for members in pairs)] == [[], []]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("form", ["frozen model", "frozen adapter", "adapter off", "stored"])
+def test_the_reference_is_the_sft_supporter_without_dropout(form: str, dropout: float) -> None:
+    """Its log-probabilities, whatever the mode; and asking it leaves policy and gradients as they were."""
+    policy, reference, sft, dataset = reference_form(form, dropout)
+    objective = PreferenceObjective(PreferenceOptions(), reference)
+    inputs = dataset.collate(dataset.items)
+    batch = collate([trie for item in dataset.items for trie in item.tries])
+    wanted = target_log_probabilities(sft.eval(), batch).detach()
+    trained = [name for name, p in policy.named_parameters() if p.requires_grad]
+    for _ in range(2):
+        policy.train()
+        found = objective._reference(policy, batch, inputs)
+        assert found is not None
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        assert policy.training
+        assert [name for name, p in policy.named_parameters() if p.requires_grad] == trained
+
+
+@pytest.mark.parametrize("form", ["frozen model", "frozen adapter", "adapter off", "stored"])
+@pytest.mark.parametrize("part", PARTS)
+def test_the_first_loss_is_ln_2_and_every_margin_0(form: str, part: Part) -> None:
+    policy, reference, _, dataset = reference_form(form, 0.0, part)
+    objective = PreferenceObjective(PreferenceOptions(), reference)
+    inputs = dataset.collate(dataset.items)
+    margins: list[Tensor] = []
+
+    def keep(scores: Tensor, inputs: dict[str, Any]) -> None:
+        margins.append(scores[inputs["chosen"]] - scores[inputs["rejected"]])
+
+    objective._note = keep  # type: ignore[method-assign]
+    loss = objective.loss(policy.train(), inputs, objective.units(inputs))
+    assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
+    # Stored ones come from batches of one conversation: equal but for rounding, where all others are the same numbers.
+    assert float(margins[0].abs().max()) <= (1e-5 if form == "stored" else 0.0)
+
+
+def reference_form(form: str, dropout: float, part: Part = "generator") -> tuple[Any, Any, Any, PairDataset]:
+    """A policy at the start of training, its reference, the SFT model apart, and the pairs."""
+    dataset = PairDataset(map(make_item, pairs_for(part)))
+    if form == "frozen model":
+        sft = with_lora(tiny_model(), "sft", seed=1, dropout=dropout)
+        frozen = with_lora(tiny_model(), "sft", seed=1, dropout=dropout)
+        return with_lora(tiny_model(), "sft", seed=1, dropout=dropout), frozen_model(frozen.train()), sft, dataset
+    sft = with_lora(tiny_model(), part, seed=1, dropout=dropout)
+    if form == "adapter off":
+        merged = with_lora(tiny_model(), part, seed=1).merge_and_unload()
+        policy = with_lora(merged, part, seed=2, dropout=dropout)
+        with torch.no_grad():
+            for name, parameter in policy.named_parameters():
+                if "lora_B" in name:
+                    parameter.zero_()
+        return policy, adapter_off, sft, dataset
+    policy = with_lora(tiny_model(), part, seed=1, dropout=dropout)
+    if form == "stored":
+        return policy, None, sft, store_reference(policy.train(), dataset)
+    return with_reference(policy, part), frozen_adapter(part, "reference"), sft, dataset
+
+
+# ---------------------------------------------------------------------------------------------------------------- trie
+
+
+def plain_outcome(model: Any, reference: Any, pairs: Sequence[PairExample]) -> tuple[float, dict[str, Tensor]]:
+    """DPO by hand: each side read alone."""
+    total = torch.zeros((), dtype=model.dtype)
+    for pair in pairs:
+        ratios = [alone(model, side) - alone(reference, side).detach() for side in pair]
+        total = total - torch.nn.functional.logsigmoid(0.1 * (ratios[0] - ratios[1]))
+    model.zero_grad()
+    torch.autograd.backward(total / len(pairs))
+    return float(total) / len(pairs), gradients(model)
+
+
+def alone(model: Any, example: Example) -> Tensor:
+    prompt, reply = sequence(example)
+    ids = torch.tensor([prompt + reply])
+    found = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    total: Tensor = found.gather(-1, ids[0, len(prompt) :, None]).sum()
+    return total
+
+
+@pytest.mark.parametrize("each", [1, 3], ids=["one a turn", "three a turn"])
+@pytest.mark.parametrize("most", [None, 300], ids=["whole", "divided"])
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_pairs_on_tries_equal_pairs_read_alone(
+    architecture: Architecture, part: Part, most: int | None, each: int
+) -> None:
+    pairs = pairs_for(part, each)
+    items = [make_item(members, most) for members in pairs]
+    assert all((len(item.tries) > 1) == (most is not None) for item in items)
+    for dtype, (value, gradient) in {torch.float64: (1e-6, 1e-6), torch.float32: (2e-4, 1e-4)}.items():
+        models = [tiny_model(architecture, seed=seed, dtype=dtype) for seed in (1, 2)]
+        loss, wanted = plain_outcome(models[0], models[1], flat(pairs))
+        ours = trie_outcome(models[0], PairDataset(items), frozen_model(models[1]))
+        assert abs(ours.loss - loss) <= value
+        for name, grad in wanted.items():
+            assert float(grad.norm()) > 0, f"{name} is not tried"
+            assert float((ours.gradients[name] - grad).norm() / grad.norm()) <= gradient, name
+
+
+def test_sides_that_are_the_same_are_read_once() -> None:
+    """Three planned strategies against each of two gold labels: four targets each."""
+    (members,) = rendered_pairs("planner", count=1, turns=3, each=3)
+    item = make_item(members)
+    assert [len(trie.targets) for trie in item.tries] == [8]
+    assert item.chosen == [0, 0, 0, 4, 4, 4]
+    assert item.rejected == [1, 2, 3, 5, 6, 7]
+
+
+def test_every_conversation_finds_its_own_targets_in_a_batch() -> None:
+    """Packing puts the longest trie first; divided conversations have several."""
+    pairs = [*pairs_for("generator"), *pairs_for("planner", 3)]
+    dataset = PairDataset(make_item(members, 300) for members in pairs)
+    inputs = dataset.collate(dataset.items)
+    for side, number in (("chosen", 0), ("rejected", 1)):
+        for index, pair in zip(inputs[side].tolist(), flat(pairs), strict=True):
+            assert tuple(inputs["token"][inputs["target"] == index].tolist()) == pair[number].scored
+
+
+def test_stored_log_probabilities_count_only_where_all_have_them() -> None:
+    plain = PairDataset(map(make_item, pairs_for("planner")))
+    stored = store_reference(tiny_model(), plain)
+    assert "stored" in stored.collate(stored.items)
+    assert "stored" not in plain.collate([stored.items[0], plain.items[1]])
+
+
+def test_counts_and_tries_of_a_dataset() -> None:
+    dataset = PairDataset(make_item(members) for members in pairs_for("generator", 3))
+    assert dataset.counts() == [len(members) for members in pairs_for("generator", 3)]
+    assert len(dataset) == len(list(dataset.tries())) == 2
+    assert all(isinstance(trie, TokenTrie) for trie in dataset.tries())
+
+
+# ------------------------------------------------------------------------------------------------------------ the step
+
+
+def one_step(batches: list[list[int]], folder: Path, **options: Any) -> tuple[float, dict[str, Tensor]]:
+    """A single optimiser step whose forward passes are these batches."""
+    from tests.training.test_trainer import Catch
+
+    catch, model = Catch(), with_lora(tiny_model(seed=1), "generator", seed=2)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=1,
+        gradient_accumulation_steps=len(batches),
+        max_grad_norm=0,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+    )
+    data = PairDataset(map(make_item, uneven()))
+    objective = PreferenceObjective(PreferenceOptions(**options), adapter_off)
+    trainer = TrieTrainer(batches, objective, model=model, args=arguments, train_dataset=data, callbacks=[catch])
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], catch.gradients
+
+
+def uneven() -> list[Sequence[PairExample]]:
+    """Conversations of 4, 1, 3 and 2 pairs or so: means of means would show."""
+    members = [*rendered_pairs("generator", count=4, turns=6, each=2)]
+    return [pairs[:count] for pairs, count in zip(members, (4, 1, 3, 2), strict=True)]
+
+
+@pytest.mark.parametrize("batches", [[[2, 0], [3, 1]], [[3], [0, 2], [1]], [[0], [1], [2], [3]]])
+@pytest.mark.parametrize("loss", [{"loss": "dpo"}, {"loss": "ipo", "sft_weight": 0.5}, {"loss": "orpo"}])
+def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
+    loss: dict[str, Any], batches: list[list[int]], tmp_path: Path
+) -> None:
+    together, wanted = one_step([[0, 1, 2, 3]], tmp_path / "one", **loss)
+    divided, found = one_step(batches, tmp_path / "other", **loss)
+    assert divided == pytest.approx(together, rel=1e-5)
+    for name, gradient in wanted.items():
+        assert float((found[name] - gradient).norm() / gradient.norm()) < 1e-4, name
+
+
+def test_metrics_are_means_since_the_last_call_over_uneven_batches() -> None:
+    objective = PreferenceObjective(PreferenceOptions(beta=0.5), frozen_model(tiny_model(seed=2)))
+    model, data = tiny_model(seed=1), PairDataset(map(make_item, uneven()))
+    for indices in ([0], [1, 2, 3]):
+        inputs = data.collate([data[index] for index in indices])
+        objective.loss(model, inputs, objective.units(inputs))
+    divided = objective.metrics()
+    whole = tries(tiny_model(seed=1), uneven(), frozen_model(tiny_model(seed=2)), beta=0.5)
+    wanted = (whole.chosen_reward, whole.rejected_reward, whole.accuracy)
+    assert [divided[k] for k in ("chosen_reward", "rejected_reward", "accuracy")] == pytest.approx(wanted, rel=1e-5)
+    assert divided["margin"] == pytest.approx(whole.chosen_reward - whole.rejected_reward, rel=1e-4)
+    assert objective.metrics() == {}
+
+
+def test_ipo_divides_by_tokens_only_where_asked() -> None:
+    pairs, reference = pairs_for("generator"), frozen_model(tiny_model(seed=2))
+    normalised, papers = (
+        tries(tiny_model(seed=1), pairs, reference, loss="ipo", length_normalised=choice) for choice in (True, False)
+    )
+    assert papers.loss > 2 * normalised.loss
+    assert papers.chosen_reward == normalised.chosen_reward
+    policy, other = tiny_model(seed=1), tiny_model(seed=2)
+    margins = []
+    for pair in flat(pairs):
+        chosen, rejected = (float((alone(policy, side) - alone(other, side)).detach()) for side in pair)
+        margins.append(chosen - rejected)
+    wanted = sum((margin - 5) ** 2 for margin in margins) / len(margins)
+    assert papers.loss == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_whole_conversation_is_one_trie_unless_divided() -> None:
+    sides = [side for pair in pairs_for("planner")[0] for side in pair]
+    (item,) = [make_item(pairs_for("planner")[0])]
+    assert item.tries == build_tries(list(dict.fromkeys(sides)))
