@@ -10,6 +10,7 @@ from esckit import __version__
 from esckit.cli_corpus import corpus_app
 from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
+from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(export_app, name="export")
 app.add_typer(check_app, name="check")
+app.add_typer(train_app, name="train")
 
 
 def main() -> None:

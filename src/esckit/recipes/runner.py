@@ -6,6 +6,7 @@ stop.
 """
 
 import time
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -18,6 +19,7 @@ from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
+from esckit.models.encoder import load_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
@@ -26,10 +28,12 @@ from esckit.recipes.folder import Run
 from esckit.recipes.schema import (
     EvaluateStage,
     MineStage,
+    PlannerStage,
     PredictStage,
     PreferenceStage,
     PretrainStage,
     Recipe,
+    RepliesStage,
     ReportStage,
     SftStage,
     SupporterStage,
@@ -38,7 +42,9 @@ from esckit.rendering import Example, past_strategies, supporter_turns
 from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
+from esckit.supporters.retrieval import build_store
 from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.training.encoder import train_planner
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
@@ -77,6 +83,10 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
                 facts = mine_preferences(this, stage)
             case PreferenceStage():
                 facts = align(this, stage)
+            case PlannerStage():
+                facts = train_encoder_planner(this, stage)
+            case RepliesStage():
+                facts = store_replies(this, stage)
             case SupporterStage():
                 facts = assemble(this, stage)
             case PredictStage():
@@ -213,21 +223,56 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     return {**report._asdict(), **_training_facts(trained), **moved(policy, renderer, sft, this.corpus.valid)}
 
 
+def train_encoder_planner(this: "Run", stage: PlannerStage) -> dict[str, Any]:
+    """Train a planner on an encoder's vectors and explicit features; no language model takes part."""
+    conversations = [*this.corpus.train, *(this.corpus.valid if stage.with_valid and this.corpus.test else [])]
+    encoder, taxonomy = load_encoder(stage.encoder), TAXONOMIES[this.taxonomy]
+    folder = this.folder / stage.name
+    facts = train_planner(conversations, encoder, taxonomy, stage, folder, seed=this.seed(stage), title=stage.name)
+    return {"dialogues": len(conversations), **facts}
+
+
+def store_replies(this: "Run", stage: RepliesStage) -> dict[str, Any]:
+    """Store what the training part's supporters said, where a program may say it again."""
+    left_out: Counter[str] = Counter()
+    turns = sum(len(supporter_turns(conversation)) for conversation in this.corpus.train)
+    with progress(stage.name, turns) as bar:
+        store = build_store(
+            this.corpus.train,
+            load_encoder(stage.encoder),
+            this.corpus.name,
+            this.corpus.licence,
+            left_out,
+            lambda done: bar.advance(steps=done),
+        )
+        bar.advance("left out what must not be said again", steps=bar.total - bar.done)
+    store.save(this.folder / stage.name)
+    for reason, count in left_out.items():
+        this.count(stage, f"replies left out: {reason}", count)
+    return {"turns": turns, "replies": len(store.replies)}
+
+
 def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
-    """Put adapters and base into one folder that `Supporter.load` reads; a pocket base travels along."""
-    first = this.recipe.sft_of(next(iter(stage.parts.values())))
-    backbone = load_backbone(this.backbone_source)
-    card = SupporterCard(
-        kind="coupled" if stage.coupled else "decoupled",
-        past_strategies=first.past_strategies,
-        base=this.backbone_source,
-        base_hash=backbone.weights_hash,
-        max_context=this.max_context(backbone),
-        taxonomy=this.taxonomy,
-    )
-    adapters = {part: this.folder / name / part for part, name in stage.parts.items()}
-    base = None if this.recipe.model.path else Path(this.backbone_source)
-    save_supporter(this.folder / stage.name, card, adapters, base)
+    """Put the parts and their base into one folder that `Supporter.load` reads; a pocket base travels along."""
+    adapters = this.recipe.adapters_of(stage)
+    parts = {part: this.folder / name / (part if part in adapters else "") for part, name in stage.parts.items()}
+    about: dict[str, Any] = {"past_strategies": stage.past_strategies, "taxonomy": this.taxonomy}
+    base = None
+    if adapters:
+        backbone = load_backbone(this.backbone_source)
+        about |= {"base": this.backbone_source, "base_hash": backbone.weights_hash}
+        about |= {"max_context": this.max_context(backbone)}
+        base = None if this.recipe.model.path else Path(this.backbone_source)
+    if "generator" not in adapters and stage.generator:
+        about["generator"] = "retrieval"
+    elif not stage.generator and not stage.coupled:
+        about["generator"] = "none"
+    if stage.planner and "planner" not in adapters:
+        about |= {"planner": "encoder", "calibrated": stage.calibrated}
+    else:
+        about["past_strategies"] = this.recipe.sft_of(next(iter(adapters.values()))).past_strategies
+    card = SupporterCard(kind="coupled" if stage.coupled else "decoupled", **about)
+    save_supporter(this.folder / stage.name, card, parts, base)
     return {"kind": card.kind, "past_strategies": card.past_strategies}
 
 
@@ -276,7 +321,7 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
-    elif not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
+    elif recipe.needs_backbone and not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from esckit.errors import RecipeError
 from esckit.files import read_text
 from esckit.mining.options import MiningOptions
-from esckit.training.options import LoraOptions, PreferenceOptions, TrainingOptions
+from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "load_recipe", "shipped_recipes"]
 
@@ -124,14 +124,50 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     lora: LoraOptions = LoraOptions()
 
 
+class PlannerStage(PlannerOptions):
+    """Trains an encoder planner, which needs no backbone.
+
+    Attributes:
+        encoder: ``embedded``, a folder, or a Hub id.
+        with_valid: train on the validation part too, where there is a test part to predict.
+    """
+
+    stage: Literal["planner"]
+    name: str
+    encoder: str = "embedded"
+    with_valid: bool = False
+
+
+class RepliesStage(_Config):
+    """Stores the training part's supporter replies that a program may say again, by strategy and context.
+
+    Attributes:
+        encoder: ``embedded``, a folder, or a Hub id.
+    """
+
+    stage: Literal["replies"]
+    name: str
+    encoder: str = "embedded"
+
+
 class SupporterStage(_Config):
-    """Puts trained parts together: ``coupled``, or ``planner`` and ``generator``, each an sft or preference stage."""
+    """Puts parts together: ``coupled``, or ``planner`` and ``generator``, or a ``planner`` alone, which only plans.
+
+    Language-model parts are named by their sft or preference stages; a planner may also be a planner stage, a generator
+    also a replies stage.
+
+    Attributes:
+        calibrated: an encoder planner's scores with its calibration, or as they are.
+        past_strategies: what an encoder planner sees unless a predict stage says otherwise.
+    """
 
     stage: Literal["supporter"]
     name: str
     coupled: str | None = None
     planner: str | None = None
     generator: str | None = None
+    calibrated: bool = True
+    past_strategies: Literal["gold", "hidden"] = "gold"
 
     @property
     def parts(self) -> dict[str, str]:
@@ -141,8 +177,8 @@ class SupporterStage(_Config):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if set(self.parts) not in ({"coupled"}, {"planner", "generator"}):
-            raise ValueError("needs either coupled, or planner and generator")
+        if set(self.parts) not in ({"coupled"}, {"planner", "generator"}, {"planner"}):
+            raise ValueError("needs either coupled, or planner and generator, or a planner alone")
         return self
 
 
@@ -181,9 +217,17 @@ class ReportStage(_Config):
     name: str
 
 
-TrainedStage = SftStage | PreferenceStage
 Stage = (
-    PretrainStage | SftStage | MineStage | PreferenceStage | SupporterStage | PredictStage | EvaluateStage | ReportStage
+    PretrainStage
+    | SftStage
+    | MineStage
+    | PreferenceStage
+    | PlannerStage
+    | RepliesStage
+    | SupporterStage
+    | PredictStage
+    | EvaluateStage
+    | ReportStage
 )
 
 
@@ -223,6 +267,16 @@ class Recipe(_Config):
         assert isinstance(stage, SftStage)
         return stage
 
+    def adapters_of(self, stage: SupporterStage) -> dict[str, str]:
+        """Stage name of each part that is an adapter on the backbone."""
+        own = (PlannerStage, RepliesStage)
+        return {part: name for part, name in stage.parts.items() if not isinstance(self.named(name), own)}
+
+    @property
+    def needs_backbone(self) -> bool:
+        """True where a stage trains or asks a language model."""
+        return any(isinstance(stage, SftStage) for stage in self.stages)
+
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
         if isinstance(stage, MineStage):
@@ -233,7 +287,7 @@ class Recipe(_Config):
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
                 raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
         if isinstance(stage, SupporterStage):
-            trained = {part: self.sft_of(name) for part, name in stage.parts.items()}
+            trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
             if any(sft.part != part for part, sft in trained.items()):
                 raise ValueError(f"stage {stage.name!r} takes a part from a stage that trained another part")
             if len({sft.past_strategies for sft in trained.values()}) > 1:
@@ -257,7 +311,8 @@ def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
         case PreferenceStage():
             return [(stage.start, SftStage, PreferenceStage), (stage.pairs, MineStage)]
         case SupporterStage():
-            return [(name, SftStage, PreferenceStage) for name in stage.parts.values()]
+            own = {"planner": (PlannerStage,), "generator": (RepliesStage,), "coupled": ()}
+            return [(name, SftStage, PreferenceStage, *own[part]) for part, name in stage.parts.items()]
         case PredictStage():
             return [(stage.supporter, SupporterStage)]
         case EvaluateStage():

@@ -44,6 +44,7 @@ class SupporterCard:
         layout, taxonomy: names.
         planner: an adapter on the base, or an encoder's folder.
         generator: an adapter on the base, a reply store's folder, or none: then only strategies are predicted.
+        calibrated: an encoder planner's scores with its calibration.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class SupporterCard:
     taxonomy: str = "esconv"
     planner: PlannerKind = "language"
     generator: GeneratorKind = "language"
+    calibrated: bool = True
 
     @property
     def adapters(self) -> tuple[Part, ...]:
@@ -139,7 +141,7 @@ class Supporter:
         if card.planner == "encoder":
             from esckit.supporters.encoder_planner import EncoderPlanner
 
-            planner = EncoderPlanner.load(folder / "planner")
+            planner = EncoderPlanner.load(folder / "planner", calibrated=card.calibrated)
         if card.generator == "retrieval":
             from esckit.supporters.retrieval import ReplyStore
 
