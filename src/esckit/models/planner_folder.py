@@ -1,0 +1,217 @@
+"""An encoder planner's folder: ``planner.json`` says what it is, ``weights.safetensors`` holds its networks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from esckit.errors import ModelError
+from esckit.files import hash_file, read_text, write_json
+from esckit.models.strategy_calibration import Calibration
+from esckit.models.strategy_network import Binner, LinearNetwork, StrategyNetwork, TurnBatch
+from esckit.models.turn_batches import SURFACE
+from esckit.models.turn_features import feature_names, history_width
+from esckit.strategy import TAXONOMIES, Taxonomy
+
+__all__ = [
+    "FORMAT",
+    "Mode",
+    "PlannerCard",
+    "PlannerModel",
+    "Sizes",
+    "ensemble",
+    "load_tensors",
+    "networks_of",
+    "new_network",
+    "read_planner_folder",
+    "save_tensors",
+    "write_planner_folder",
+]
+
+FORMAT: Final = 1
+PlannerModel = Literal["encoder", "linear", "majority", "chance"]
+Mode = Literal["shown", "hidden"]
+"""Whether the history shows past strategies: gold or predicted ones, or none."""
+
+_MODELS: Final = ("encoder", "linear", "majority", "chance")
+_MODES: Final[tuple[Mode, ...]] = ("shown", "hidden")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a `StrategyNetwork`; see there. ``vectors`` is the encoder's width."""
+
+    vectors: int
+    width: int
+    head: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class PlannerCard:
+    """What ``planner.json`` says.
+
+    Attributes:
+        model: what it is.
+        taxonomy: its labels' name.
+        seed: of its training, and of chance.
+        encoder, encoder_hash: what embeds utterances and the SHA-256 of its weights; None where nothing does.
+        sizes: of its networks, where it is an encoder planner.
+        calibration: by mode.
+        key: SHA-256 of all that it was made from.
+        facts: figures of its training, for a reader.
+    """
+
+    model: PlannerModel
+    taxonomy: str
+    seed: int
+    encoder: str | None
+    encoder_hash: str | None
+    sizes: Sizes | None
+    calibration: Mapping[Mode, Calibration]
+    key: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Taxonomy:
+        """The taxonomy itself."""
+        return TAXONOMIES[self.taxonomy]
+
+
+def new_network(binner: Binner, taxonomy: Taxonomy, sizes: Sizes | None) -> nn.Module:
+    """A network before training: a `StrategyNetwork`, or a `LinearNetwork` where there are no sizes."""
+    history, labels = history_width(taxonomy), len(taxonomy.labels)
+    if sizes is None:
+        return LinearNetwork(binner, history, labels)
+    return StrategyNetwork(
+        binner,
+        history,
+        labels,
+        vectors=sizes.vectors + SURFACE,
+        width=sizes.width,
+        head=sizes.head,
+        dropout=sizes.dropout,
+    )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a file that appears complete or not at all."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read what `save_tensors` wrote."""
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, Tensor]) -> None:
+    """Write a planner; ``planner.json`` is written last, so a folder that has it is whole.
+
+    Args:
+        folder: made where it is not there.
+        card: what it is.
+        tensors: ``0.…``, ``1.…``: the networks' weights; ``log_frequencies`` (K,) of planners without networks.
+    """
+    save_tensors(folder / "weights.safetensors", tensors)
+    fields = {
+        "format": FORMAT,
+        "model": card.model,
+        "taxonomy": card.taxonomy,
+        "labels": list(card.labels.labels),
+        "seed": card.seed,
+        "encoder": card.encoder and {"source": card.encoder, "weights_hash": card.encoder_hash},
+        "sizes": card.sizes and vars(card.sizes),
+        "features": list(feature_names(card.labels)),
+        "calibration": {mode: calibration.to_json() for mode, calibration in card.calibration.items()},
+        "weights_hash": hash_file(folder / "weights.safetensors"),
+        "key": card.key,
+        "facts": card.facts,
+    }
+    write_json(folder / "planner.json", fields)
+
+
+def read_planner_folder(folder: Path) -> tuple[PlannerCard, dict[str, Tensor]]:
+    """Read and check a planner's folder.
+
+    Raises:
+        ModelError: it is no whole planner of this version.
+    """
+    from safetensors import SafetensorError
+
+    path = folder / "planner.json"
+    try:
+        fields = json.loads(read_text(path, what="an encoder planner's planner.json", error=ModelError))
+        if fields["format"] != FORMAT:
+            raise ModelError(f"{path} has another format than {FORMAT}: install the esckit that wrote it.")
+        card = _card(fields)
+        if hash_file(folder / "weights.safetensors") != fields["weights_hash"]:
+            raise ModelError(f"{folder / 'weights.safetensors'} is not the one that {path} names: train it again.")
+        return card, load_tensors(folder / "weights.safetensors")
+    except (OSError, SafetensorError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} is no whole encoder planner ({error}): train it again.") from error
+
+
+def networks_of(card: PlannerCard, tensors: Mapping[str, Tensor]) -> list[nn.Module]:
+    """Build a planner's networks, ready to score.
+
+    Raises:
+        ModelError: the weights are not those of such networks.
+    """
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, rest = name.partition(".")
+        if rest:
+            states.setdefault(int(number), {})[rest] = tensor
+    return [_network(card, states[number]) for number in sorted(states)]
+
+
+def _network(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
+    parts = ("column", "low", "high", "mean", "scale")
+    try:
+        network = new_network(Binner(*(state[f"explicit.binner.{part}"] for part in parts)), card.labels, card.sizes)
+        network.load_state_dict(dict(state))
+    except (KeyError, RuntimeError) as error:
+        raise ModelError("the planner's weights do not fit its planner.json: train it again.") from error
+    return network.eval()
+
+
+def _card(fields: Mapping[str, Any]) -> PlannerCard:
+    """Read the fields of ``planner.json``."""
+    if fields["model"] not in _MODELS:
+        raise ValueError(f"unknown model {fields['model']!r}")
+    taxonomy = TAXONOMIES[fields["taxonomy"]]
+    if list(taxonomy.labels) != fields["labels"] or list(feature_names(taxonomy)) != fields["features"]:
+        raise ValueError("its labels or features are not this version's")
+    calibration = {mode: Calibration.from_json(fields["calibration"][mode]) for mode in _MODES}
+    if any(len(each.offsets) != len(taxonomy.labels) for each in calibration.values()):
+        raise ValueError("a calibration has not one offset a label")
+    encoder = fields["encoder"] or {"source": None, "weights_hash": None}
+    return PlannerCard(
+        model=fields["model"],
+        taxonomy=taxonomy.name,
+        seed=int(fields["seed"]),
+        encoder=encoder["source"],
+        encoder_hash=encoder["weights_hash"],
+        sizes=Sizes(**fields["sizes"]) if fields["sizes"] else None,
+        calibration=calibration,
+        key=str(fields["key"]),
+        facts=dict(fields["facts"]),
+    )
+
+
+def ensemble(networks: Sequence[nn.Module], batch: TurnBatch) -> Tensor:
+    """Mean of the networks' log-probabilities, (T, K) float64, normalised."""
+    with torch.no_grad():
+        each = [network(batch).planned.double().log_softmax(-1) for network in networks]
+    return torch.stack(each).mean(0).log_softmax(-1)
