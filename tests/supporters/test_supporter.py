@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from esckit.errors import ModelError
+from esckit.models.attention import TRIE_ATTENTION
 from esckit.models.backbone import Backbone, Decoding, generate, hash_weights, load_backbone, seed_everything
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
@@ -35,6 +36,8 @@ def test_a_loaded_supporter_is_the_one_that_was_saved(kind: Kind, supporters: di
     parts = {"coupled": ("coupled", "coupled"), "decoupled": ("planner", "generator")}[kind]
     planner = with_lora(tiny_model(), parts[0], seed=1)
     generator = with_lora(tiny_model(), parts[1], seed=1 if kind == "coupled" else 2)
+    for model in (planner, generator):
+        model.get_base_model().set_attn_implementation(TRIE_ATTENTION)  # as a backbone is loaded: equal to the last bit
     (conversation,) = starter_dialogues(1, 6)
     turns = supporter_turns(conversation)
     shown = past_strategies(conversation, "gold")
