@@ -44,8 +44,19 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "cli_corpus": DATA,
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
+    "cli_train": MODELS | {"training", "supporters"},
     "cli": JUDGING
-    | {"cli_corpus", "cli_measures", "cli_preferences", "mining", "report", "recipes", "safety", "serving"},
+    | {
+        "cli_corpus",
+        "cli_measures",
+        "cli_preferences",
+        "cli_train",
+        "mining",
+        "report",
+        "recipes",
+        "safety",
+        "serving",
+    },
     "__main__": {"cli"},
 }
 
@@ -53,7 +64,7 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_corpus", "cli_measures", "cli_preferences"),
+    *("cli", "cli_corpus", "cli_measures", "cli_preferences", "cli_train"),
     *("mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""

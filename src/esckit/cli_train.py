@@ -50,7 +50,9 @@ def planner_command(
         raise EsckitError(f"{out} holds something else than a supporter: choose another folder.")
     conversations = read_corpus(corpus)
     try:
-        facts = _train(conversations, corpus.name, out, encoder, PlannerOptions.model_validate({"model": model}), seed, replies)
+        facts = _train(
+            conversations, corpus.name, out, encoder, PlannerOptions.model_validate({"model": model}), seed, replies
+        )
     except KeyboardInterrupt:
         print("\nesckit: stopped; the same command continues.", file=sys.stderr)
         sys.exit(130)
@@ -78,6 +80,7 @@ def _train(
     encoder, taxonomy = load_encoder(encoder_source), TAXONOMIES[str(conversations[0].taxonomy)]
     work = out.with_name(f".{out.name}.training")
     facts = train_planner(conversations, encoder, taxonomy, options, work / "planner", seed=seed, title="planner")
+    facts = {key: facts[key] for key in ("dialogues", "turns")}
     parts = {"planner": work / "planner"}
     if replies:
         left_out: Counter[str] = Counter()

@@ -5,11 +5,14 @@ a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, 
 stop.
 """
 
+import json
 import time
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
+
+import numpy as np
 
 from esckit.conversation import Conversation, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus
@@ -21,11 +24,13 @@ from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_o
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
 from esckit.models.encoder import load_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
+from esckit.models.strategy_calibration import Calibration, fit_calibration
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.schema import (
+    CalibrateStage,
     EvaluateStage,
     MineStage,
     PlannerStage,
@@ -45,6 +50,7 @@ from esckit.supporters import Supporter, predict
 from esckit.supporters.retrieval import build_store
 from esckit.supporters.supporter import SupporterCard, save_supporter
 from esckit.training.encoder import train_planner
+from esckit.training.options import PlannerOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
@@ -85,6 +91,8 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
                 facts = align(this, stage)
             case PlannerStage():
                 facts = train_encoder_planner(this, stage)
+            case CalibrateStage():
+                facts = calibrate(this, stage)
             case RepliesStage():
                 facts = store_replies(this, stage)
             case SupporterStage():
@@ -228,8 +236,31 @@ def train_encoder_planner(this: "Run", stage: PlannerStage) -> dict[str, Any]:
     conversations = [*this.corpus.train, *(this.corpus.valid if stage.with_valid and this.corpus.test else [])]
     encoder, taxonomy = load_encoder(stage.encoder), TAXONOMIES[this.taxonomy]
     folder = this.folder / stage.name
-    facts = train_planner(conversations, encoder, taxonomy, stage, folder, seed=this.seed(stage), title=stage.name)
-    return {"dialogues": len(conversations), **facts}
+    options = PlannerOptions.model_validate(stage.model_dump(include=set(PlannerOptions.model_fields)))
+    facts = train_planner(conversations, encoder, taxonomy, options, folder, seed=this.seed(stage), title=stage.name)
+    unseen = {
+        f"{figure}_unseen_{mode}": round(figures["calibrated"][figure], 4)
+        for mode, figures in facts.get("out_of_fold", {}).items()
+        for figure in ("q", "q_w", "b")
+    }
+    return {"dialogues": facts["dialogues"], "turns": facts["turns"], **unseen}
+
+
+def calibrate(this: "Run", stage: CalibrateStage) -> dict[str, Any]:
+    """Fit temperature and class offsets of a supporter's planner on a part that it was not trained on."""
+    conversations = [c for c in getattr(this.corpus, stage.split) if supporter_turns(c)]
+    supporter = Supporter.load(this.folder / stage.supporter)
+    with progress(stage.name, len(conversations)) as bar:
+        scores, gold = [], []
+        for conversation in conversations:
+            turns = supporter_turns(conversation)
+            shown = past_strategies(conversation, stage.past_strategies or supporter.card.past_strategies)
+            scores.append(supporter.score(conversation, turns, shown))
+            gold += [supporter.taxonomy.labels.index(str(turn.strategy)) for turn in turns]
+            bar.advance()
+    fitted = fit_calibration(np.concatenate(scores), np.array(gold))
+    write_json(this.folder / stage.name / "calibration.json", fitted.to_json())
+    return {"turns": len(gold), "temperature": round(fitted.temperature, 4)}
 
 
 def store_replies(this: "Run", stage: RepliesStage) -> dict[str, Any]:
@@ -289,12 +320,20 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
         planning=Decoding(**stage.planning.model_dump()),
         wording=Decoding(**stage.wording.model_dump()),
         past=stage.past_strategies,
+        calibration=_calibration(this, stage),
         title=stage.name,
     )
     write_conversations(folder / "conversations.jsonl", conversations)
     predictions = read_predictions(folder / "predictions.jsonl", TAXONOMIES[this.taxonomy])
     this.count(stage, "replies cut at max_new_tokens", sum(row.finish == "length" for row in predictions))
     return {"split": split, "turns": rows, "dialogues": len(conversations)}
+
+
+def _calibration(this: "Run", stage: PredictStage) -> Calibration | None:
+    if stage.calibration is None:
+        return None
+    text = (this.folder / stage.calibration / "calibration.json").read_text(encoding="utf-8")
+    return Calibration.from_json(json.loads(text))
 
 
 def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:
@@ -336,7 +375,22 @@ def _load(recipe: Recipe) -> Corpus:
             )
         if isinstance(stage, EvaluateStage):
             _check_one_split(recipe, stage, corpus)
+        if isinstance(stage, PredictStage) and stage.calibration:
+            _check_calibration(recipe, stage, corpus)
     return corpus
+
+
+def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> None:
+    """Nothing is fitted to what is evaluated."""
+    fitted = recipe.named(str(stage.calibration))
+    assert isinstance(fitted, CalibrateStage)
+    if fitted.split == _split(stage, corpus):
+        raise RunError(
+            f"stage {stage.name!r} predicts {fitted.split}, which its calibration {fitted.name!r} is fitted on: "
+            "predict another part (corpus.test=FILE), or leave out calibration."
+        )
+    if not getattr(corpus, fitted.split):
+        raise CorpusError(f"stage {fitted.name!r} needs the part {fitted.split}: give corpus.{fitted.split}=FILE.")
 
 
 def _check_one_split(recipe: Recipe, stage: EvaluateStage, corpus: Corpus) -> None:

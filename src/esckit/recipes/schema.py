@@ -182,6 +182,22 @@ class SupporterStage(_Config):
         return self
 
 
+class CalibrateStage(_Config):
+    """Fits a temperature and class offsets to a supporter's planner, against preference bias.
+
+    Attributes:
+        supporter: name of a supporter stage.
+        split: the part that it is fitted on; no predict stage may use it on the same part.
+        past_strategies: what the history shows; null is what the supporter saw in training.
+    """
+
+    stage: Literal["calibrate"]
+    name: str
+    supporter: str
+    split: Literal["valid", "test"] = "valid"
+    past_strategies: Literal["gold", "hidden"] | None = None
+
+
 class PredictStage(_Config):
     """Predicts a split with a supporter.
 
@@ -189,6 +205,7 @@ class PredictStage(_Config):
         supporter: name of a supporter stage.
         split: null is test where the corpus has one, else valid.
         past_strategies: what the history shows; null is what the supporter saw in training.
+        calibration: name of a calibrate stage, whose calibration the planner's scores get.
         planning, wording: how strategy and text are chosen.
     """
 
@@ -197,6 +214,7 @@ class PredictStage(_Config):
     supporter: str
     split: Split | None = None
     past_strategies: Literal["gold", "predicted", "hidden"] | None = None
+    calibration: str | None = None
     planning: DecodingConfig = DecodingConfig(greedy=True)
     wording: DecodingConfig = DecodingConfig()
 
@@ -224,6 +242,7 @@ Stage = (
     | PreferenceStage
     | PlannerStage
     | RepliesStage
+    | CalibrateStage
     | SupporterStage
     | PredictStage
     | EvaluateStage
@@ -313,8 +332,11 @@ def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
         case SupporterStage():
             own = {"planner": (PlannerStage,), "generator": (RepliesStage,), "coupled": ()}
             return [(name, SftStage, PreferenceStage, *own[part]) for part, name in stage.parts.items()]
-        case PredictStage():
+        case CalibrateStage():
             return [(stage.supporter, SupporterStage)]
+        case PredictStage():
+            calibration = [(stage.calibration, CalibrateStage)] if stage.calibration else []
+            return [(stage.supporter, SupporterStage), *calibration]
         case EvaluateStage():
             return [(name, PredictStage) for name in stage.predictions]
         case _:

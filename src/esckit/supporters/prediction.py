@@ -11,6 +11,7 @@ from esckit.errors import CorpusError
 from esckit.files import resume_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.models.backbone import Decoding, Reply, seed_everything
+from esckit.models.strategy_calibration import Calibration
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
 from esckit.supporters.planner import choose_strategy
@@ -27,6 +28,7 @@ def predict_conversation(
     planning: Decoding,
     wording: Decoding,
     past: PastStrategies | None = None,
+    calibration: Calibration | None = None,
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
 
@@ -40,6 +42,7 @@ def predict_conversation(
         wording: how the text is chosen.
         past: which strategies the history shows; the supporter's own training setting by default. ``predicted`` shows
             the model's own choices at the turns before.
+        calibration: of the planner's scores.
     """
     mode: PastStrategies = past or supporter.card.past_strategies
     turns = supporter_turns(conversation)
@@ -47,15 +50,16 @@ def predict_conversation(
     labels = supporter.taxonomy.labels
     shown = past_strategies(conversation, mode)
     can = supporter.generator.strategies if supporter.generator is not None else None
+    fitted = calibration or Calibration.none(len(labels))
     allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
     if mode == "predicted":
         each = []
         for turn in turns:
-            each.append(supporter.score(conversation, [turn], shown)[0])
+            each.append(fitted.apply(supporter.score(conversation, [turn], shown))[0])
             shown[turn.id] = labels[choose_strategy(each[-1] + allowed, planning, random)]
         scores, chosen = np.stack(each), [shown[turn.id] for turn in turns]
     else:
-        scores = supporter.score(conversation, turns, shown)
+        scores = fitted.apply(supporter.score(conversation, turns, shown))
         chosen = [labels[choose_strategy(row + allowed, planning, random)] for row in scores]
     seed_everything(seed, conversation.id, "generator")
     replies: Sequence[Reply | None] = [None] * len(turns)
@@ -87,6 +91,7 @@ def predict(
     planning: Decoding | None = None,
     wording: Decoding | None = None,
     past: PastStrategies | None = None,
+    calibration: Calibration | None = None,
     title: str = "predict",
 ) -> int:
     """Predict a corpus into a predictions file, which appears when it is complete; return its number of rows.
@@ -103,6 +108,7 @@ def predict(
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
     settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
     sizes = [len(supporter_turns(conversation)) for conversation in wanted]
+    settings["calibration"] = calibration
     key = _key(supporter, wanted, seed, past, settings)
     with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
         for conversation in wanted[rows.done :]:

@@ -119,8 +119,8 @@ class ReplyStore:
 
     def _nearest(self, vector: NDArray[np.float32], strategy: str, conversation_id: str, said: set[str]) -> StoredReply:
         places = self.by_strategy.get(strategy, np.array([], dtype=np.intp))
-        for place in places[np.argsort(-(self.vectors[places] @ vector), kind="stable")].tolist():
-            reply = self.replies[place]
+        for place in places[np.argsort(-(self.vectors[places] @ vector), kind="stable")]:
+            reply: StoredReply = self.replies[int(place)]
             if reply.conversation_id != conversation_id and _plain(reply.text) not in said:
                 return reply
         raise ModelError(f"no reply is left under the strategy {strategy!r}: use a larger corpus for the reply store.")

@@ -141,7 +141,8 @@ class Supporter:
         if card.planner == "encoder":
             from esckit.supporters.encoder_planner import EncoderPlanner
 
-            planner = EncoderPlanner.load(folder / "planner", calibrated=card.calibrated)
+            loaded = EncoderPlanner.load(folder / "planner")
+            planner = loaded if card.calibrated else loaded.uncalibrated
         if card.generator == "retrieval":
             from esckit.supporters.retrieval import ReplyStore
 
