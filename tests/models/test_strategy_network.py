@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.models.encoder import Encoder
@@ -39,11 +40,11 @@ def network(items: list[ReadTurns], sizes: Sizes | None) -> torch.nn.Module:
     torch.manual_seed(0)
     made = new_network(Binner.fit(np.concatenate([item.features for item in items])), ESCONV, sizes)
     with torch.no_grad():
-        made.wide.weight.normal_(std=0.1)
+        made.get_parameter("wide.weight").normal_(std=0.1)
     return made.eval()
 
 
-def scores(made: torch.nn.Module, batch: TurnBatch) -> np.ndarray:  # type: ignore[type-arg]
+def scores(made: torch.nn.Module, batch: TurnBatch) -> NDArray[np.float32]:
     with torch.no_grad():
         return made(batch).planned.numpy()  # type: ignore[no-any-return]
 

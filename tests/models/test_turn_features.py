@@ -54,8 +54,11 @@ def test_a_features_name_says_what_it_is() -> None:
     assert sixth["first one: Others"] == 1
     assert sixth["share after the last one: Question"] == pytest.approx(1 / 8), "nothing has followed it yet"
     assert sixth["last one, spoken just before: Reflection of feelings"] == 0
+    assert sixth["share in such places: Question"] == pytest.approx(1.3 / 4.4)
+    assert sixth["share in such places: Reflection of feelings"] == pytest.approx(0.3 / 4.4), "it went on"
     going_on = named(DIALOGUE, 4)
     assert going_on["last one, spoken just before: Question"] == 1
+    assert going_on["share in such places: Others"] == pytest.approx(1 / 8), "nobody has gone on yet"
     assert going_on["seeker before the last reply: thanks"] == 1
     assert going_on["answered: words"] == 0
     first = named(DIALOGUE, 0)

@@ -17,9 +17,10 @@ from esckit.models.planner_folder import load_tensors
 from esckit.models.strategy_calibration import log_normalise
 from esckit.strategy import ANNOMI, CSO, ESCONV, Taxonomy
 from esckit.training import encoder as module
-from esckit.training.encoder import Unseen, fit_modes, train_planner
+from esckit.training.encoder import train_planner
 from esckit.training.options import PlannerOptions
 from esckit.training.strategy_networks import predict_turns, train_network
+from esckit.training.unseen import Unseen, fit_modes
 from tests.tiny import TINY_PLANNER, starter_dialogues, talk, tiny_encoder
 
 
@@ -157,6 +158,9 @@ def test_what_is_done_is_not_done_again(
         patch.setattr(module, "train_network", None)
         assert make(dialogues, encoder, tmp_path) == facts
     assert make(dialogues[:7], encoder, tmp_path)["dialogues"] == 7, "another corpus makes another planner"
+    (tmp_path / "weights.safetensors").write_bytes(b"broken")
+    make(dialogues[:7], encoder, tmp_path)
+    assert (tmp_path / "weights.safetensors").stat().st_size > 100, "what is broken is made again"
 
 
 def test_each_dialogue_is_predicted_by_networks_that_have_not_seen_it(

@@ -123,6 +123,7 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         card: what it is.
         tensors: ``0.…``, ``1.…``: the networks' weights; ``log_frequencies`` (K,) of planners without networks.
     """
+    (folder / "planner.json").unlink(missing_ok=True)
     save_tensors(folder / "weights.safetensors", tensors)
     fields = {
         "format": FORMAT,
