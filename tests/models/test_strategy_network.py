@@ -12,6 +12,7 @@ from esckit.models.encoder import Encoder
 from esckit.models.planner_folder import Sizes, new_network
 from esckit.models.strategy_network import Binner, TurnBatch
 from esckit.models.turn_batches import ReadTurns, TextVectors, collate_turns, read_turns
+from esckit.models.turn_features import history_width
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from tests.tiny import starter_dialogues, tiny_encoder
@@ -150,3 +151,16 @@ def test_only_new_texts_are_embedded(tmp_path: Path) -> None:
     vectors(["b", "a"])
     assert Counting.asked == ["a", "b", "c", "d", "a"], "the one unused longest was forgotten"
     assert vectors([]).shape == (0, 16)
+
+
+def test_a_hidden_history_reads_as_an_average_one(encoder: Encoder, dialogues: list[Conversation]) -> None:
+    """Encoded features have mean 0 over the training turns: 0 is the value that says nothing."""
+    items = [read(encoder, dialogue) for dialogue in dialogues]
+    batch = collate_turns(items, K)
+    batch = batch.hide(torch.ones(len(batch.vectors), dtype=torch.bool), K)
+    explicit = network(items, None).get_submodule("explicit")
+    encoded = explicit(batch)  # (T, E + 1)
+    history = explicit.get_buffer("binner.column") < history_width(ESCONV)
+    assert (encoded[batch.hidden][:, :-1][:, history] == 0).all()
+    assert (encoded[~batch.hidden][:, :-1][:, history] != 0).any()
+    assert torch.equal(encoded[:, -1].bool(), batch.hidden)

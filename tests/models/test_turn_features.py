@@ -118,3 +118,17 @@ def test_a_script_without_spaces_has_words_and_marks() -> None:
     assert chinese.words >= 10
     assert (chinese.asks, chinese.ends_asking, chinese.sentences, chinese.commas) == (True, True, 2, 1)
     assert read_text("I lost my job, I cannot sleep.").words == 7
+
+
+def test_repeated_strategies_are_counted_and_dated() -> None:
+    names = ("Question", "Question", "Information", "Question", "Question")
+    lines = [line for name in names for line in (("seeker", "a"), ("supporter", "b", name))]
+    found = named(talk(*lines, ("supporter", "c", "Others")), 10)
+    assert found["times: Question"] == 4
+    assert (found["turns since: Question"], found["turns since: Information"]) == (0, 2)
+    assert found["times, fading by .5: Question"] == pytest.approx(1 + 1 / 2 + 1 / 8 + 1 / 16)
+    assert found["times, fading by .8: Information"] == pytest.approx(0.8**2)
+    assert found["share after the last one: Question"] == pytest.approx(2.1 / 3.8)
+    assert found["share after the last one: Information"] == pytest.approx(1.1 / 3.8)
+    assert (found["run of the last one"], found["different ones"], found["share of repeats"]) == (2, 2, 0.5)
+    assert found["share: Question"] == pytest.approx(4.5 / 9)
