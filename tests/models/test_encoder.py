@@ -36,6 +36,18 @@ def test_a_text_has_one_vector_whatever_stands_beside_it(encoder: Encoder) -> No
     assert encoder.embed([]).shape == (0, encoder.width)
 
 
+def test_texts_are_read_beside_texts_of_their_length() -> None:
+    lengths = [3, 40, 4, 12, 41, 3, 13, *[20] * 70]
+    batches = module._alike(lengths)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) == 64
+    for batch in batches:
+        found = [lengths[place] for place in batch]
+        assert max(found) <= 1.25 * min(found) + 2
+    assert len(batches) == 5
+    assert module._alike([]) == []
+
+
 def test_other_weights_than_the_known_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_EMBEDDED_HASH", "0" * 64)
     with pytest.raises(ModelError, match="carries other weights"):

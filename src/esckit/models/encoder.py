@@ -22,7 +22,8 @@ EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
 
 _EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_BATCH: Final = 64  # texts a forward pass
+_BATCH: Final = 64  # most texts a forward pass
+_PADDING: Final = 1.25  # the longest text of a batch has at most so many times the tokens of its shortest, and two
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,26 @@ class Encoder:
             Array (N, D); a text's vector does not depend on the others but for rounding.
         """
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
         device = next(self.model.parameters()).device
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            inputs = self.tokenizer(
-                [texts[row] for row in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-            ).to(device)
+        for rows in _alike([len(ids) for ids in tokens]):
+            inputs = self.tokenizer.pad({"input_ids": [tokens[row] for row in rows]}, return_tensors="pt").to(device)
             states = self.model(**inputs).last_hidden_state.float()  # (B, N, D)
             mask = inputs["attention_mask"][..., None]
             mean = (states * mask).sum(1) / mask.sum(1)
             vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
         return vectors
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Batches of places whose lengths differ little: padding costs as much as text, and a short text is soon read."""
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        longest = _PADDING * lengths[batches[-1][0]] + 2 if batches else -1
+        if lengths[place] > longest or len(batches[-1]) == _BATCH:
+            batches.append([])
+        batches[-1].append(place)
+    return batches
 
 
 def load_encoder(source: str = EMBEDDED) -> Encoder:
