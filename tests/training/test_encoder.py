@@ -74,14 +74,23 @@ def test_a_planner_is_two_files_and_facts(dialogues: list[Conversation], encoder
 
 
 def test_the_same_call_gives_the_same_bytes_and_another_seed_others(
-    dialogues: list[Conversation], encoder: Encoder, tmp_path: Path
+    dialogues: list[Conversation], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seeds = []
+
+    def training(*arguments: Any) -> Any:
+        seeds.append(arguments[-1])
+        return train_network(*arguments)
+
+    monkeypatch.setattr(module, "train_network", training)
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         torch.rand(3)  # the global random state is not what seeds
         make(dialogues, encoder, tmp_path / name, seed=seed)
     one, two, three = (contents(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
     assert one["weights.safetensors"] != three["weights.safetensors"]
+    assert seeds[:2] == seeds[2:4]
+    assert len(set(seeds)) == 4, "every network has a seed of its own"
 
 
 def test_training_leaves_the_global_random_state(
@@ -204,6 +213,8 @@ def test_more_training_makes_a_better_planner(dialogues: list[Conversation], enc
     assert long["shown"]["plain"]["nll"] < short["shown"]["plain"]["nll"]
     assert long["shown"]["plain"]["accuracy"] > 0.85
     assert long["hidden"]["plain"]["accuracy"] < 0.7
+    blind = make(regular, None, tmp_path / "blind", epochs=12, hidden_rate=1, **options)["out_of_fold"]
+    assert blind["shown"]["plain"]["accuracy"] < 0.7, "what is always hidden is not learnt"
 
 
 def test_a_linear_planner_needs_no_encoder_and_an_encoder_planner_does(

@@ -23,7 +23,7 @@ EMBEDDED: Final = "embedded"
 
 _EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH: Final = 64  # most texts a forward pass
-_PADDING: Final = 1.25  # the longest text of a batch has at most so many times the tokens of its shortest, and two
+_PADDING: Final = 1.5  # the longest text of a batch has at most so many times the tokens of its shortest, and two
 
 
 @dataclass(frozen=True)
