@@ -17,7 +17,7 @@ from esckit.models.encoder import Encoder, load_encoder
 from esckit.models.planner_folder import PlannerCard, ensemble, networks_of, read_planner_folder
 from esckit.models.strategy_calibration import log_normalise
 from esckit.models.turn_batches import Embed, TextVectors, collate_turns, read_turns
-from esckit.strategy import Taxonomy
+from esckit.strategy import TAXONOMIES, Taxonomy
 
 __all__ = ["EncoderPlanner"]
 
@@ -70,7 +70,7 @@ class EncoderPlanner:
     @property
     def taxonomy(self) -> Taxonomy:
         """Its labels."""
-        return self.card.labels
+        return TAXONOMIES[self.card.taxonomy]
 
     @property
     def identity(self) -> str:

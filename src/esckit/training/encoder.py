@@ -100,8 +100,8 @@ def train_planner(
         title: for the progress bar.
 
     Returns:
-        JSON-ready facts: ``dialogues``, ``turns``, ``networks``, ``frequencies`` (label to share, 0..1) and
-        ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``, ``calibrated``, the latter fitted to
+        JSON-ready facts: ``dialogues``, ``turns``, ``networks``, ``frequencies`` (label to share, 0..1), ``options``
+        and, where there are networks, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``, ``calibrated``, the latter fitted to
         the other folds) n, q, q_w, accuracy (0..1), b, b_floor and nll (nats).
 
     Raises:
