@@ -14,10 +14,12 @@ import torch
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
 from esckit.models.backbone import hash_weights
+from esckit.models.encoder import Encoder, load_encoder
 from esckit.models.pocket import train_tokenizer
 from esckit.rendering import PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
+from esckit.training.options import PlannerOptions
 
 Architecture = Literal["qwen2", "llama"]
 POSITIONS: Final = 2048
@@ -209,3 +211,25 @@ def random_strategies(conversation: Conversation) -> dict[str, str]:
 def strategies_shown(conversation: Conversation, mode: PastStrategies) -> dict[str, str]:
     """What `rendering.past_strategies` gives, with random predictions."""
     return past_strategies(conversation, mode, random_strategies(conversation))
+
+
+TINY_PLANNER: Final = PlannerOptions(folds=2, seeds=1, epochs=1, batch_size=4, width=8, head=8)
+
+
+def tiny_encoder(folder: Path, seed: int = 0) -> Encoder:
+    """A random encoder of one layer, saved in ``folder``."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=len(tiny_tokenizer()),
+        pad_token_id=tiny_tokenizer().pad_token_id,
+        initializer_range=0.2,
+    )
+    BertModel(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return load_encoder(str(folder))

@@ -36,6 +36,31 @@ def test_a_text_has_one_vector_whatever_stands_beside_it(encoder: Encoder) -> No
     assert encoder.embed([]).shape == (0, encoder.width)
 
 
+def test_packed_texts_are_read_as_padded_ones(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another kind of model is padded; the same model's vectors are the same both ways, in every division."""
+    texts = [*TEXTS, *(f"{word} is what I said" for word in "abcdefgh")]
+    packed = encoder.embed(texts)
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder.model.config, "model_type", "other")
+        np.testing.assert_allclose(encoder.embed(texts), packed, atol=1e-5)
+    monkeypatch.setattr(module, "_PACK", 20)
+    np.testing.assert_allclose(encoder.embed(texts), packed, atol=1e-5)
+
+
+def test_every_text_is_in_one_pack_and_in_one_batch() -> None:
+    assert module._packs([200, 100, 84, 1, 500, 3, 381]) == [[0, 1, 2], [3], [4], [5, 6]]
+    assert module._batches([5, 1, 3]) == [[1, 2, 0]]
+    assert [len(batch) for batch in module._batches([1] * 130)] == [64, 64, 2]
+    assert module._packs([]) == module._batches([]) == []
+
+
+def test_bfloat16_is_close_to_float32(encoder: Encoder) -> None:
+    fast = Encoder(encoder.model, encoder.tokenizer, encoder.source, "bfloat16").embed(TEXTS)
+    exact = encoder.embed(TEXTS)
+    assert 0 < np.abs(fast - exact).max() < 0.01
+    assert (fast * exact).sum(1).min() > 0.999
+
+
 def test_other_weights_than_the_known_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_EMBEDDED_HASH", "0" * 64)
     with pytest.raises(ModelError, match="carries other weights"):

@@ -6,7 +6,7 @@ The embedded default is all-MiniLM-L6-v2 (22.7M parameters, Apache-2.0), as the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -16,22 +16,29 @@ from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.models.backbone import default_device, hash_weights
 
-__all__ = ["EMBEDDED", "Encoder", "load_encoder"]
+__all__ = ["EMBEDDED", "Encoder", "Precision", "load_encoder"]
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
 
 _EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_BATCH: Final = 64  # texts a forward pass
+Precision = Literal["float32", "bfloat16"]
+
+_BATCH: Final = 64  # padded texts a forward pass
+_PACK: Final = 384  # tokens of packed texts a forward pass; a single text may be longer
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A transformer encoder, its tokenizer, and where they came from (`EMBEDDED`, a folder or a Hub id)."""
+    """A transformer encoder, its tokenizer, and where they came from (`EMBEDDED`, a folder or a Hub id).
+
+    ``precision`` is that of the products; under ``bfloat16`` vectors differ from the others' in the third digit.
+    """
 
     model: Any
     tokenizer: Any
     source: str
+    precision: Precision = "float32"
 
     @property
     def width(self) -> int:
@@ -55,25 +62,70 @@ class Encoder:
             Array (N, D); a text's vector does not depend on the others but for rounding.
         """
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
-        device = next(self.model.parameters()).device
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            inputs = self.tokenizer(
-                [texts[row] for row in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-            ).to(device)
-            states = self.model(**inputs).last_hidden_state.float()  # (B, N, D)
-            mask = inputs["attention_mask"][..., None]
-            mean = (states * mask).sum(1) / mask.sum(1)
-            vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
+        can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
+        lengths = [len(ids) for ids in tokens]
+        bfloat16 = self.precision == "bfloat16"
+        with torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            for rows in _packs(lengths) if can_pack else _batches(lengths):
+                read = self._packed if can_pack else self._padded
+                vectors[rows] = torch.nn.functional.normalize(read([tokens[row] for row in rows]), dim=-1).cpu().numpy()
         return vectors
 
+    def _packed(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Mean states (N, D) of texts that stand in one row and do not see each other: nothing is padded."""
+        device = next(self.model.parameters()).device
+        lengths = torch.tensor([len(ids) for ids in tokens], device=device)
+        owner = torch.repeat_interleave(torch.arange(len(tokens), device=device), lengths)  # (T,)
+        apart = torch.zeros(len(owner), len(owner), device=device)
+        apart.masked_fill_(owner[:, None] != owner, torch.finfo(torch.float32).min)
+        states = (
+            self.model(
+                input_ids=torch.tensor([[token for ids in tokens for token in ids]], device=device),
+                position_ids=torch.cat([torch.arange(len(ids), device=device) for ids in tokens])[None],
+                attention_mask=apart[None, None],
+            )
+            .last_hidden_state[0]
+            .float()
+        )  # (T, D)
+        total = torch.zeros(len(tokens), states.shape[1], device=device).index_add_(0, owner, states)
+        return total / lengths[:, None]
 
-def load_encoder(source: str = EMBEDDED) -> Encoder:
-    """Load an encoder onto the default device, in float32.
+    def _padded(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Mean states (N, D) of texts, a row each."""
+        device = next(self.model.parameters()).device
+        inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(device)
+        states = self.model(**inputs).last_hidden_state.float()  # (B, N, D)
+        mask = inputs["attention_mask"][..., None]
+        mean: torch.Tensor = (states * mask).sum(1) / mask.sum(1)
+        return mean
+
+
+def _packs(lengths: Sequence[int]) -> list[list[int]]:
+    """Places in order, a new row where the next text would make it too long: attention's cost grows with its square."""
+    packs: list[list[int]] = []
+    room = 0
+    for place, length in enumerate(lengths):
+        if length > room:
+            packs.append([])
+            room = _PACK
+        packs[-1].append(place)
+        room -= length
+    return packs
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Places in order of length, so that little is padded."""
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    return [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+
+
+def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> Encoder:
+    """Load an encoder onto the default device.
 
     Args:
         source: `EMBEDDED`, a folder, or a Hub id.
+        precision: of the products; weights are float32.
 
     Raises:
         ModelError: its package is missing or carries other weights, or there is no such encoder.
@@ -92,7 +144,7 @@ def load_encoder(source: str = EMBEDDED) -> Encoder:
             f"{source} cannot be loaded as an encoder ({reason}): give a folder with weights, config and tokenizer, "
             f"a Hub id where the Hub can be reached, or {EMBEDDED!r}."
         ) from error
-    return Encoder(model.to(default_device()).eval(), tokenizer, source)
+    return Encoder(model.to(default_device()).eval(), tokenizer, source, precision)
 
 
 def _embedded_folder() -> str:

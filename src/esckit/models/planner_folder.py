@@ -76,11 +76,6 @@ class PlannerCard:
     key: str
     facts: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def labels(self) -> Taxonomy:
-        """The taxonomy itself."""
-        return TAXONOMIES[self.taxonomy]
-
 
 def new_network(binner: Binner, taxonomy: Taxonomy, sizes: Sizes | None) -> nn.Module:
     """A network before training: a `StrategyNetwork`, or a `LinearNetwork` where there are no sizes."""
@@ -123,16 +118,18 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         card: what it is.
         tensors: ``0.…``, ``1.…``: the networks' weights; ``log_frequencies`` (K,) of planners without networks.
     """
+    (folder / "planner.json").unlink(missing_ok=True)
     save_tensors(folder / "weights.safetensors", tensors)
+    taxonomy = TAXONOMIES[card.taxonomy]
     fields = {
         "format": FORMAT,
         "model": card.model,
         "taxonomy": card.taxonomy,
-        "labels": list(card.labels.labels),
+        "labels": list(taxonomy.labels),
         "seed": card.seed,
         "encoder": card.encoder and {"source": card.encoder, "weights_hash": card.encoder_hash},
         "sizes": card.sizes and vars(card.sizes),
-        "features": list(feature_names(card.labels)),
+        "features": list(feature_names(taxonomy)),
         "calibration": {mode: calibration.to_json() for mode, calibration in card.calibration.items()},
         "weights_hash": hash_file(folder / "weights.safetensors"),
         "key": card.key,
@@ -179,7 +176,8 @@ def networks_of(card: PlannerCard, tensors: Mapping[str, Tensor]) -> list[nn.Mod
 def _network(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
     parts = ("column", "low", "high", "mean", "scale")
     try:
-        network = new_network(Binner(*(state[f"explicit.binner.{part}"] for part in parts)), card.labels, card.sizes)
+        binner = Binner(*(state[f"explicit.binner.{part}"] for part in parts))
+        network = new_network(binner, TAXONOMIES[card.taxonomy], card.sizes)
         network.load_state_dict(dict(state))
     except (KeyError, RuntimeError) as error:
         raise ModelError("the planner's weights do not fit its planner.json: train it again.") from error

@@ -17,7 +17,7 @@ from esckit.models.encoder import Encoder, load_encoder
 from esckit.models.planner_folder import PlannerCard, ensemble, networks_of, read_planner_folder
 from esckit.models.strategy_calibration import log_normalise
 from esckit.models.turn_batches import Embed, TextVectors, collate_turns, read_turns
-from esckit.strategy import Taxonomy
+from esckit.strategy import TAXONOMIES, Taxonomy
 
 __all__ = ["EncoderPlanner"]
 
@@ -51,7 +51,7 @@ class EncoderPlanner:
 
         Args:
             folder: from `training.encoder.train_planner`, wherever it has been moved.
-            encoder: its encoder, where that is loaded already.
+            encoder: its encoder, where that is loaded already, or is wanted in another precision.
 
         Raises:
             ModelError: the folder is not whole or of another format, or the encoder has other weights than those that
@@ -70,13 +70,14 @@ class EncoderPlanner:
     @property
     def taxonomy(self) -> Taxonomy:
         """Its labels."""
-        return self.card.labels
+        return TAXONOMIES[self.card.taxonomy]
 
     @property
     def identity(self) -> str:
-        """SHA-256 of what it was made from and of its calibration."""
+        """SHA-256 of what it was made from, its calibration, and its encoder's precision."""
         calibration = {mode: each.to_json() for mode, each in self.card.calibration.items()}
-        return hashlib.sha256(repr([self.card.key, calibration, self.calibrated]).encode()).hexdigest()
+        precision = self.encoder.precision if self.encoder else None
+        return hashlib.sha256(repr([self.card.key, calibration, self.calibrated, precision]).encode()).hexdigest()
 
     @property
     def uncalibrated(self) -> Self:
