@@ -271,3 +271,21 @@ def test_options_are_checked() -> None:
     for wrong in ({"folds": 1}, {"seeds": 0}, {"hidden_rate": 1.1}, {"model": "oracle"}, {"calibration": "tune"}):
         with pytest.raises(ValueError, match="validation error"):
             PlannerOptions.model_validate(wrong)
+
+
+def test_a_stop_while_writing_leaves_no_planner(
+    dialogues: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an older planner.json would stand beside newer weights."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    make(dialogues, None, tmp_path, model="linear")
+    with monkeypatch.context() as patch:
+        patch.setattr("esckit.models.planner_folder.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(dialogues[:7], None, tmp_path, model="linear")
+    assert not (tmp_path / "planner.json").exists()
+    make(dialogues[:7], None, tmp_path, model="linear")
+    assert sorted(contents(tmp_path)) == ["planner.json", "weights.safetensors"]
