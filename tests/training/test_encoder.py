@@ -20,7 +20,7 @@ from esckit.training import encoder as module
 from esckit.training.encoder import train_planner
 from esckit.training.options import PlannerOptions
 from esckit.training.strategy_networks import predict_turns, train_network
-from esckit.training.unseen import Unseen, fit_modes
+from esckit.training.unseen import Unseen, fit_modes, unseen_figures
 from tests.tiny import TINY_PLANNER, starter_dialogues, talk, tiny_encoder
 
 
@@ -289,3 +289,14 @@ def test_a_stop_while_writing_leaves_no_planner(
     assert not (tmp_path / "planner.json").exists()
     make(dialogues[:7], None, tmp_path, model="linear")
     assert sorted(contents(tmp_path)) == ["planner.json", "weights.safetensors"]
+
+
+def test_figures_after_calibration_are_of_dialogues_that_it_has_not_seen() -> None:
+    """Two folds with opposite favourites: what mends one spoils the other, and a fit to both would change nothing."""
+    random = np.random.default_rng(0)
+    gold, fold = random.integers(0, 2, 2000), np.arange(2000) % 2
+    scores = log_normalise(np.eye(2)[gold] + 0.8 * np.eye(2)[fold] + random.normal(size=(2000, 2)))
+    unseen = Unseen({"shown": scores, "hidden": scores}, gold, np.ones(2000, dtype=np.bool_), fold)
+    figures = unseen_figures(unseen, cross_fitted=True)
+    for mode in ("shown", "hidden"):
+        assert figures[mode]["calibrated"]["accuracy"] < figures[mode]["plain"]["accuracy"] - 0.05
