@@ -20,7 +20,7 @@ from esckit.training import encoder as module
 from esckit.training.encoder import train_planner
 from esckit.training.options import PlannerOptions
 from esckit.training.strategy_networks import predict_turns, train_network
-from esckit.training.unseen import Unseen, fit_modes
+from esckit.training.unseen import Unseen, fit_modes, unseen_figures
 from tests.tiny import TINY_PLANNER, starter_dialogues, talk, tiny_encoder
 
 
@@ -271,3 +271,32 @@ def test_options_are_checked() -> None:
     for wrong in ({"folds": 1}, {"seeds": 0}, {"hidden_rate": 1.1}, {"model": "oracle"}, {"calibration": "tune"}):
         with pytest.raises(ValueError, match="validation error"):
             PlannerOptions.model_validate(wrong)
+
+
+def test_a_stop_while_writing_leaves_no_planner(
+    dialogues: list[Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an older planner.json would stand beside newer weights."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    make(dialogues, None, tmp_path, model="linear")
+    with monkeypatch.context() as patch:
+        patch.setattr("esckit.models.planner_folder.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(dialogues[:7], None, tmp_path, model="linear")
+    assert not (tmp_path / "planner.json").exists()
+    make(dialogues[:7], None, tmp_path, model="linear")
+    assert sorted(contents(tmp_path)) == ["planner.json", "weights.safetensors"]
+
+
+def test_figures_after_calibration_are_of_dialogues_that_it_has_not_seen() -> None:
+    """Two folds with opposite favourites: what mends one spoils the other, and a fit to both would change nothing."""
+    random = np.random.default_rng(0)
+    gold, fold = random.integers(0, 2, 2000), np.arange(2000) % 2
+    scores = log_normalise(np.eye(2)[gold] + 0.8 * np.eye(2)[fold] + random.normal(size=(2000, 2)))
+    unseen = Unseen({"shown": scores, "hidden": scores}, gold, np.ones(2000, dtype=np.bool_), fold)
+    figures = unseen_figures(unseen, cross_fitted=True)
+    for mode in ("shown", "hidden"):
+        assert figures[mode]["calibrated"]["accuracy"] < figures[mode]["plain"]["accuracy"] - 0.05

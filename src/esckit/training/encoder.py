@@ -101,8 +101,8 @@ def train_planner(
 
     Returns:
         JSON-ready facts: ``dialogues``, ``turns``, ``networks``, ``frequencies`` (label to share, 0..1), ``options``
-        and, where there are networks, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``, ``calibrated``, the latter fitted to
-        the other folds) n, q, q_w, accuracy (0..1), b, b_floor and nll (nats).
+        and, where there are networks, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``,
+        ``calibrated``, the latter fitted to the other folds) n, q, q_w, accuracy (0..1), b, b_floor and nll (nats).
 
     Raises:
         CorpusError: there are fewer dialogues than folds, or a label is outside the taxonomy.
@@ -158,7 +158,7 @@ def _key(
     """SHA-256 of all that a planner depends on."""
     parts = [
         [conversation_to_json(conversation) for conversation in conversations],
-        encoder.weights_hash if encoder else None,
+        [encoder.weights_hash, encoder.precision] if encoder else None,
         taxonomy.name,
         options.model_dump(),
         seed,
