@@ -34,7 +34,7 @@ def by_hand(weight: float) -> float:
 def test_the_loss_is_the_weighted_mean(weight: float, batches: list[list[int]]) -> None:
     model, objective = tiny_model(), Likelihood()
     dataset = TrieDataset(map(build_tries, examples(weight)))
-    inputs = [dataset.collate([dataset[index] for index in batch]) for batch in batches]
+    inputs = [dataset.forwards([dataset[index] for index in batch], None)[0] for batch in batches]
     units = torch.stack([objective.units(own) for own in inputs]).sum(0)
     with torch.no_grad():
         loss = sum(float(objective.loss(model, own, units)) for own in inputs)

@@ -434,3 +434,27 @@ def test_a_whole_conversation_is_one_trie_unless_divided() -> None:
     sides = [side for pair in pairs_for("planner")[0] for side in pair]
     (item,) = [make_item(pairs_for("planner")[0])]
     assert item.tries == build_tries(list(dict.fromkeys(sides)))
+
+
+@pytest.mark.parametrize("most", [150, 300])
+def test_forward_passes_of_a_batch_add_up_to_one(most: int) -> None:
+    """Both sides of a pair stay in one pass; losses and gradients are those of the batch read at once."""
+    pairs = [pairs_for(part)[0] for part in ("generator", "planner")]
+    whole = PairDataset(map(make_item, pairs))
+    divided = PairDataset(make_item(members, most) for members in pairs)
+    outcomes = []
+    for forwards in (whole.forwards(whole.items, None), divided.forwards(divided.items, most)):
+        model, objective = (
+            tiny_model(seed=1),
+            PreferenceObjective(PreferenceOptions(), frozen_model(tiny_model(seed=2))),
+        )
+        units = torch.stack([objective.units(inputs) for inputs in forwards]).sum(0)
+        losses = [objective.loss(model, inputs, units) for inputs in forwards]
+        torch.autograd.backward(losses)
+        outcomes.append((float(sum(loss.detach() for loss in losses)), [p.grad for p in model.parameters()]))
+    assert len(divided.forwards(divided.items, most)) > 2
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], abs=2e-5)
+    for one, other in zip(outcomes[0][1], outcomes[1][1], strict=True):
+        assert one is not None
+        assert other is not None
+        assert float((one - other).norm() / one.norm()) < 1e-3

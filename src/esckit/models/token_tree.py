@@ -8,6 +8,7 @@ the same way (a forest).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ __all__ = [
     "TrieBatch",
     "build_tries",
     "collate",
+    "in_forwards",
     "sum_targets",
     "target_log_probabilities",
     "token_log_probabilities",
@@ -115,22 +117,33 @@ class _Builder:
         )
 
 
-def build_tries(examples: Sequence[Example], max_tokens: int | None = None) -> list[TokenTrie]:
+def build_tries(
+    examples: Sequence[Example], max_tokens: int | None = None, units: Sequence[int] | None = None
+) -> list[TokenTrie]:
     """Merge a conversation's examples into one trie, or into several where it would exceed ``max_tokens`` nodes.
 
     Each of several tries has the prefix that its targets need, so this is exact. An example longer than ``max_tokens``
     stands alone, in a trie longer than that.
+
+    Args:
+        examples: in order; so are the targets of the tries.
+        max_tokens: most nodes of a trie.
+        units: a number an example; neighbours of the same number stay in one trie, however long.
     """
+    numbers = units if units is not None else range(len(examples))
     tries: list[TokenTrie] = []
     group: list[Example] = []
     builder = _Builder()
-    for example in examples:
-        builder.insert(example)
+    for _, numbered in groupby(zip(numbers, examples, strict=True), key=lambda pair: pair[0]):
+        unit = [example for _, example in numbered]
+        for example in unit:
+            builder.insert(example)
         if group and max_tokens is not None and len(builder.tokens) > max_tokens:
             tries.append(TokenTrie.merge(group))
             group, builder = [], _Builder()
-            builder.insert(example)
-        group.append(example)
+            for example in unit:
+                builder.insert(example)
+        group += unit
     return [*tries, TokenTrie.merge(group)] if group else tries
 
 
@@ -256,3 +269,16 @@ def sum_targets(per_token: Tensor, batch: TrieBatch) -> Tensor:
 def count_nodes(tries: Iterable[TokenTrie]) -> int:
     """How many tokens the model reads for these tries, padding aside."""
     return sum(map(len, tries))
+
+
+def in_forwards(lengths: Sequence[int], max_tokens: int | None) -> list[slice]:
+    """Divide neighbours into groups of at most ``max_tokens`` tokens, each group at least one; one group for None."""
+    if max_tokens is None:
+        return [slice(0, len(lengths))]
+    starts, size = [0], 0
+    for index, length in enumerate(lengths):
+        if index > starts[-1] and size + length > max_tokens:
+            starts.append(index)
+            size = 0
+        size += length
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(lengths)], strict=True)]

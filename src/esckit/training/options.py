@@ -30,7 +30,8 @@ class TrainingOptions(BaseModel):
         warmup: share of the steps over which the rate rises, 0 to 1.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm.
-        max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact).
+        max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact), and no
+            forward pass reads more, but for a single target that is longer: the limit of memory.
         precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast.
         gradient_checkpointing: trade time for memory.
         checkpoint_seconds: a checkpoint is written when this time has passed since the last one, at the next

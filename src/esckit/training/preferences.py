@@ -13,6 +13,7 @@ from esckit.models.token_tree import (
     TrieBatch,
     build_tries,
     collate,
+    in_forwards,
     sum_targets,
     target_log_probabilities,
     token_log_probabilities,
@@ -22,7 +23,7 @@ from esckit.training import objectives
 from esckit.training.options import PreferenceOptions
 from esckit.training.references import Reference, in_evaluation
 
-__all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "store_reference"]
+__all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "rows_of", "store_reference"]
 
 
 class PairItem(NamedTuple):
@@ -45,21 +46,50 @@ class PairItem(NamedTuple):
 def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mismatched: bool = False) -> PairItem:
     """Merge a conversation's pairs into tries, divided where one would exceed ``max_tokens`` nodes (exact).
 
+    All pairs of a chosen reply are in one trie, hence in one forward pass, however long it is.
+
     Args:
         pairs: at least one.
         max_tokens: most tokens of a trie.
         mismatched: also render each chosen reply in the next pair's context.
     """
-    places: dict[Example, int] = {}
-    index = [[places.setdefault(side, len(places)) for side in pair] for pair in pairs]
-    wrong = []
-    for pair, following in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True) if mismatched else ():
-        reply, context = pair.chosen, following.chosen.context
-        if context != reply.context:
-            example = Example(reply.turn_id, context, reply.given, reply.scored)
-            wrong.append(places.setdefault(example, len(places)))
-    tries = build_tries(list(places), max_tokens)
-    return PairItem(tries, [chosen for chosen, _ in index], [rejected for _, rejected in index], wrong)
+    units: dict[Example, list[tuple[PairExample, PairExample]]] = {}
+    for pair, following in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True):
+        units.setdefault(pair.chosen, []).append((pair, following))
+    examples: list[Example] = []
+    numbers: list[int] = []
+    item = PairItem([], [], [], [])
+    for number, members in enumerate(units.values()):
+        sides = [side for pair, _ in members for side in pair]
+        wrong = [found for pair, following in members if (found := _mismatched(pair, following))] if mismatched else []
+        own = {example: len(examples) + n for n, example in enumerate(dict.fromkeys([*sides, *wrong]))}
+        examples += own
+        numbers += [number] * len(own)
+        item.chosen.extend(own[pair.chosen] for pair, _ in members)
+        item.rejected.extend(own[pair.rejected] for pair, _ in members)
+        item.mismatched.extend(own[example] for example in wrong)
+    return item._replace(tries=build_tries(examples, max_tokens, numbers))
+
+
+def _mismatched(pair: PairExample, following: PairExample) -> Example | None:
+    """The chosen reply in the next pair's context; None where that is its own."""
+    reply, context = pair.chosen, following.chosen.context
+    return None if context == reply.context else Example(reply.turn_id, context, reply.given, reply.scored)
+
+
+def rows_of(item: PairItem) -> list[PairItem]:
+    """An item as one a trie, each with the pairs whose sides are in it; a trie without pairs is left out."""
+    rows, first = [], 0
+    for trie in item.tries:
+        last = first + len(trie.targets)
+        chosen, rejected, wrong = (
+            [index - first for index in side if first <= index < last]
+            for side in (item.chosen, item.rejected, item.mismatched)
+        )
+        known = None if item.reference is None else item.reference[first:last]
+        rows.append(PairItem([trie], chosen, rejected, wrong, known))
+        first = last
+    return [row for row in rows if row.chosen]
 
 
 class PairDataset(Dataset[PairItem]):
@@ -83,6 +113,15 @@ class PairDataset(Dataset[PairItem]):
         return (trie for item in self.items for trie in item.tries)
 
     @staticmethod
+    def forwards(items: Sequence[PairItem], max_tokens: int | None) -> list[dict[str, Any]]:
+        """The tensors of a batch, divided into forward passes of at most ``max_tokens`` tokens where it is given."""
+        if max_tokens is None:
+            return [PairDataset.collate(items)]
+        rows = [row for item in items for row in rows_of(item)]
+        parts = in_forwards([len(row.tries[0]) for row in rows], max_tokens)
+        return [PairDataset.collate(rows[part]) for part in parts]
+
+    @staticmethod
     def collate(items: Sequence[PairItem]) -> dict[str, Any]:
         """The tensors of a batch by name: the trie's, and ``chosen``, ``rejected`` (P,), ``mismatched``, ``stored``."""
         batch = collate([trie for item in items for trie in item.tries])
@@ -104,7 +143,8 @@ def store_reference(model: Any, dataset: PairDataset, advance: Callable[[], None
     items = []
     with in_evaluation(model):
         for item in dataset.items:
-            known = target_log_probabilities(model, collate(item.tries).to(device)).cpu()
+            each = [target_log_probabilities(model, collate([trie]).to(device)).cpu() for trie in item.tries]
+            known = torch.cat(each)
             items.append(item._replace(reference=known))
             advance()
     return PairDataset(items)

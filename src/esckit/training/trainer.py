@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
-from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
+from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.options import TrainingOptions
 
@@ -58,6 +58,9 @@ class ConversationDataset(Protocol):
     def tries(self) -> Iterator[TokenTrie]:
         """Every trie."""
 
+    def forwards(self, items: Sequence[Any], max_tokens: int | None) -> list[dict[str, Any]]:
+        """The tensors of a batch, a dict a forward pass."""
+
 
 class TrieDataset(Dataset[list[TokenTrie]]):
     """An item is a conversation: its tries."""
@@ -80,9 +83,10 @@ class TrieDataset(Dataset[list[TokenTrie]]):
         return (trie for tries in self.items for trie in tries)
 
     @staticmethod
-    def collate(items: Sequence[list[TokenTrie]]) -> dict[str, Any]:
-        """The tensors of a batch, by name."""
-        return collate([trie for tries in items for trie in tries])._asdict()
+    def forwards(items: Sequence[list[TokenTrie]], max_tokens: int | None) -> list[dict[str, Any]]:
+        """The tensors of a batch, divided into forward passes of at most ``max_tokens`` tokens where it is given."""
+        tries = [trie for own in items for trie in own]
+        return [collate(tries[part])._asdict() for part in in_forwards(list(map(len, tries)), max_tokens)]
 
 
 class Objective(Protocol):
@@ -158,8 +162,11 @@ def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
 class TrieTrainer(Trainer):
     """Trainer whose batches are planned ahead and whose loss is an objective's."""
 
-    def __init__(self, batches: list[list[int]], objective: Objective, **arguments: Any) -> None:
-        super().__init__(data_collator=arguments["train_dataset"].collate, **arguments)
+    def __init__(
+        self, batches: list[list[int]], objective: Objective, *, max_tokens: int | None = None, **arguments: Any
+    ) -> None:
+        forwards = arguments["train_dataset"].forwards
+        super().__init__(data_collator=lambda items: {"forwards": forwards(items, max_tokens)}, **arguments)
         self.batches = batches
         self.objective = objective
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
@@ -175,8 +182,14 @@ class TrieTrainer(Trainer):
         samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
         if not samples:
             return samples, None
-        units = torch.stack([self.objective.units(sample) for sample in samples]).sum(0).to(device)  # (U,)
+        each = [self.objective.units(inputs) for sample in samples for inputs in sample["forwards"]]
+        units = torch.stack(each).sum(0).to(device)  # (U,)
         return samples, self.accelerator.gather(units[None]).sum(0)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward, one part of the batch after the other: memory is that of the largest part."""
+        losses = [super(TrieTrainer, self).training_step(model, one, num_items_in_batch) for one in inputs["forwards"]]
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -299,6 +312,7 @@ def train(
     trainer = TrieTrainer(
         batches,
         objective or Likelihood(),
+        max_tokens=options.max_tokens_per_row,
         model=model,
         args=_arguments(options, folder, steps, seed),
         train_dataset=dataset,
