@@ -236,7 +236,9 @@ def test_the_strategy_is_the_likeliest_and_the_text_is_drawn_as_in_the_paper_unl
 
     monkeypatch.setattr(module, "predict_conversation", ask)
     predict(decoupled, dialogues[:1], tmp_path / "p.jsonl")
-    assert asked == [{"seed": 0, "past": None, "planning": Decoding(greedy=True), "wording": Decoding()}]
+    (settings,) = asked
+    assert settings.pop("calibration") is None
+    assert settings == {"seed": 0, "past": None, "planning": Decoding(greedy=True), "wording": Decoding()}
     assert (Decoding().greedy, Decoding().temperature, Decoding().top_p) == (False, 0.7, 0.95)
 
 

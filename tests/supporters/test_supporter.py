@@ -69,6 +69,9 @@ def test_the_folder_says_what_it_is(kind: Kind, folders: dict[Kind, Path]) -> No
         "max_context": 2048,
         "layout": "shared-prefix",
         "taxonomy": "esconv",
+        "planner": "language",
+        "generator": "language",
+        "calibrated": True,
         "adapters": {part: part for part in parts},
     }
 
@@ -203,7 +206,12 @@ BROKEN: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
         lambda folder: (folder / "supporter.json").write_text("[]", encoding="utf-8"),
         NO_CARD,
     ),
-    "a field is missing": (lambda folder: drop_from_card(folder, "base_hash"), NO_CARD),
+    "a field is missing": (lambda folder: drop_from_card(folder, "kind"), NO_CARD),
+    "the base is not named": (
+        lambda folder: drop_from_card(folder, "base_hash"),
+        "{folder}/supporter.json names no base for its adapters: make the supporter again.",
+    ),
+    "an unknown planner": (lambda folder: change_card(folder, planner="oracle"), UNKNOWN),
     "the format is missing": (lambda folder: drop_from_card(folder, "format"), NO_CARD),
     "a field is unknown": (lambda folder: change_card(folder, mood="low"), NO_CARD),
     "another format": (
