@@ -66,7 +66,7 @@ def run_command(
 
     Example: esckit run starter --set seed=1 --out runs/second
     """
-    from esckit.recipes.schema import load_recipe
+    from esckit.recipes.reading import load_recipe
 
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")

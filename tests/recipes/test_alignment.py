@@ -17,8 +17,9 @@ from esckit.errors import CorpusError
 from esckit.mining.inferential import Miner
 from esckit.recipes import runner
 from esckit.recipes.adapters import open_adapter
+from esckit.recipes.reading import load_recipe
 from esckit.recipes.runner import TREES, run
-from esckit.recipes.schema import Recipe, load_recipe
+from esckit.recipes.schema import Recipe
 from esckit.training import trainer
 from esckit.training.preferences import PreferenceObjective
 from tests.recipes.tiny import shorten

@@ -12,8 +12,8 @@ from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, RecipeError, RunError
 from esckit.measures import read_predictions
 from esckit.models.strategy_calibration import Calibration
+from esckit.recipes.reading import load_recipe
 from esckit.recipes.runner import run
-from esckit.recipes.schema import load_recipe
 from esckit.supporters import Supporter
 from tests.recipes.tiny import shorten
 

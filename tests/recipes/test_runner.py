@@ -11,9 +11,9 @@ from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes import runner
 from esckit.recipes.folder import stage_seed
+from esckit.recipes.reading import load_recipe
 from esckit.recipes.results import print_results
 from esckit.recipes.runner import run
-from esckit.recipes.schema import load_recipe
 from esckit.rendering import supporter_turns
 from esckit.supporters import Supporter
 from tests.recipes.tiny import write_tiny

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from esckit.errors import RecipeError
-from esckit.recipes.schema import PreferenceStage, PretrainStage, SftStage, load_recipe, shipped_recipes
+from esckit.recipes.reading import load_recipe, shipped_recipes
+from esckit.recipes.schema import PreferenceStage, PretrainStage, SftStage
 from tests.recipes.tiny import RECIPE
 
 

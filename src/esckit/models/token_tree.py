@@ -23,6 +23,7 @@ __all__ = [
     "build_tries",
     "collate",
     "in_forwards",
+    "kept_logits",
     "sum_targets",
     "target_log_probabilities",
     "token_log_probabilities",
@@ -241,8 +242,8 @@ def trie_attention(end: Tensor) -> Tensor:
     return ((node[None, :] <= node[:, None]) & (node[None, :, None] < end[:, None, :]))[:, None]
 
 
-def token_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
-    """Log-probability (S,) of each scored token given its ancestors, in nats, float32 or wider."""
+def kept_logits(model: Any, batch: TrieBatch) -> Tensor:
+    """Logits (M, V) of the next token at each node that predicts a scored one, as the model gives them."""
     output = model(
         input_ids=batch.input_ids,
         attention_mask=trie_attention(batch.end),
@@ -250,7 +251,12 @@ def token_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
         logits_to_keep=batch.keep,
         use_cache=False,
     )
-    logits: Tensor = output.logits  # (M, V)
+    return output.logits  # type: ignore[no-any-return]
+
+
+def token_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
+    """Log-probability (S,) of each scored token given its ancestors, in nats, float32 or wider."""
+    logits = kept_logits(model, batch)
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     normaliser = logits.logsumexp(-1)  # (M,)
     return logits[batch.logit_row, batch.token] - normaliser[batch.logit_row]

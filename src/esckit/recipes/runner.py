@@ -5,14 +5,10 @@ a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, 
 stop.
 """
 
-import json
 import time
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
-
-import numpy as np
 
 from esckit.conversation import Conversation, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus
@@ -22,13 +18,12 @@ from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
-from esckit.models.encoder import load_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
-from esckit.models.strategy_calibration import Calibration, fit_calibration
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
+from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
 from esckit.recipes.schema import (
     CalibrateStage,
     EvaluateStage,
@@ -47,10 +42,7 @@ from esckit.rendering import Example, past_strategies, supporter_turns
 from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
-from esckit.supporters.retrieval import build_store
 from esckit.supporters.supporter import SupporterCard, save_supporter
-from esckit.training.encoder import train_planner
-from esckit.training.options import PlannerOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
@@ -231,58 +223,6 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     return {**report._asdict(), **_training_facts(trained), **moved(policy, renderer, sft, this.corpus.valid)}
 
 
-def train_encoder_planner(this: "Run", stage: PlannerStage) -> dict[str, Any]:
-    """Train a planner on an encoder's vectors and explicit features; no language model takes part."""
-    conversations = [*this.corpus.train, *(this.corpus.valid if stage.with_valid and this.corpus.test else [])]
-    encoder, taxonomy = load_encoder(stage.encoder), TAXONOMIES[this.taxonomy]
-    folder = this.folder / stage.name
-    options = PlannerOptions.model_validate(stage.model_dump(include=set(PlannerOptions.model_fields)))
-    facts = train_planner(conversations, encoder, taxonomy, options, folder, seed=this.seed(stage), title=stage.name)
-    unseen = {
-        f"{figure}_unseen_{mode}": round(figures["calibrated"][figure], 4)
-        for mode, figures in facts.get("out_of_fold", {}).items()
-        for figure in ("q", "q_w", "b")
-    }
-    return {"dialogues": facts["dialogues"], "turns": facts["turns"], **unseen}
-
-
-def calibrate(this: "Run", stage: CalibrateStage) -> dict[str, Any]:
-    """Fit temperature and class offsets of a supporter's planner on a part that it was not trained on."""
-    conversations = [c for c in getattr(this.corpus, stage.split) if supporter_turns(c)]
-    supporter = Supporter.load(this.folder / stage.supporter)
-    with progress(stage.name, len(conversations)) as bar:
-        scores, gold = [], []
-        for conversation in conversations:
-            turns = supporter_turns(conversation)
-            shown = past_strategies(conversation, stage.past_strategies or supporter.card.past_strategies)
-            scores.append(supporter.score(conversation, turns, shown))
-            gold += [supporter.taxonomy.labels.index(str(turn.strategy)) for turn in turns]
-            bar.advance()
-    fitted = fit_calibration(np.concatenate(scores), np.array(gold))
-    write_json(this.folder / stage.name / "calibration.json", fitted.to_json())
-    return {"turns": len(gold), "temperature": round(fitted.temperature, 4)}
-
-
-def store_replies(this: "Run", stage: RepliesStage) -> dict[str, Any]:
-    """Store what the training part's supporters said, where a program may say it again."""
-    left_out: Counter[str] = Counter()
-    turns = sum(len(supporter_turns(conversation)) for conversation in this.corpus.train)
-    with progress(stage.name, turns) as bar:
-        store = build_store(
-            this.corpus.train,
-            load_encoder(stage.encoder),
-            this.corpus.name,
-            this.corpus.licence,
-            left_out,
-            lambda done: bar.advance(steps=done),
-        )
-        bar.advance("left out what must not be said again", steps=bar.total - bar.done)
-    store.save(this.folder / stage.name)
-    for reason, count in left_out.items():
-        this.count(stage, f"replies left out: {reason}", count)
-    return {"turns": turns, "replies": len(store.replies)}
-
-
 def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     """Put the parts and their base into one folder that `Supporter.load` reads; a pocket base travels along."""
     adapters = this.recipe.adapters_of(stage)
@@ -320,20 +260,13 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
         planning=Decoding(**stage.planning.model_dump()),
         wording=Decoding(**stage.wording.model_dump()),
         past=stage.past_strategies,
-        calibration=_calibration(this, stage),
+        calibration=read_calibration(this, stage),
         title=stage.name,
     )
     write_conversations(folder / "conversations.jsonl", conversations)
     predictions = read_predictions(folder / "predictions.jsonl", TAXONOMIES[this.taxonomy])
     this.count(stage, "replies cut at max_new_tokens", sum(row.finish == "length" for row in predictions))
     return {"split": split, "turns": rows, "dialogues": len(conversations)}
-
-
-def _calibration(this: "Run", stage: PredictStage) -> Calibration | None:
-    if stage.calibration is None:
-        return None
-    text = (this.folder / stage.calibration / "calibration.json").read_text(encoding="utf-8")
-    return Calibration.from_json(json.loads(text))
 
 
 def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from esckit.models.token_tree import TrieBatch, collate, trie_attention
+from esckit.models.token_tree import collate, kept_logits
 from esckit.training.trainer import TrieDataset
 
 __all__ = ["Drift", "Reference", "adapter_off", "drift", "frozen_adapter", "frozen_model", "in_evaluation"]
@@ -86,22 +86,10 @@ def drift(policy: Any, reference: Reference, dataset: TrieDataset) -> Drift:
     for tries in dataset.items:
         batch = collate(tries).to(device)
         with in_evaluation(policy):
-            now = _log_probabilities(policy, batch)
+            now = kept_logits(policy, batch).double().log_softmax(-1)
         with reference(policy) as frozen:
-            before = _log_probabilities(frozen, batch)
+            before = kept_logits(frozen, batch).double().log_softmax(-1)
         positions += len(now)
         changed += int((now.argmax(-1) != before.argmax(-1)).sum())
         divergence += float((now.exp() * (now - before)).sum())
     return Drift(positions, changed / positions, divergence / positions)
-
-
-def _log_probabilities(model: Any, batch: TrieBatch) -> torch.Tensor:
-    """(M, V) of the next token at each position that predicts a scored one."""
-    output = model(
-        input_ids=batch.input_ids,
-        attention_mask=trie_attention(batch.end),
-        position_ids=batch.position_ids,
-        logits_to_keep=batch.keep,
-        use_cache=False,
-    )
-    return output.logits.double().log_softmax(-1)  # type: ignore[no-any-return]
