@@ -51,7 +51,7 @@ def export_command(
 
     docs/mining.md says where TRL's figures on such a file differ from esckit's.
 
-    Example: esckit export preferences runs/starter/mine-planner/trees.jsonl pairs.jsonl --to trl
+    Example: esckit export preferences runs/starter/planner-pairs/trees.jsonl pairs.jsonl --to trl
     """
     from esckit.files import write_jsonl
     from esckit.mining.export import DEFAULT_PAST, guess_part, to_kto, to_trl
@@ -85,7 +85,7 @@ def check_command(
 
     Exit code 0: every pair can be trained on; 1: some must not be, or there is none; 2: the file cannot be read.
 
-    Example: esckit check preferences runs/starter/mine-planner/trees.jsonl
+    Example: esckit check preferences runs/starter/planner-pairs/trees.jsonl
     """
     from esckit.mining.pairs import ASPECTS, lint_pairs, pairs_of
 
