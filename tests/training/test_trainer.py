@@ -107,7 +107,7 @@ class Catch(TrainerCallback):
         self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def one_step(model: Any, batches: list[list[int]], folder: Path) -> Step:
+def one_step(model: Any, batches: list[list[int]], folder: Path, max_tokens: int | None = None) -> Step:
     """Train a single step whose forward passes are these batches."""
     catch = Catch()
     arguments = TrainingArguments(
@@ -123,7 +123,9 @@ def one_step(model: Any, batches: list[list[int]], folder: Path) -> Step:
         remove_unused_columns=False,
     )
     data = dataset(rendered())
-    trainer = TrieTrainer(batches, Likelihood(), model=model, args=arguments, train_dataset=data, callbacks=[catch])
+    trainer = TrieTrainer(
+        batches, Likelihood(), max_tokens=max_tokens, model=model, args=arguments, train_dataset=data, callbacks=[catch]
+    )
     trainer.train()
     return Step(trainer.state.log_history[0]["loss"], catch.gradients)
 
@@ -150,6 +152,13 @@ def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
     step, wanted = one_step(make(), batches, tmp_path), plain_step(make())
     assert step.loss == pytest.approx(wanted.loss, rel=1e-5)
     assert step.gradients.keys() == wanted.gradients.keys()
+    for name, gradient in wanted.gradients.items():
+        assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
+
+
+def test_a_batch_in_several_forward_passes_is_the_same_step(tmp_path: Path) -> None:
+    step, wanted = one_step(full(), [[0, 1, 2, 3]], tmp_path, max_tokens=300), plain_step(full())
+    assert step.loss == pytest.approx(wanted.loss, rel=1e-5)
     for name, gradient in wanted.gradients.items():
         assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
 
