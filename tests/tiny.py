@@ -213,7 +213,7 @@ def strategies_shown(conversation: Conversation, mode: PastStrategies) -> dict[s
     return past_strategies(conversation, mode, random_strategies(conversation))
 
 
-TINY_PLANNER: Final = PlannerOptions(folds=2, seeds=1, epochs=1, batch_size=4, width=8, head=8)
+TINY_PLANNER: Final = PlannerOptions(folds=2, seeds=1, epochs=1, batch_size=4, width=8, head=8, trees=2)
 
 
 def tiny_encoder(folder: Path, seed: int = 0) -> Encoder:

@@ -19,6 +19,7 @@ from esckit.strategy import ANNOMI, CSO, ESCONV, Taxonomy
 from esckit.training import encoder as module
 from esckit.training.encoder import train_planner
 from esckit.training.options import PlannerOptions
+from esckit.training.strategy_forest import grow_forest
 from esckit.training.strategy_networks import predict_turns, train_network
 from esckit.training.unseen import Unseen, fit_modes, unseen_figures
 from tests.tiny import TINY_PLANNER, starter_dialogues, talk, tiny_encoder
@@ -61,7 +62,7 @@ def test_a_planner_is_two_files_and_facts(dialogues: list[Conversation], encoder
     facts = make(dialogues, encoder, tmp_path / "planner", seeds=2)
     assert sorted(contents(tmp_path / "planner")) == ["planner.json", "weights.safetensors"]
     assert facts == json.loads((tmp_path / "planner/planner.json").read_text(encoding="utf-8"))["facts"]
-    assert facts["networks"] == 4
+    assert facts["members"] == 6
     assert sum(facts["frequencies"].values()) == pytest.approx(1)
     for mode in ("shown", "hidden"):
         for treatment in ("plain", "calibrated"):
@@ -70,7 +71,7 @@ def test_a_planner_is_two_files_and_facts(dialogues: list[Conversation], encoder
             assert 0 <= figures["q"] <= 1
             assert 0 < figures["nll"] < 3
     numbers = {name.partition(".")[0] for name in load_tensors(tmp_path / "planner/weights.safetensors")}
-    assert numbers == {"0", "1", "2", "3"}
+    assert numbers == {"0", "1", "2", "3", "4", "5"}
 
 
 def test_the_same_call_gives_the_same_bytes_and_another_seed_others(
@@ -108,6 +109,7 @@ def test_a_stopped_run_continues_to_the_same_planner(
     dialogues: list[Conversation], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     make(dialogues, encoder, tmp_path / "whole", seeds=2)
+    done = {0: 0, 1: 1, 3: 4}  # members before the network at which it stops: a forest follows two of them
     calls = {"train_network": 0, "embed": 0}
 
     def counted(*arguments: Any) -> Any:
@@ -121,9 +123,10 @@ def test_a_stopped_run_continues_to_the_same_planner(
         with pytest.raises(KeyboardInterrupt):
             make(dialogues, encoder, tmp_path / "stopped", seeds=2)
     assert not (tmp_path / "stopped/planner.json").exists()
-    networks = list((tmp_path / "stopped").glob(".training-*/network-*"))
-    assert len(networks) == stop_after
-    times = [path.stat().st_mtime_ns for path in networks]
+    members = sorted(path.name for path in (tmp_path / "stopped").glob(".training-*/member-*"))
+    assert members == [f"member-{name}.safetensors" for name in ("0-0", "0-1", "0-forest", "1-0")[: done[stop_after]]]
+    paths = list((tmp_path / "stopped").glob(".training-*/member-*"))
+    times = [path.stat().st_mtime_ns for path in paths]
 
     class Never(Encoder):
         def embed(self, texts: Sequence[str], max_tokens: int = 128) -> Any:
@@ -131,7 +134,7 @@ def test_a_stopped_run_continues_to_the_same_planner(
 
     monkeypatch.setattr("esckit.training.encoder.shutil.rmtree", lambda folder: None)
     make(dialogues, Never(encoder.model, encoder.tokenizer, encoder.source), tmp_path / "stopped", seeds=2)
-    assert [path.stat().st_mtime_ns for path in networks] == times, "what was done is not done again"
+    assert [path.stat().st_mtime_ns for path in paths] == times, "what was done is not done again"
     files = {name: (tmp_path / "stopped" / name).read_bytes() for name in ("planner.json", "weights.safetensors")}
     assert files == contents(tmp_path / "whole")
 
@@ -186,11 +189,16 @@ def test_each_dialogue_is_predicted_by_networks_that_have_not_seen_it(
         assert not unseen[-1] & seen[-1]
         return predict_turns(network, dialogues, *arguments, **more)
 
+    def growing(dialogues: Any, *arguments: Any) -> Any:
+        seen.append({id(each) for each in dialogues})
+        return grow_forest(dialogues, *arguments)
+
     monkeypatch.setattr(module, "train_network", training)
+    monkeypatch.setattr(module, "grow_forest", growing)
     monkeypatch.setattr(module, "predict_turns", predicting)
     make(dialogues, encoder, tmp_path, folds=4, seeds=1)
-    assert len(seen) == 4
-    assert len(set.union(*unseen)) == sum(len(each) for each in unseen[::2]) == len(dialogues)
+    assert len(seen) == 8
+    assert len(set.union(*unseen)) == sum(len(each) for each in unseen[::4]) == len(dialogues)
 
 
 @pytest.mark.parametrize("taxonomy", [CSO, ANNOMI], ids=lambda taxonomy: taxonomy.name)
@@ -220,7 +228,7 @@ def test_more_training_makes_a_better_planner(dialogues: list[Conversation], enc
 def test_a_linear_planner_needs_no_encoder_and_an_encoder_planner_does(
     dialogues: list[Conversation], tmp_path: Path
 ) -> None:
-    assert make(dialogues, None, tmp_path, model="linear")["networks"] == 2
+    assert make(dialogues, None, tmp_path, model="linear")["members"] == 2
     with pytest.raises(ModelError, match="needs an encoder"):
         make(dialogues, None, tmp_path)
 
@@ -229,7 +237,7 @@ def test_a_linear_planner_needs_no_encoder_and_an_encoder_planner_does(
 def test_planners_that_read_nothing_have_the_same_folder(
     dialogues: list[Conversation], tmp_path: Path, model: str
 ) -> None:
-    assert make(dialogues, None, tmp_path, model=model)["networks"] == 0
+    assert make(dialogues, None, tmp_path, model=model)["members"] == 0
     assert sorted(contents(tmp_path)) == ["planner.json", "weights.safetensors"]
 
 
@@ -268,7 +276,16 @@ def test_each_mode_says_strategies_as_often_as_people(tmp_path: Path) -> None:
 
 
 def test_options_are_checked() -> None:
-    for wrong in ({"folds": 1}, {"seeds": 0}, {"hidden_rate": 1.1}, {"model": "oracle"}, {"calibration": "tune"}):
+    for wrong in (
+        {"folds": 1},
+        {"seeds": 0},
+        {"leaf": 0},
+        {"tree_features": 0},
+        {"forest_weight": 1.1},
+        {"hidden_rate": 1.1},
+        {"model": "oracle"},
+        {"calibration": "tune"},
+    ):
         with pytest.raises(ValueError, match="validation error"):
             PlannerOptions.model_validate(wrong)
 

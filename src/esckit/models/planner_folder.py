@@ -1,4 +1,4 @@
-"""An encoder planner's folder: ``planner.json`` says what it is, ``weights.safetensors`` holds its networks."""
+"""An encoder planner's folder: ``planner.json`` says what it is, ``weights.safetensors`` holds its members."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from esckit.errors import ModelError
 from esckit.files import hash_file, read_text, write_json
 from esckit.models.strategy_calibration import Calibration
+from esckit.models.strategy_forest import StrategyForest
 from esckit.models.strategy_network import Binner, LinearNetwork, StrategyNetwork, TurnBatch
 from esckit.models.turn_batches import SURFACE
 from esckit.models.turn_features import feature_names, history_width
@@ -25,7 +26,8 @@ __all__ = [
     "Sizes",
     "ensemble",
     "load_tensors",
-    "networks_of",
+    "member_weights",
+    "members_of",
     "new_network",
     "read_planner_folder",
     "save_tensors",
@@ -61,6 +63,7 @@ class PlannerCard:
         seed: of its training, and of chance.
         encoder, encoder_hash: what embeds utterances and the SHA-256 of its weights; None where nothing does.
         sizes: of its networks, where it is an encoder planner.
+        forest_weight: its forests' share in the average, 0..1.
         calibration: by mode.
         key: SHA-256 of all that it was made from.
         facts: figures of its training, for a reader.
@@ -72,6 +75,7 @@ class PlannerCard:
     encoder: str | None
     encoder_hash: str | None
     sizes: Sizes | None
+    forest_weight: float
     calibration: Mapping[Mode, Calibration]
     key: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -116,7 +120,7 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
     Args:
         folder: made where it is not there.
         card: what it is.
-        tensors: ``0.…``, ``1.…``: the networks' weights; ``log_frequencies`` (K,) of planners without networks.
+        tensors: ``0.…``, ``1.…``: the members' weights; ``log_frequencies`` (K,) of planners that have none.
     """
     (folder / "planner.json").unlink(missing_ok=True)
     save_tensors(folder / "weights.safetensors", tensors)
@@ -129,6 +133,7 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         "seed": card.seed,
         "encoder": card.encoder and {"source": card.encoder, "weights_hash": card.encoder_hash},
         "sizes": card.sizes and vars(card.sizes),
+        "forest_weight": card.forest_weight,
         "features": list(feature_names(taxonomy)),
         "calibration": {mode: calibration.to_json() for mode, calibration in card.calibration.items()},
         "weights_hash": hash_file(folder / "weights.safetensors"),
@@ -159,29 +164,31 @@ def read_planner_folder(folder: Path) -> tuple[PlannerCard, dict[str, Tensor]]:
         raise ModelError(f"{folder} is no whole encoder planner ({error}): train it again.") from error
 
 
-def networks_of(card: PlannerCard, tensors: Mapping[str, Tensor]) -> list[nn.Module]:
-    """Build a planner's networks, ready to score.
+def members_of(card: PlannerCard, tensors: Mapping[str, Tensor]) -> list[nn.Module]:
+    """Build a planner's networks and forests, ready to score.
 
     Raises:
-        ModelError: the weights are not those of such networks.
+        ModelError: the weights are not those of such members.
     """
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, rest = name.partition(".")
         if rest:
             states.setdefault(int(number), {})[rest] = tensor
-    return [_network(card, states[number]) for number in sorted(states)]
-
-
-def _network(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
-    parts = ("column", "low", "high", "mean", "scale")
     try:
-        binner = Binner(*(state[f"explicit.binner.{part}"] for part in parts))
-        network = new_network(binner, TAXONOMIES[card.taxonomy], card.sizes)
-        network.load_state_dict(dict(state))
+        return [_member(card, states[number]).eval() for number in sorted(states)]
     except (KeyError, RuntimeError) as error:
         raise ModelError("the planner's weights do not fit its planner.json: train it again.") from error
-    return network.eval()
+
+
+def _member(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
+    taxonomy = TAXONOMIES[card.taxonomy]
+    if "shown.roots" in state:
+        return StrategyForest.from_state(state, history_width(taxonomy))
+    binner = Binner(*(state[f"explicit.binner.{part}"] for part in ("column", "low", "high", "mean", "scale")))
+    network = new_network(binner, taxonomy, card.sizes)
+    network.load_state_dict(dict(state))
+    return network
 
 
 def _card(fields: Mapping[str, Any]) -> PlannerCard:
@@ -202,14 +209,25 @@ def _card(fields: Mapping[str, Any]) -> PlannerCard:
         encoder=encoder["source"],
         encoder_hash=encoder["weights_hash"],
         sizes=Sizes(**fields["sizes"]) if fields["sizes"] else None,
+        forest_weight=float(fields["forest_weight"]),
         calibration=calibration,
         key=str(fields["key"]),
         facts=dict(fields["facts"]),
     )
 
 
-def ensemble(networks: Sequence[nn.Module], batch: TurnBatch) -> Tensor:
-    """Mean of the networks' log-probabilities, (T, K) float64, normalised."""
+def member_weights(forests: list[bool], forest_weight: float) -> list[float]:
+    """What each member counts in the average, by whether it is a forest; where both kinds are, forests together count
+    ``forest_weight``; the weights sum to 1."""
+    share = {True: forest_weight, False: 1 - forest_weight}
+    each = [share[forest] / forests.count(forest) for forest in forests]
+    return [weight / sum(each) for weight in each]
+
+
+def ensemble(members: Sequence[nn.Module], batch: TurnBatch, forest_weight: float) -> Tensor:
+    """Weighted mean of the members' log-probabilities, (T, K) float64, normalised."""
+    forests = [isinstance(member, StrategyForest) for member in members]
+    weights = torch.tensor(member_weights(forests, forest_weight), dtype=torch.float64)
     with torch.no_grad():
-        each = [network(batch).planned.double().log_softmax(-1) for network in networks]
-    return torch.stack(each).mean(0).log_softmax(-1)
+        each = [member(batch).planned.double().log_softmax(-1) for member in members]
+    return torch.einsum("m,mtk->tk", weights, torch.stack(each)).log_softmax(-1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
 from esckit.models.encoder import Encoder, load_encoder
-from esckit.models.planner_folder import PlannerCard, ensemble, networks_of, read_planner_folder
+from esckit.models.planner_folder import PlannerCard, ensemble, members_of, read_planner_folder
 from esckit.models.strategy_calibration import log_normalise
 from esckit.models.turn_batches import Embed, TextVectors, collate_turns, read_turns
 from esckit.strategy import TAXONOMIES, Taxonomy
@@ -23,7 +23,7 @@ __all__ = ["EncoderPlanner"]
 
 
 class EncoderPlanner:
-    """Scores strategies on any path of a tree: networks over utterance vectors, or one of the planners beside them.
+    """Scores strategies on any path of a tree: networks and trees, or one of the planners beside them.
 
     Where supporter turns stand before a turn and none of them shows its strategy, the turn is planned as one whose past
     strategies are hidden.
@@ -42,7 +42,7 @@ class EncoderPlanner:
         self.encoder = encoder
         self.calibrated = True
         self._tensors = tensors
-        self._networks = networks_of(card, tensors)
+        self._members = members_of(card, tensors)
         self._embed: Embed = TextVectors(encoder) if encoder else _no_vectors
 
     @classmethod
@@ -82,7 +82,7 @@ class EncoderPlanner:
     @property
     def uncalibrated(self) -> Self:
         """The same planner without its calibration; chance becomes the frequencies that it draws by."""
-        plain = copy.copy(self)  # networks and remembered vectors are shared
+        plain = copy.copy(self)  # members and remembered vectors are shared
         plain.calibrated = False
         return plain
 
@@ -105,12 +105,12 @@ class EncoderPlanner:
         """
         if not turns:
             return np.zeros((0, len(self.taxonomy.labels)))
-        if not self._networks:
+        if not self._members:
             return self._by_frequency(conversation, turns)
         unlabelled = [replace(turn, strategy=None) for turn in turns]
         read = read_turns(conversation, unlabelled, shown, self.taxonomy, self._embed)
         batch = collate_turns([read], len(self.taxonomy.labels))
-        scores = ensemble(self._networks, batch).numpy()
+        scores = ensemble(self._members, batch, self.card.forest_weight).numpy()
         if not self.calibrated:
             return scores
         shown_too, hidden = (self.card.calibration[mode].apply(scores) for mode in ("shown", "hidden"))

@@ -1,9 +1,9 @@
-"""Training an encoder planner: networks by cross-validation, their average, and a calibration from what none has seen.
+"""Training an encoder planner: members by cross-validation, their average, and a calibration from what none has seen.
 
-The training dialogues are divided into folds. Each network leaves one fold out; what it predicts there is a prediction
-for dialogues that it has not seen. On all of these predictions together the calibration is fitted, once for a history
-that shows past strategies and once for one that hides them, so it costs no data and sees no file that is evaluated.
-The planner is the average of all networks.
+The training dialogues are divided into folds. Each member, a network or a forest, leaves one fold out; what it
+predicts there is a prediction for dialogues that it has not seen. On all of these predictions together the calibration
+is fitted, once for a history that shows past strategies and once for one that hides them, so it costs no data and sees
+no file that is evaluated. The planner is the average of all members.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from esckit.conversation import Conversation, conversation_to_json
 from esckit.errors import CorpusError, ModelError
@@ -28,6 +28,7 @@ from esckit.models.planner_folder import (
     PlannerCard,
     Sizes,
     load_tensors,
+    member_weights,
     read_planner_folder,
     save_tensors,
     write_planner_folder,
@@ -38,13 +39,14 @@ from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
 from esckit.training.options import PlannerOptions
+from esckit.training.strategy_forest import grow_forest
 from esckit.training.strategy_networks import predict_turns, train_network
 from esckit.training.unseen import MODES, Scores, Unseen, fit_modes, unseen_figures
 
 __all__ = ["train_planner"]
 
 _BLOCK: Final = 2048  # texts embedded between two savings
-_PREFIX: Final = "network."
+_PREFIX: Final = "member."
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class _Making:
         """Write the folder."""
         source, weights = (self.encoder.source, self.encoder.weights_hash) if self.encoder else (None, None)
         model, name = self.options.model, self.taxonomy.name
-        card = PlannerCard(model, name, self.seed, source, weights, self.sizes, calibration, self.key, facts)
+        share = self.options.forest_weight if self.options.forests else 0.0
+        card = PlannerCard(model, name, self.seed, source, weights, self.sizes, share, calibration, self.key, facts)
         write_planner_folder(self.folder, card, tensors)
 
 
@@ -96,12 +99,12 @@ def train_planner(
         taxonomy: the labels.
         options: how.
         folder: receives ``planner.json`` and ``weights.safetensors``, and while training what is done so far.
-        seed: of the folds and the networks.
+        seed: of the folds and the members.
         title: for the progress bar.
 
     Returns:
-        JSON-ready facts: ``dialogues``, ``turns``, ``networks``, ``frequencies`` (label to share, 0..1), ``options``
-        and, where there are networks, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``,
+        JSON-ready facts: ``dialogues``, ``turns``, ``members``, ``frequencies`` (label to share, 0..1), ``options``
+        and, where there are members, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``,
         ``calibrated``, the latter fitted to the other folds) n, q, q_w, accuracy (0..1), b, b_floor and nll (nats).
 
     Raises:
@@ -121,11 +124,11 @@ def train_planner(
         making.write(none, facts, _frequencies(facts, taxonomy))
         return facts
     dialogues = _read(making, wanted)
-    networks, unseen = _train_all(making, dialogues)
+    members, unseen = _train_all(making, dialogues)
     match = options.calibration == "match"
     figures = unseen_figures(unseen, cross_fitted=match)
-    facts |= {"networks": options.folds * options.seeds, "out_of_fold": figures}
-    making.write(fit_modes(unseen) if match else none, facts, networks)
+    facts |= {"members": options.folds * (options.seeds + options.forests), "out_of_fold": figures}
+    making.write(fit_modes(unseen) if match else none, facts, members)
     shutil.rmtree(making.work)
     return facts
 
@@ -176,7 +179,7 @@ def _counts(conversations: Sequence[Conversation], taxonomy: Taxonomy) -> dict[s
             "corpus's own taxonomy."
         )
     shares = {label: strategies.count(label) / len(strategies) for label in taxonomy.labels}
-    return {"dialogues": len(conversations), "turns": len(strategies), "networks": 0, "frequencies": shares}
+    return {"dialogues": len(conversations), "turns": len(strategies), "members": 0, "frequencies": shares}
 
 
 def _frequencies(facts: Mapping[str, Any], taxonomy: Taxonomy) -> dict[str, Tensor]:
@@ -224,14 +227,16 @@ def _train_all(making: _Making, dialogues: Sequence[ReadTurns]) -> tuple[dict[st
     """Train what is not trained yet; return all weights and the predictions for unseen dialogues."""
     options = making.options
     folds = np.random.default_rng(making.seed).permutation(np.arange(len(dialogues)) % options.folds)
-    jobs = [(fold, member) for fold in range(options.folds) for member in range(options.seeds)]
-    paths = [making.work / f"network-{fold}-{member}.safetensors" for fold, member in jobs]
+    names = [*range(options.seeds), *(["forest"] if options.forests else [])]
+    jobs = [(fold, name) for fold in range(options.folds) for name in names]
+    paths = [making.work / f"member-{fold}-{name}.safetensors" for fold, name in jobs]
     with progress(making.title, len(jobs), sum(path.exists() for path in paths)) as bar:
-        for (fold, member), path in zip(jobs, paths, strict=True):
+        for (fold, name), path in zip(jobs, paths, strict=True):
             if not path.exists():
                 seen = [each for each, own in zip(dialogues, folds, strict=True) if own != fold]
                 unseen = [each for each, own in zip(dialogues, folds, strict=True) if own == fold]
-                save_tensors(path, _train_one(making, seen, unseen, _network_seed(making.seed, fold, member)))
+                seed = _member_seed(making.seed, fold, name)
+                save_tensors(path, _train_one(making, seen, unseen, seed, forest=name == "forest"))
                 bar.advance()
     saved = [load_tensors(path) for path in paths]
     weights = {
@@ -240,36 +245,52 @@ def _train_all(making: _Making, dialogues: Sequence[ReadTurns]) -> tuple[dict[st
         for name, tensor in tensors.items()
         if name.startswith(_PREFIX)
     }
-    return weights, _gather(dialogues, folds, jobs, saved)
+    counted = member_weights([name == "forest" for name in names], options.forest_weight) * options.folds
+    return weights, _gather(dialogues, folds, [fold for fold, _ in jobs], counted, saved)
 
 
-def _train_one(making: _Making, seen: Sequence[ReadTurns], unseen: Sequence[ReadTurns], seed: int) -> dict[str, Tensor]:
-    """A network's weights, and by mode its log-probabilities for dialogues that it has not seen."""
-    network = train_network(seen, making.taxonomy, making.sizes, making.options, seed)
+def _train_one(
+    making: _Making, seen: Sequence[ReadTurns], unseen: Sequence[ReadTurns], seed: int, *, forest: bool
+) -> dict[str, Tensor]:
+    """A member's weights, and by mode its log-probabilities for dialogues that it has not seen."""
+    member: nn.Module
+    if forest:
+        member = grow_forest(seen, making.taxonomy, making.options, seed)
+    else:
+        member = train_network(seen, making.taxonomy, making.sizes, making.options, seed)
     k = len(making.taxonomy.labels)
-    made = {_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
+    made = {_PREFIX + name: tensor for name, tensor in member.state_dict().items()}
     for mode in MODES:
-        made[mode] = torch.from_numpy(predict_turns(network, unseen, k, hidden=mode == "hidden"))
+        made[mode] = torch.from_numpy(predict_turns(member, unseen, k, hidden=mode == "hidden"))
     return made
 
 
-def _network_seed(*parts: int) -> int:
+def _member_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 def _gather(
     dialogues: Sequence[ReadTurns],
     folds: NDArray[np.intp],
-    jobs: Sequence[tuple[int, int]],
+    left_out: Sequence[int],
+    weights: Sequence[float],
     saved: Sequence[Mapping[str, Tensor]],
 ) -> Unseen:
-    """Average, turn by turn, the log-probabilities of the networks that have not seen it."""
+    """Average, turn by turn, the log-probabilities of the members that have not seen it.
+
+    Args:
+        dialogues: all.
+        folds: of each dialogue.
+        left_out: of each member, the fold that it has not seen.
+        weights: of each member; those of a fold's members sum to 1.
+        saved: of each member, its predictions by mode.
+    """
     fold = np.repeat(folds, [len(each.gold) for each in dialogues])
     scores: dict[Mode, Scores] = {}
     for mode in MODES:
         total = np.zeros((len(fold), saved[0][mode].shape[1]))
-        for (own, _), tensors in zip(jobs, saved, strict=True):
-            total[fold == own] += tensors[mode].numpy()
-        scores[mode] = log_normalise(total / (len(jobs) / (folds.max() + 1)))
+        for own, weight, tensors in zip(left_out, weights, saved, strict=True):
+            total[fold == own] += weight * tensors[mode].numpy()
+        scores[mode] = log_normalise(total)
     gold = np.concatenate([each.gold for each in dialogues])
     return Unseen(scores, gold, np.concatenate([each.follows for each in dialogues]), fold)

@@ -105,6 +105,10 @@ class PlannerOptions(BaseModel):
             serves with and without them.
         said_weight: of the second task, naming the strategy of the turn from its own text.
         width: of a network's layers; head: of its last one.
+        trees: of a fold's forest, for shown and for hidden past strategies each; an encoder planner only. 0 grows none.
+        leaf: fewest training turns in a leaf.
+        tree_features: share of the explicit features among which a split is chosen.
+        forest_weight: the forests' share in the average of log-probabilities.
         calibration: ``match`` makes the planner say each strategy as often as people do, fitted on predictions for
             dialogues that the networks have not seen; ``none`` leaves its probabilities as they are.
     """
@@ -123,4 +127,13 @@ class PlannerOptions(BaseModel):
     said_weight: float = Field(0.3, ge=0)
     width: int = Field(96, ge=1)
     head: int = Field(128, ge=1)
+    trees: int = Field(60, ge=0)
+    leaf: int = Field(8, ge=1)
+    tree_features: float = Field(0.4, gt=0, le=1)
+    forest_weight: float = Field(0.4, ge=0, le=1)
     calibration: Literal["match", "none"] = "match"
+
+    @property
+    def forests(self) -> bool:
+        """A forest stands beside a fold's networks."""
+        return self.model == "encoder" and self.trees > 0
