@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
 from esckit.errors import EsckitError
+from esckit.files import write_json
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example, Part
 from esckit.training.options import TrainingOptions
@@ -446,7 +447,7 @@ def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
 def test_checkpoints_are_compared_by_number(tmp_path: Path) -> None:
     for name in ("checkpoint-9", "checkpoint-10", "checkpoint-100", "other-200"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "complete").touch()
+        write_json(tmp_path / name / "complete", {})
     (tmp_path / "checkpoint-100/complete").unlink()
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert latest_checkpoint(tmp_path / "none") is None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esckit.errors import ModelError
-from esckit.files import hash_file, read_text, write_json
+from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.models.strategy_calibration import Calibration
 from esckit.models.strategy_forest import StrategyForest
 from esckit.models.strategy_network import Binner, LinearNetwork, StrategyNetwork, TurnBatch
@@ -101,10 +101,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to a file that appears complete or not at all."""
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

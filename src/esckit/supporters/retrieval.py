@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, ModelError
-from esckit.files import read_text, write_json, write_jsonl
+from esckit.files import atomic, read_text, write_json, write_jsonl
 from esckit.models.backbone import Decoding, Reply
 from esckit.models.encoder import Encoder, load_encoder
 from esckit.supporters.usable_replies import usable_replies
@@ -127,8 +127,8 @@ class ReplyStore:
 
     def save(self, folder: Path) -> None:
         """Write ``store.json``, ``replies.jsonl`` and ``contexts.npy`` (float16) into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "contexts.npy", self.vectors.astype(np.float16))
+        with atomic(folder / "contexts.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, self.vectors.astype(np.float16))
         write_jsonl(folder / "replies.jsonl", map(asdict, self.replies))
         card = {"corpus": self.corpus, "licence": self.licence, "encoder": self.encoder.source}
         write_json(folder / "store.json", {"format": FORMAT, **card, "encoder_hash": self.encoder.weights_hash})
