@@ -1,8 +1,8 @@
-"""Commands in processes of their own, which are killed or interrupted at a chosen moment of their work.
+"""Commands in processes of their own, to which something happens at a chosen moment of their work.
 
-A moment is what a command does next: it opens, renames or removes a file, or counts one more step in its progress. The
-processes come from a server that has imported the heavy libraries, so that one starts in half a second; they are
-processes like any other, and the signals are real.
+A moment is what a command does next: it reads, writes, renames or removes a file, or counts one more step in its
+progress. The processes come from a server that has imported the heavy libraries, so that one starts in half a second;
+they are processes like any other, and the signals are real.
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -34,18 +35,42 @@ def server() -> ForkServerContext:
     return context
 
 
-def start(arguments: Sequence[str | Path], place: Path, *, at: str = "", sign: int = signal.SIGKILL) -> Any:
-    """Start a command that gets a signal at a moment.
+class Signal(NamedTuple):
+    """Comes from the process itself, so that it is there at the moment and not a little later."""
+
+    number: int
+
+
+class Refusal(NamedTuple):
+    """From the moment on, the system refuses to write or rename a file there, with this errno."""
+
+    number: int
+
+
+KILL: Final = Signal(signal.SIGKILL)
+
+
+def start(arguments: Sequence[str | Path], place: Path, *, at: str = "", event: Signal | Refusal = KILL) -> Any:
+    """Start a command to which something happens.
 
     Args:
         arguments: of ``esckit``.
-        place: a folder for what it prints and for its moments; paths in moments are relative to it.
+        place: a folder, made where it is not there, for what it prints and for its moments; paths in moments are
+            relative to it.
         at: the moment; none by default.
-        sign: the signal.
+        event: what happens then.
     """
-    child = server().Process(target=_child, args=([*map(str, arguments)], place, at, sign))
+    place.mkdir(exist_ok=True)
+    child = server().Process(target=_child, args=([*map(str, arguments)], place, at, event))
     child.start()
     return child
+
+
+def wait_for(moment: str, place: Path, child: Any) -> None:
+    """Wait until a child's moment has come."""
+    while not (place / "moments").exists() or moment not in (place / "moments").read_text().splitlines():
+        assert child.is_alive(), (place / "stderr").read_text()
+        time.sleep(0.05)
 
 
 def finish(child: Any, place: Path) -> Ended:
@@ -54,43 +79,52 @@ def finish(child: Any, place: Path) -> Ended:
     return Ended(child.exitcode, (place / "stderr").read_text(), (place / "moments").read_text().splitlines())
 
 
-def esckit(arguments: Sequence[str | Path], place: Path, *, at: str = "", sign: int = signal.SIGKILL) -> Ended:
+def esckit(arguments: Sequence[str | Path], place: Path, *, at: str = "", event: Signal | Refusal = KILL) -> Ended:
     """Run a command to its end; see `start`."""
-    return finish(start(arguments, place, at=at, sign=sign), place)
+    return finish(start(arguments, place, at=at, event=event), place)
 
 
-def _child(arguments: list[str], place: Path, at: str, sign: int) -> None:
+def _child(arguments: list[str], place: Path, at: str, event: Signal | Refusal) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["esckit", *arguments]
     from esckit.cli import main
 
-    _watch(place, at, sign)
+    _watch(place, at, event)
     main()
 
 
-def _watch(place: Path, at: str, sign: int) -> None:
-    """Write every moment into a file before it happens; at the one that is asked for, the signal comes."""
+def _watch(place: Path, at: str, happens: Signal | Refusal) -> None:
+    """Note every moment in a file before it comes, and have happen what shall happen."""
     from esckit.progress import Progress
 
     log = os.open(place / "moments", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    advance = Progress.advance
+    advance, refusing = Progress.advance, False
 
     def moment(text: str) -> None:
+        nonlocal refusing
         os.write(log, f"{text}\n".encode())
-        if text == at:
-            os.kill(os.getpid(), sign)
+        refusing = refusing or (text == at and isinstance(happens, Refusal))
+        if text == at and isinstance(happens, Signal):
+            os.kill(os.getpid(), happens.number)
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
-        is_write = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)
-        if is_write or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
-            path = os.fsdecode(given[0]) if not isinstance(given[0], int) else ""
-            if path.startswith(f"{place}{os.sep}"):
-                moment(f"{event} {_NUMBERS.sub('', path[len(str(place)) + 1 :])}")
+        kind = _kind(event, given)
+        path = os.fsdecode(given[0]) if kind and not isinstance(given[0], int) else ""
+        if path.startswith(f"{place}{os.sep}"):
+            moment(f"{kind} {_NUMBERS.sub('', path[len(str(place)) + 1 :])}")
+            if refusing and kind in ("write", "rename"):
+                raise OSError(happens.number, os.strerror(happens.number), path)
 
     def advanced(bar: Progress, note: str = "", steps: int = 1) -> None:
         advance(bar, note, steps)
         moment(f"{bar.title}: {bar.done} of {bar.total}")
 
-    Progress.advance = advanced  # type: ignore[method-assign]
+    setattr(Progress, "advance", advanced)  # noqa: B010
     sys.addaudithook(hook)
+
+
+def _kind(event: str, given: tuple[Any, ...]) -> str:
+    if event == "open":
+        return "write" if isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR) else "read"
+    return {"os.rename": "rename", "os.remove": "remove", "os.rmdir": "remove", "os.mkdir": "mkdir"}.get(event, "")

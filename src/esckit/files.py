@@ -59,8 +59,8 @@ def writing(path: Path) -> Iterator[None]:
 
 def _refusal(error: Exception) -> str | None:
     """Why the system refused to write, in its words; None where the error is another one."""
-    if isinstance(error, shutil.Error):  # of copytree: (source, copy, reason) of each file
-        return "; ".join(dict.fromkeys(str(failed[2]) for failed in error.args[0]))
+    if isinstance(error, shutil.Error):  # of copytree: source, copy and "[Errno 28] No space left on device: …"
+        return re.sub(r"\[Errno \d+\] ([^:]+).*", r"\1", str(error.args[0][0][2]))
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if rust := re.search(r"([^:]+) \(os error \d+\)", str(error)):  # safetensors, tokenizers

@@ -120,8 +120,9 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         card: what it is.
         tensors: ``0.…``, ``1.…``: the members' weights; ``log_frequencies`` (K,) of planners that have none.
     """
-    (folder / "planner.json").unlink(missing_ok=True)
-    save_tensors(folder / "weights.safetensors", tensors)
+    with atomic(folder / "weights.safetensors") as temporary:
+        save_tensors(temporary, tensors)
+        (folder / "planner.json").unlink(missing_ok=True)  # it names the weights that are replaced now
     taxonomy = TAXONOMIES[card.taxonomy]
     fields = {
         "format": FORMAT,
