@@ -1,10 +1,13 @@
 """The command line: parses, calls, prints. Heavy imports happen inside commands."""
 
+import errno
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from esckit import __version__
 from esckit.cli_corpus import corpus_app
@@ -15,7 +18,26 @@ from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
 
+_CONTINUES: Final = ("run", "predict", "train")
+_NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+class _Interruptible(TyperGroup):
+    """Says at Ctrl-C what becomes of the work; exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            told = "nothing is left half-written"
+            if ctx.invoked_subcommand in _CONTINUES:
+                told = "the same command continues where it stopped"
+            print(f"\nesckit: stopped; {told}.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Interruptible,
     name="esckit",
     help="Build, align, measure and talk to emotional-support conversation models.\n\nExample: esckit run starter",
     no_args_is_help=True,
@@ -32,10 +54,31 @@ app.add_typer(train_app, name="train")
 def main() -> None:
     """Run the command line; an error that a user can cause is one sentence on standard error and exit code 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush()
     except EsckitError as error:
         print(f"esckit: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # a pager that was closed
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        place = error.filename or "standard output"
+        message = f"{place} cannot be written ({error.strerror}): free space or choose another place, then run again."
+        print(f"esckit: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _flush() -> None:
+    """Write what was printed now, while an error can still be told."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries it again at its end
+        raise
 
 
 def _version(show: bool) -> None:
@@ -74,12 +117,7 @@ def run_command(
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
 
-    try:
-        finished = run(loaded, folder, fresh=fresh)
-    except KeyboardInterrupt:
-        print(f"\nesckit: stopped; the same command continues the run in {folder}.", file=sys.stderr)
-        sys.exit(130)
-    print_results(finished.folder)
+    print_results(run(loaded, folder, fresh=fresh).folder)
 
 
 @app.command("predict")

@@ -1,6 +1,5 @@
 """``esckit train planner``: a supporter without a language model from a corpus, in one command."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -41,6 +40,7 @@ def planner_command(
     Example: esckit train planner train.json runs/planner --replies
     """
     from esckit.corpora import read_corpus
+    from esckit.files import alone
     from esckit.training.options import PlannerOptions
 
     kinds = get_args(PlannerOptions.model_fields["model"].annotation)
@@ -49,13 +49,10 @@ def planner_command(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / "supporter.json").exists():
         raise EsckitError(f"{out} holds something else than a supporter: choose another folder.")
     conversations = read_corpus(corpus)
-    try:
+    with alone(out, out.with_name(f".{out.name}.lock")):
         facts = _train(
             conversations, corpus.name, out, encoder, PlannerOptions.model_validate({"model": model}), seed, replies
         )
-    except KeyboardInterrupt:
-        print("\nesckit: stopped; the same command continues.", file=sys.stderr)
-        sys.exit(130)
     told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     print(f"{told}\nplanner: {out}; next: esckit predict {out} dialogues.json predictions.jsonl")
 

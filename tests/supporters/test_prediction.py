@@ -426,5 +426,5 @@ def test_a_file_that_cannot_be_written_is_said(
         with pytest.raises(EsckitError) as error:
             predict(decoupled, dialogues[:1], tmp_path / "p.jsonl", wording=SHORT)
     reason = f"{tmp_path / 'p.jsonl'} cannot be written (No space left on device)"
-    assert str(error.value) == f"{reason}: free space, then run the same again."
+    assert str(error.value) == f"{reason}: free space or choose another place, then run again."
     assert run(decoupled, dialogues[:1], tmp_path / "p.jsonl"), "and the same again works"

@@ -5,6 +5,7 @@ a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, 
 stop.
 """
 
+import json
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ from esckit.recipes.schema import (
     RepliesStage,
     ReportStage,
     SftStage,
+    Stage,
     SupporterStage,
 )
 from esckit.rendering import Example, past_strategies, supporter_turns
@@ -62,43 +64,50 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
 
     Raises:
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
-        EsckitError: any stage's own.
+        EsckitError: another run is at work in the folder; any stage's own.
     """
     this = Run(recipe, out, _load(recipe))
-    this.describe()
-    for stage in recipe.stages:
-        fingerprint = this.fingerprint(stage)
-        if this.is_done(stage, fingerprint, fresh):
-            continue
-        started = time.monotonic()
-        this.record(stage, fingerprint, state="running")
-        match stage:
-            case PretrainStage():
-                facts = pretrain(this, stage)
-            case SftStage():
-                facts = fine_tune(this, stage)
-            case MineStage():
-                facts = mine_preferences(this, stage)
-            case PreferenceStage():
-                facts = align(this, stage)
-            case PlannerStage():
-                facts = train_encoder_planner(this, stage)
-            case CalibrateStage():
-                facts = calibrate(this, stage)
-            case RepliesStage():
-                facts = store_replies(this, stage)
-            case SupporterStage():
-                facts = assemble(this, stage)
-            case PredictStage():
-                facts = predict_split(this, stage)
-            case EvaluateStage():
-                facts = measure(this, stage)
-            case ReportStage():
-                facts = report(this)
-            case _:
-                assert_never(stage)
-        this.record(stage, fingerprint, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+    with this.alone():
+        if not fresh:
+            this.refuse_outdated()
+        this.describe()
+        for stage in recipe.stages:
+            if not this.is_done(stage):
+                started = time.monotonic()
+                this.begin(stage)
+                facts = carry_out(this, stage)
+                this.record(stage, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+            this.remove_checkpoints(stage)
     return this
+
+
+def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
+    """Carry out one stage; return what its record tells about it."""
+    match stage:
+        case PretrainStage():
+            return pretrain(this, stage)
+        case SftStage():
+            return fine_tune(this, stage)
+        case MineStage():
+            return mine_preferences(this, stage)
+        case PreferenceStage():
+            return align(this, stage)
+        case PlannerStage():
+            return train_encoder_planner(this, stage)
+        case CalibrateStage():
+            return calibrate(this, stage)
+        case RepliesStage():
+            return store_replies(this, stage)
+        case SupporterStage():
+            return assemble(this, stage)
+        case PredictStage():
+            return predict_split(this, stage)
+        case EvaluateStage():
+            return measure(this, stage)
+        case ReportStage():
+            return report(this)
+        case _:
+            assert_never(stage)
 
 
 # -------------------------------------------------------------------------------------------------------------- stages
@@ -165,8 +174,9 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
         if stage.folds > 1:
             folder = this.folder / stage.name / f"fold-{fold}"
             others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
-            if not (folder / "curve.jsonl").exists():
+            if not (folder / "events.json").exists():
                 _fine_tune(this, stage, sft, others, folder)
+                write_json(folder / "events.json", this.events.pop(stage.name, {}))  # of folds before a stop too
         backbone = load_backbone(this.backbone_source)
         model = open_adapter(backbone, folder, sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
@@ -184,6 +194,9 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     )
     for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
         this.count(stage, event, counts[event])
+    for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
+        for event, number in json.loads(path.read_text(encoding="utf-8")).items():
+            this.count(stage, event, number)
     kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
     return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, ModelError
-from esckit.files import read_text, write_json, write_jsonl
+from esckit.files import atomic, read_text, write_json, write_jsonl
 from esckit.models.backbone import Decoding, Reply
 from esckit.models.encoder import Encoder, load_encoder
 from esckit.supporters.usable_replies import usable_replies
@@ -127,8 +128,10 @@ class ReplyStore:
 
     def save(self, folder: Path) -> None:
         """Write ``store.json``, ``replies.jsonl`` and ``contexts.npy`` (float16) into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "contexts.npy", self.vectors.astype(np.float16))
+        contexts = BytesIO()  # into a file, NumPy would not notice that the disk is too full for its last bytes
+        np.save(contexts, self.vectors.astype(np.float16))
+        with atomic(folder / "contexts.npy") as temporary:
+            temporary.write_bytes(contexts.getbuffer())
         write_jsonl(folder / "replies.jsonl", map(asdict, self.replies))
         card = {"corpus": self.corpus, "licence": self.licence, "encoder": self.encoder.source}
         write_json(folder / "store.json", {"format": FORMAT, **card, "encoder_hash": self.encoder.weights_hash})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
-from esckit.files import read_text, write_json
+from esckit.files import atomic, read_text, write_json
 from esckit.models.backbone import Backbone, Decoding, Reply, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
 from esckit.strategy import TAXONOMIES, Taxonomy
@@ -76,15 +76,15 @@ def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path],
         parts: the folder of each adapter, encoder planner or reply store, by part.
         base: a backbone's folder to carry along as ``base``, so that the supporter can be moved.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    for part, source in parts.items():
-        shutil.copytree(source, folder / part)
-    if base is not None:
-        shutil.copytree(base, folder / "base")
     fields = {**asdict(card), "base": "./base" if base is not None else card.base}
-    write_json(folder / "supporter.json", {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}})
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for part, source in parts.items():
+            shutil.copytree(source, temporary / part)
+        if base is not None:
+            shutil.copytree(base, temporary / "base")
+        described = {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}}
+        write_json(temporary / "supporter.json", described)
 
 
 def read_card(folder: Path) -> SupporterCard:
