@@ -67,7 +67,12 @@ class Run:
 
     def renderer(self, backbone: Backbone) -> Renderer:
         """The renderer of a backbone for this corpus."""
-        return Renderer(backbone.tokenizer, TAXONOMIES[self.taxonomy], max_context=self.max_context(backbone))
+        return Renderer(
+            backbone.tokenizer,
+            TAXONOMIES[self.taxonomy],
+            max_context=self.max_context(backbone),
+            layout=self.recipe.model.layout,
+        )
 
     def train(
         self,

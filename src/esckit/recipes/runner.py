@@ -232,7 +232,7 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     if adapters:
         backbone = load_backbone(this.backbone_source)
         about |= {"base": this.backbone_source, "base_hash": backbone.weights_hash}
-        about |= {"max_context": this.max_context(backbone)}
+        about |= {"max_context": this.max_context(backbone), "layout": this.recipe.model.layout}
         base = None if this.recipe.model.path else Path(this.backbone_source)
     if "generator" not in adapters and stage.generator:
         about["generator"] = "retrieval"

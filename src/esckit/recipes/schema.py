@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.mining.options import MiningOptions
+from esckit.rendering import Layout
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "Stage", "input_names", "tag_of"]
@@ -36,12 +37,14 @@ class ModelConfig(_Config):
         pocket: size of the pocket backbone.
         vocabulary: most tokens of the pocket backbone's tokenizer.
         max_context: most tokens of a path; null takes the model's own limit.
+        layout: what each part reads and says (`rendering.layouts`).
     """
 
     path: str | None = None
     pocket: Literal["2m", "10m"] = "2m"
     vocabulary: int = Field(2048, ge=300)
     max_context: int | None = Field(None, ge=256)
+    layout: Layout = "shared-prefix"
 
 
 class DecodingConfig(_Config):

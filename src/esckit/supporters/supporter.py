@@ -194,6 +194,7 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
             model.load_adapter(folder / part, adapter_name=part)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
-    renderer = Renderer(backbone.tokenizer, TAXONOMIES[card.taxonomy], max_context=card.max_context)
+    taxonomy = TAXONOMIES[card.taxonomy]
+    renderer = Renderer(backbone.tokenizer, taxonomy, max_context=card.max_context, layout=card.layout)
     adapted = Backbone(model.eval(), backbone.tokenizer, backbone.source)
     return LanguageParts(adapted, renderer, coupled=card.kind == "coupled")
