@@ -18,7 +18,7 @@ from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import write_json, write_jsonl
-from esckit.models.backbone import Backbone, default_device
+from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
@@ -56,6 +56,10 @@ class Run:
             return self.recipe.model.path
         made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
+
+    def load_backbone(self) -> Backbone:
+        """The backbone, as the recipe stores its weights."""
+        return load_backbone(self.backbone_source, quantisation=self.recipe.model.quantisation)
 
     def seed(self, stage: Stage) -> int:
         """The stage's own seed."""

@@ -17,7 +17,7 @@ from esckit.files import write_json
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
-from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
+from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
@@ -46,7 +46,7 @@ from esckit.supporters.supporter import SupporterCard, save_supporter
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
-__all__ = ["TREES", "run"]
+__all__ = ["TREES", "load_dialogues", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
@@ -137,7 +137,7 @@ def _fine_tune(
     this: "Run", stage: SftStage | MineStage, sft: SftStage, conversations: list[Conversation], folder: Path
 ) -> dict[str, Any]:
     """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
-    backbone = load_backbone(this.backbone_source)
+    backbone = this.load_backbone()
     renderer = this.renderer(backbone)
     seed_everything(this.seed(stage))
     model = fresh_adapter(backbone.model, sft.lora, sft.part)
@@ -167,7 +167,7 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
             others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
             if not (folder / "curve.jsonl").exists():
                 _fine_tune(this, stage, sft, others, folder)
-        backbone = load_backbone(this.backbone_source)
+        backbone = this.load_backbone()
         model = open_adapter(backbone, folder, sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
@@ -197,7 +197,8 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     this.count(stage, "pairs left out", len(mined) - len(pairs))
 
     seed_everything(this.seed(stage))
-    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora)
+    quantisation = this.recipe.model.quantisation
+    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora, quantisation)
     renderer = this.renderer(backbone)
 
     def shown(conversation: Conversation) -> dict[str, str]:
@@ -230,9 +231,10 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     about: dict[str, Any] = {"past_strategies": stage.past_strategies, "taxonomy": this.taxonomy}
     base = None
     if adapters:
-        backbone = load_backbone(this.backbone_source)
+        backbone = this.load_backbone()
         about |= {"base": this.backbone_source, "base_hash": backbone.weights_hash}
         about |= {"max_context": this.max_context(backbone), "layout": this.recipe.model.layout}
+        about |= {"quantisation": this.recipe.model.quantisation}
         base = None if this.recipe.model.path else Path(this.backbone_source)
     if "generator" not in adapters and stage.generator:
         about["generator"] = "retrieval"
@@ -293,7 +295,17 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
-    elif recipe.needs_backbone and not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
+    return load_dialogues(recipe)
+
+
+def load_dialogues(recipe: Recipe) -> Corpus:
+    """Load the corpus, and check that every stage finds its part of it and a backbone.
+
+    Raises:
+        RunError: the recipe has no backbone, or stages that do not fit the corpus.
+        CorpusError: the corpus cannot be read, or lacks what a stage needs.
+    """
+    if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
@@ -311,6 +323,10 @@ def _load(recipe: Recipe) -> Corpus:
         if isinstance(stage, PredictStage) and stage.calibration:
             _check_calibration(recipe, stage, corpus)
     return corpus
+
+
+def _pretrains(recipe: Recipe) -> bool:
+    return any(isinstance(stage, PretrainStage) for stage in recipe.stages)
 
 
 def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> None:
