@@ -102,6 +102,9 @@ def run_command(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/RECIPE.")] = None,
     fresh: Annotated[bool, typer.Option(help="Run stages whose settings changed again.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check recipe, corpus and template, and estimate memory.")
+    ] = False,
 ) -> None:
     """Carry out a recipe: train, predict, measure, report.
 
@@ -114,6 +117,11 @@ def run_command(
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
     _quiet()
+    if check:
+        from esckit.recipes.check import check as check_recipe
+
+        print("\n".join(check_recipe(loaded)))
+        return
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
 

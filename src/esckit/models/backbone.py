@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from esckit.rendering import Example
 __all__ = [
     "Backbone",
     "Decoding",
+    "Quantisation",
     "Reply",
     "check_source",
     "device_of",
@@ -113,26 +115,54 @@ def check_source(source: str) -> None:
         raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
 
 
-def load_backbone(source: str) -> Backbone:
+Quantisation = Literal["4bit"]
+
+
+def _in_four_bits() -> Any:
+    """What transformers is told to load linear layers in NF4 (Dettmers et al. 2023)."""
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantisation: 4bit needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+            "or leave quantisation out."
+        )
+    if not torch.cuda.is_available():
+        raise ModelError("model.quantisation: 4bit needs a CUDA device, and there is none: leave quantisation out.")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
     float32 on the CPU and bfloat16 on CUDA; attention by SDPA, on the CPU in blocks (`models.attention`). The model is
     probed: where it does not follow a trie's mask, it is refused.
 
+    Args:
+        source: a folder or a Hub id.
+        quantisation: how the weights are stored; as they are by default.
+
     Raises:
-        ModelError: the folder has no weights or no tokenizer, the id cannot be had, or the trie is not exact on it.
+        ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
+            what quantisation needs is missing.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
+    stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
@@ -146,7 +176,8 @@ def load_backbone(source: str) -> Backbone:
     if not tokenizer("a")["input_ids"]:  # transformers makes an empty one where there is none
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
-    backbone = Backbone(model.to(device).eval(), tokenizer, source)
+    placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
+    backbone = Backbone(placed.eval(), tokenizer, source)
     _probe_exactness(backbone)
     return backbone
 

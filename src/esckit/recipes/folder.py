@@ -19,7 +19,7 @@ from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl, writing
-from esckit.models.backbone import Backbone, default_device
+from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
@@ -61,6 +61,10 @@ class Run:
         made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
 
+    def load_backbone(self) -> Backbone:
+        """The backbone, as the recipe stores its weights."""
+        return load_backbone(self.backbone_source, quantisation=self.recipe.model.quantisation)
+
     def seed(self, stage: Stage) -> int:
         """The stage's own seed."""
         return stage_seed(self.recipe.seed, stage)
@@ -71,7 +75,12 @@ class Run:
 
     def renderer(self, backbone: Backbone) -> Renderer:
         """The renderer of a backbone for this corpus."""
-        return Renderer(backbone.tokenizer, TAXONOMIES[self.taxonomy], max_context=self.max_context(backbone))
+        return Renderer(
+            backbone.tokenizer,
+            TAXONOMIES[self.taxonomy],
+            max_context=self.max_context(backbone),
+            layout=self.recipe.model.layout,
+        )
 
     def train(
         self,

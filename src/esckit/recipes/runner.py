@@ -18,7 +18,7 @@ from esckit.files import write_json
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
-from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
+from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
@@ -48,7 +48,7 @@ from esckit.supporters.supporter import SupporterCard, save_supporter
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
-__all__ = ["TREES", "run"]
+__all__ = ["TREES", "load_dialogues", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
@@ -146,7 +146,7 @@ def _fine_tune(
     this: "Run", stage: SftStage | MineStage, sft: SftStage, conversations: list[Conversation], folder: Path
 ) -> dict[str, Any]:
     """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
-    backbone = load_backbone(this.backbone_source)
+    backbone = this.load_backbone()
     renderer = this.renderer(backbone)
     seed_everything(this.seed(stage))
     model = fresh_adapter(backbone.model, sft.lora, sft.part)
@@ -177,7 +177,7 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
             if not (folder / "events.json").exists():
                 _fine_tune(this, stage, sft, others, folder)
                 write_json(folder / "events.json", this.events.pop(stage.name, {}))  # of folds before a stop too
-        backbone = load_backbone(this.backbone_source)
+        backbone = this.load_backbone()
         model = open_adapter(backbone, folder, sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
@@ -210,7 +210,8 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     this.count(stage, "pairs left out", len(mined) - len(pairs))
 
     seed_everything(this.seed(stage))
-    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora)
+    quantisation = this.recipe.model.quantisation
+    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora, quantisation)
     renderer = this.renderer(backbone)
 
     def shown(conversation: Conversation) -> dict[str, str]:
@@ -243,9 +244,10 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     about: dict[str, Any] = {"past_strategies": stage.past_strategies, "taxonomy": this.taxonomy}
     base = None
     if adapters:
-        backbone = load_backbone(this.backbone_source)
+        backbone = this.load_backbone()
         about |= {"base": this.backbone_source, "base_hash": backbone.weights_hash}
-        about |= {"max_context": this.max_context(backbone)}
+        about |= {"max_context": this.max_context(backbone), "layout": this.recipe.model.layout}
+        about |= {"quantisation": this.recipe.model.quantisation}
         base = None if this.recipe.model.path else Path(this.backbone_source)
     if "generator" not in adapters and stage.generator:
         about["generator"] = "retrieval"
@@ -306,7 +308,17 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
-    elif recipe.needs_backbone and not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
+    return load_dialogues(recipe)
+
+
+def load_dialogues(recipe: Recipe) -> Corpus:
+    """Load the corpus, and check that every stage finds its part of it and a backbone.
+
+    Raises:
+        RunError: the recipe has no backbone, or stages that do not fit the corpus.
+        CorpusError: the corpus cannot be read, or lacks what a stage needs.
+    """
+    if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
@@ -324,6 +336,10 @@ def _load(recipe: Recipe) -> Corpus:
         if isinstance(stage, PredictStage) and stage.calibration:
             _check_calibration(recipe, stage, corpus)
     return corpus
+
+
+def _pretrains(recipe: Recipe) -> bool:
+    return any(isinstance(stage, PretrainStage) for stage in recipe.stages)
 
 
 def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> None:

@@ -1,11 +1,12 @@
 """The response generator on a language model: words a reply under a given strategy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from esckit.conversation import Conversation, Turn
 from esckit.models.backbone import Decoding, Reply, generate
-from esckit.rendering import Renderer
+from esckit.rendering import Part, Renderer
 
 __all__ = ["write_replies"]
 
@@ -18,6 +19,7 @@ def write_replies(
     strategies: Sequence[str],
     shown: Mapping[str, str],
     decoding: Decoding,
+    part: Part = "generator",
 ) -> list[Reply]:
     """Write a reply for each turn, in one batch.
 
@@ -29,10 +31,10 @@ def write_replies(
         strategies: the strategy of each reply.
         shown: strategies to show in the history, by turn id.
         decoding: how tokens are chosen; seed torch before sampling.
+        part: generator or coupled: whose adapter is active.
     """
     prompts = []
     for turn, strategy in zip(turns, strategies, strict=True):
-        reserve = renderer.longest_label + decoding.max_new_tokens
-        context, _ = renderer.context(conversation.path(turn.parent), shown, reserve)
-        prompts.append((*context, *renderer.label_ids(strategy)))
+        planned = replace(turn, strategy=strategy)
+        prompts.append(renderer.prompt(conversation, planned, part, shown, decoding.max_new_tokens))
     return generate(model, renderer.tokenizer, prompts, renderer.end_of_turn, decoding)

@@ -67,16 +67,18 @@ class LanguageParts:
         """SHA-256 of the adapters' weights; a supporter's card has the base's."""
         return hash_weights(self.backbone.model, "lora_")
 
-    def _as(self, part: Part) -> Any:
-        """The model with the adapter that plays this part."""
-        self.backbone.model.set_adapter("coupled" if self.coupled else part)
-        return self.backbone.model
+    def _as(self, part: Part) -> tuple[Any, Part]:
+        """The model with the adapter that plays this part, and that adapter's own part."""
+        played: Part = "coupled" if self.coupled else part
+        self.backbone.model.set_adapter(played)
+        return self.backbone.model, played
 
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn (`planner.score_strategies`)."""
         from esckit.supporters.planner import score_strategies
 
-        return score_strategies(self._as("planner"), self.renderer, conversation, turns, shown)
+        model, part = self._as("planner")
+        return score_strategies(model, self.renderer, conversation, turns, shown, part)
 
     def reply(
         self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
@@ -84,4 +86,5 @@ class LanguageParts:
         """A reply for each turn under its strategy (`generator.write_replies`)."""
         from esckit.supporters.generator import write_replies
 
-        return write_replies(self._as("generator"), self.renderer, conversation, turns, strategies, shown, how)
+        model, part = self._as("generator")
+        return write_replies(model, self.renderer, conversation, turns, strategies, shown, how, part)
