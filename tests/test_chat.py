@@ -1,6 +1,6 @@
 """The chat as a tree: whose turn answers what, which strategy is taken, what happens where replies run out."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -36,11 +36,12 @@ class Scripted:
         self.shown: list[dict[str, str]] = []
         self.strategies: frozenset[str] | None = frozenset(self.replies)
 
-    def score(self, conversation: Conversation, turns: list[Turn], shown: Any) -> NDArray[np.float64]:
+    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Any) -> NDArray[np.float64]:
         self.shown.append(dict(shown))
         order = [*RANKED, *(label for label in ESCONV.labels if label not in RANKED)]
         weights = np.array([2.0 ** -order.index(label) for label in ESCONV.labels])
-        return np.log(weights / weights.sum())[None]
+        scores: NDArray[np.float64] = np.log(weights / weights.sum())[None]
+        return scores
 
     def reply(self, *_: object) -> list[Reply]:
         raise AssertionError("a chat streams")
