@@ -10,9 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
+from esckit.cli_quiet import quiet
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 
@@ -116,7 +118,7 @@ def run_command(
 
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
-    _quiet()
+    quiet()
     if check:
         from esckit.recipes.check import check as check_recipe
 
@@ -151,7 +153,7 @@ def predict_command(
     from esckit.corpora import read_corpus
 
     conversations = read_corpus(corpus)
-    _quiet()
+    quiet()
     from esckit.models.backbone import Decoding
     from esckit.rendering import PastStrategies
     from esckit.supporters import Supporter, predict
@@ -159,8 +161,11 @@ def predict_command(
     if past_strategies is not None and past_strategies not in get_args(PastStrategies):
         raise EsckitError(f"--past-strategies {past_strategies!r} is unknown: use gold, predicted or hidden.")
     past: Any = past_strategies
+    loaded = Supporter.load(supporter)
+    if loaded.card.generator == "retrieval":
+        print(loaded.about)
     rows = predict(
-        Supporter.load(supporter),
+        loaded,
         conversations,
         out,
         seed=seed,
@@ -171,20 +176,6 @@ def predict_command(
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 
+app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
 app.command("agreement")(agreement_command)
-
-
-def _quiet() -> None:
-    """Our own progress and errors speak; the libraries' bars and advice do not. Call it before torch is imported."""
-    import os
-    import warnings
-
-    # Threads that wait for each other spin by default: where a core is busy, training took up to four times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module="(?!esckit)")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

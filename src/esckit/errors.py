@@ -6,10 +6,12 @@ EsckitError
 ├── RunError           a run folder disagrees with the recipe that is asked for
 ├── ModelError         a backbone, adapter or supporter folder cannot be used
 │   └── TemplateError  a chat template cannot be taken apart into stable pieces
-└── PredictionsError   a predictions file cannot be measured
+├── PredictionsError   a predictions file cannot be measured
+└── ChatError          a chat cannot do what it is asked to
 """
 
 __all__ = [
+    "ChatError",
     "CorpusError",
     "EsckitError",
     "ModelError",
@@ -46,3 +48,7 @@ class TemplateError(ModelError):
 
 class PredictionsError(EsckitError):
     """A predictions file cannot be measured."""
+
+
+class ChatError(EsckitError):
+    """A chat cannot do what it is asked to."""

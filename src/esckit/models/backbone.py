@@ -1,7 +1,7 @@
 """Backbones: load a causal language model with its tokenizer, name its weights by hash, let it write replies."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from esckit.errors import ModelError
 from esckit.models.attention import TRIE_ATTENTION
+from esckit.models.streaming import TextStreamer
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
 
@@ -203,7 +204,12 @@ def _probe_exactness(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], end_of_turn: int, decoding: Decoding
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    end_of_turn: int,
+    decoding: Decoding,
+    on_text: Callable[[str], None] | None = None,
 ) -> list[Reply]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
@@ -216,6 +222,7 @@ def generate(
         prompts: token ids, at least one prompt, each of two tokens or more.
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
+        on_text: where there is one prompt, is told the reply's text piece by piece while it is written.
     """
     from transformers import GenerationConfig
 
@@ -239,6 +246,7 @@ def generate(
         attention_mask=attention_mask.to(device),
         past_key_values=_read(model, prompts, width - 1),
         generation_config=config,
+        streamer=on_text and TextStreamer(lambda ids: _reply(tokenizer, ids, end_of_turn).text, on_text),
     )
     return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
 

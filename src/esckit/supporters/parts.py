@@ -1,6 +1,6 @@
 """What a supporter is made of: a planner that scores strategies and a generator that words replies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,22 @@ class Generator(Protocol):
     ) -> list[Reply]:
         """A reply for each turn under its strategy."""
 
+    @property
+    def about(self) -> str:
+        """What a person who talks to it must know of its replies, in a sentence."""
+
+    def stream(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        strategy: str,
+        shown: Shown,
+        how: Decoding,
+        other_than: Collection[str],
+        on_text: Callable[[str], None],
+    ) -> Reply | None:
+        """A reply with a text other than these, told piece by piece as it comes; None where it has no other."""
+
 
 class LanguageParts:
     """Planner and generator on one backbone.
@@ -56,6 +72,7 @@ class LanguageParts:
     """
 
     strategies = None
+    about = "A language model writes each reply; it does not know what is true, and may repeat what it was trained on."
 
     def __init__(self, backbone: Backbone, renderer: Renderer, *, coupled: bool) -> None:
         self.backbone = backbone
@@ -88,3 +105,19 @@ class LanguageParts:
 
         model, part = self._as("generator")
         return write_replies(model, self.renderer, conversation, turns, strategies, shown, how, part)
+
+    def stream(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        strategy: str,
+        shown: Shown,
+        how: Decoding,
+        other_than: Collection[str],
+        on_text: Callable[[str], None],
+    ) -> Reply | None:
+        """A reply with a text other than these, told as it is written (`generator.stream_reply`)."""
+        from esckit.supporters.generator import stream_reply
+
+        model, part = self._as("generator")
+        return stream_reply(model, self.renderer, conversation, turn, strategy, shown, how, part, other_than, on_text)

@@ -164,6 +164,11 @@ class Supporter:
         """JSON-ready; changes with anything that its answers depend on."""
         return [asdict(self.card), self.planner.identity, self.generator and self.generator.identity]
 
+    @property
+    def about(self) -> str | None:
+        """What a person who talks to it must know of its replies; None where it only plans."""
+        return None if self.generator is None else self.generator.about
+
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn, of which only what stands before is read."""
         return self.planner.score(conversation, turns, shown)
