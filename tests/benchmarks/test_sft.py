@@ -7,17 +7,20 @@ from common import OURS, Comparison, How, Trained
 from esckit.conversation import Conversation
 from esckit.models.backbone import load_backbone
 from esckit.models.token_tree import build_tries
-from esckit.rendering import Example, Part, PastStrategies, past_strategies, supporter_turns, to_messages
+from esckit.rendering import Example, Layout, Part, PastStrategies, past_strategies, supporter_turns, to_messages
+from esckit.rendering.layouts import system_text
+from esckit.strategy import ESCONV
 from tests.tiny import starter_dialogues, tiny_renderer, tiny_tokenizer
 
 HOW = How(batch_size=2, bf16=False)
 PARTS: tuple[Part, ...] = ("planner", "generator", "coupled")
 
 
-def dialogues(part: Part, past: PastStrategies) -> list[list[Example]]:
+def dialogues(part: Part, past: PastStrategies, layout: Layout = "shared-prefix") -> list[list[Example]]:
     """Two dialogues of unequal length."""
     found = starter_dialogues(1, 9) + starter_dialogues(2, 5)[1:]
-    return [tiny_renderer().examples(each, part, past_strategies(each, past)) for each in found]
+    renderer = tiny_renderer(layout=layout)
+    return [renderer.examples(each, part, past_strategies(each, past)) for each in found]
 
 
 def train(contender: str, base: str, work: list[list[Example]]) -> Trained:
@@ -25,37 +28,28 @@ def train(contender: str, base: str, work: list[list[Example]]) -> Trained:
     return sft.CONTENDERS[contender].train(load_backbone(base).model, work, HOW)
 
 
-@pytest.mark.parametrize("past", ["gold", "hidden"])
-@pytest.mark.parametrize("part", PARTS)
-def test_tries_and_a_row_a_turn_have_the_same_first_loss(part: Part, past: PastStrategies, base: str) -> None:
-    work = dialogues(part, past)
-    ours, theirs = train(OURS, base, work), train(sft.PER_TURN, base, work)
-    assert ours.loss == pytest.approx(theirs.loss, abs=1e-4)
-    assert ours.units == theirs.units == sum(map(len, work))
+@pytest.mark.parametrize("setting", sft.SETTINGS, ids=lambda s: f"{s.layout}-{s.part}-{s.past}")
+def test_all_contenders_of_a_setting_have_the_same_first_loss(setting: sft.Setting, base: str) -> None:
+    work = dialogues(setting.part, setting.past, setting.layout)
+    ours = train(OURS, base, work)
+    assert ours.units == sum(map(len, work))
     assert ours.seconds > 0
-    assert theirs.seconds > 0
+    for peer in setting.peers:
+        theirs = train(peer, base, work)
+        assert theirs.loss == pytest.approx(ours.loss, abs=1e-4)
+        assert theirs.units == ours.units
+        assert theirs.seconds > 0
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_tries_and_a_row_a_dialogue_have_the_same_first_loss_where_past_strategies_are_shown(
-    part: Part, base: str
-) -> None:
-    work = dialogues(part, "gold")
-    ours, theirs = train(OURS, base, work), train(sft.DIALOGUE, base, work)
-    assert ours.loss == pytest.approx(theirs.loss, abs=1e-4)
-    assert ours.units == theirs.units == sum(map(len, work))
-
-
-@pytest.mark.parametrize("past", ["gold", "hidden"])
-@pytest.mark.parametrize("part", PARTS)
-def test_all_contenders_score_the_same_tokens(part: Part, past: PastStrategies) -> None:
-    for examples in dialogues(part, past):
+@pytest.mark.parametrize("setting", sft.SETTINGS, ids=lambda s: f"{s.layout}-{s.part}-{s.past}")
+def test_all_contenders_of_a_setting_score_the_same_tokens(setting: sft.Setting) -> None:
+    for examples in dialogues(setting.part, setting.past, setting.layout):
         wanted = [token for example in examples for token in example.scored]
         (trie,) = build_tries(examples)
         assert [trie.tokens[node] for target in trie.targets for node in target.nodes] == wanted
         turns = [sft.turn_row(example) for example in examples]
         assert [token for row in turns for token in scored(row)] == wanted
-        if past == "gold":
+        if sft.DIALOGUE in setting.peers:
             row = sft.dialogue_row(examples)
             assert scored(row) == wanted
             assert len(row.input_ids) == len(trie), "with past strategies shown, the trie is the dialogue's row"
@@ -85,7 +79,7 @@ def chat(conversation: Conversation, shown: dict[str, str]) -> dict[str, list[in
     turns = [{"role": message.role, "content": message.content} for message in messages]
     return dict(
         tiny_tokenizer().apply_chat_template(
-            [{"role": "system", "content": tiny_renderer().system}, *turns],
+            [{"role": "system", "content": system_text("shared-prefix", "coupled", ESCONV, "")}, *turns],
             return_dict=True,
             return_assistant_tokens_mask=True,
         )
