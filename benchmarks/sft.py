@@ -90,7 +90,7 @@ def train_turn_tries(model: Any, dialogues: Sequence[Dialogue], how: How) -> Tra
 def train_turns_with_trl(model: Any, dialogues: Sequence[Dialogue], how: How) -> Trained:
     """TRL's way: a row a turn."""
     rows = [turn_row(example) for examples in dialogues for example in examples]
-    return _train_with_trl(model, rows, how, OUR_BATCH)._replace(units=sum(map(len, dialogues)))
+    return _train_with_trl(model, rows, how, OUR_BATCH)
 
 
 def train_dialogues_with_trl(model: Any, dialogues: Sequence[Dialogue], how: How) -> Trained:

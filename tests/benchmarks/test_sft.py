@@ -7,7 +7,7 @@ from common import OURS, Comparison, How, Trained
 from esckit.conversation import Conversation
 from esckit.models.backbone import load_backbone
 from esckit.models.token_tree import build_tries
-from esckit.rendering import Example, Layout, Part, PastStrategies, past_strategies, supporter_turns, to_messages
+from esckit.rendering import Example, Part, past_strategies, supporter_turns, to_messages
 from esckit.rendering.layouts import system_text
 from esckit.strategy import ESCONV
 from tests.tiny import starter_dialogues, tiny_renderer, tiny_tokenizer
@@ -16,11 +16,9 @@ HOW = How(batch_size=2, bf16=False)
 PARTS: tuple[Part, ...] = ("planner", "generator", "coupled")
 
 
-def dialogues(part: Part, past: PastStrategies, layout: Layout = "shared-prefix") -> list[list[Example]]:
+def dialogues(setting: sft.Setting) -> list[list[Example]]:
     """Two dialogues of unequal length."""
-    found = starter_dialogues(1, 9) + starter_dialogues(2, 5)[1:]
-    renderer = tiny_renderer(layout=layout)
-    return [renderer.examples(each, part, past_strategies(each, past)) for each in found]
+    return sft.rendered(starter_dialogues(1, 9) + starter_dialogues(2, 5)[1:], tiny_tokenizer(), setting)
 
 
 def train(contender: str, base: str, work: list[list[Example]]) -> Trained:
@@ -30,7 +28,7 @@ def train(contender: str, base: str, work: list[list[Example]]) -> Trained:
 
 @pytest.mark.parametrize("setting", sft.SETTINGS, ids=lambda s: f"{s.layout}-{s.part}-{s.past}")
 def test_all_contenders_of_a_setting_have_the_same_first_loss(setting: sft.Setting, base: str) -> None:
-    work = dialogues(setting.part, setting.past, setting.layout)
+    work = dialogues(setting)
     ours = train(OURS, base, work)
     assert ours.units == sum(map(len, work))
     assert ours.seconds > 0
@@ -43,7 +41,7 @@ def test_all_contenders_of_a_setting_have_the_same_first_loss(setting: sft.Setti
 
 @pytest.mark.parametrize("setting", sft.SETTINGS, ids=lambda s: f"{s.layout}-{s.part}-{s.past}")
 def test_all_contenders_of_a_setting_score_the_same_tokens(setting: sft.Setting) -> None:
-    for examples in dialogues(setting.part, setting.past, setting.layout):
+    for examples in dialogues(setting):
         wanted = [token for example in examples for token in example.scored]
         (trie,) = build_tries(examples)
         assert [trie.tokens[node] for target in trie.targets for node in target.nodes] == wanted
@@ -89,7 +87,15 @@ def chat(conversation: Conversation, shown: dict[str, str]) -> dict[str, list[in
 @pytest.mark.parametrize("part", PARTS)
 def test_hidden_past_strategies_have_no_row_a_dialogue(part: Part) -> None:
     with pytest.raises(ValueError, match="past strategies are hidden"):
-        sft.dialogue_row(dialogues(part, "hidden")[0])
+        sft.dialogue_row(dialogues(sft.Setting("shared-prefix", part, "hidden", ()))[0])
+
+
+@pytest.mark.parametrize("setting", sft.SETTINGS, ids=lambda s: f"{s.layout}-{s.part}-{s.past}")
+def test_a_setting_is_rendered_as_it_says(setting: sft.Setting) -> None:
+    (conversation,) = starter_dialogues(1, 9)
+    shown = past_strategies(conversation, setting.past)
+    wanted = tiny_renderer(layout=setting.layout).examples(conversation, setting.part, shown)
+    assert dialogues(setting)[0] == wanted
 
 
 def test_no_setting_compares_other_objectives() -> None:
