@@ -73,13 +73,15 @@ def run_command(
     _quiet()
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
+    from esckit.training.processes import is_main
 
     try:
         finished = run(loaded, folder, fresh=fresh)
     except KeyboardInterrupt:
         print(f"\nesckit: stopped; the same command continues the run in {folder}.", file=sys.stderr)
         sys.exit(130)
-    print_results(finished.folder)
+    if is_main():
+        print_results(finished.folder)
 
 
 @app.command("predict")

@@ -24,6 +24,7 @@ from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, 
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
+from esckit.training.processes import count_processes, is_main
 from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
 
 __all__ = ["Run", "stage_seed"]
@@ -93,9 +94,10 @@ class Run:
             objective=objective,
             valid=valid,
         )
-        save()
-        write_jsonl(folder / "curve.jsonl", trained.curve)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        if is_main():
+            save()
+            write_jsonl(folder / "curve.jsonl", trained.curve)
+            shutil.rmtree(checkpoints, ignore_errors=True)
         return trained
 
     def tries(
@@ -149,7 +151,9 @@ class Run:
     def record(
         self, stage: Stage, fingerprint: str, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0
     ) -> None:
-        """Write a stage's record, and gather every stage's events into events.jsonl."""
+        """Write a stage's record, and gather every stage's events into events.jsonl; in the main process only."""
+        if not is_main():
+            return
         events = dict(self.events.get(stage.name, {}))
         value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": fingerprint}
         write_json(
@@ -168,7 +172,9 @@ class Run:
             self.events.setdefault(stage.name, Counter())[event] += number
 
     def describe(self) -> None:
-        """Write what the run is made of: recipe, corpus, versions."""
+        """Write what the run is made of: recipe, corpus, versions; in the main process only."""
+        if not is_main():
+            return
         write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
         parts = {"train": self.corpus.train, "valid": self.corpus.valid, "test": self.corpus.test}
         statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
@@ -206,5 +212,6 @@ def _versions() -> dict[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "device": str(default_device()),
         "threads": torch.get_num_threads(),
+        "processes": count_processes(),
         **{package: metadata.version(package) for package in packages},
     }

@@ -43,7 +43,9 @@ from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.training.options import TrainingOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
+from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
 
 __all__ = ["TREES", "run"]
@@ -55,6 +57,8 @@ TREES: Final = "trees.jsonl"
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.
 
+    Where a launcher started several processes, all train, and the first one does the rest and all writing.
+
     Args:
         recipe: the experiment.
         out: the run's folder.
@@ -64,11 +68,15 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
         EsckitError: any stage's own.
     """
+    join_processes()
     this = Run(recipe, out, _load(recipe))
     this.describe()
     for stage in recipe.stages:
         fingerprint = this.fingerprint(stage)
-        if this.is_done(stage, fingerprint, fresh):
+        if from_main(this.is_done, stage, fingerprint, fresh):
+            continue
+        if not is_main() and not isinstance(stage, TrainingOptions | MineStage):
+            wait()
             continue
         started = time.monotonic()
         this.record(stage, fingerprint, state="running")
@@ -98,6 +106,7 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
             case _:
                 assert_never(stage)
         this.record(stage, fingerprint, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+        wait()
     return this
 
 
@@ -159,16 +168,20 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     total = len(this.corpus.train)
     source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
 
+    def folder_of(fold: int) -> Path:
+        return this.folder / stage.name / f"fold-{fold}" if stage.folds > 1 else this.folder / stage.model
+
+    for fold in range(stage.folds if stage.folds > 1 else 0):  # all first: here, other processes take part
+        others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
+        if not from_main((folder_of(fold) / "curve.jsonl").exists):
+            _fine_tune(this, stage, sft, others, folder_of(fold))
+    if not is_main():
+        return {}
+
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
-        folder = this.folder / stage.model
-        if stage.folds > 1:
-            folder = this.folder / stage.name / f"fold-{fold}"
-            others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
-            if not (folder / "curve.jsonl").exists():
-                _fine_tune(this, stage, sft, others, folder)
         backbone = load_backbone(this.backbone_source)
-        model = open_adapter(backbone, folder, sft.part)
+        model = open_adapter(backbone, folder_of(fold), sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
     counts = mine(
