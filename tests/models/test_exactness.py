@@ -142,12 +142,16 @@ def test_pretraining_rows_are_exact(architecture: Architecture) -> None:
     check(tiny_model(architecture), [renderer.dialogue(c, {}) for c in starter_dialogues(2, 6)])
 
 
-def test_all_labels_of_a_turn_are_exact_branches() -> None:
-    """What the planner does at inference: every label of every turn beside the gold one."""
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen2-window", "mistral-window", "gemma2"])
+def test_all_labels_of_a_turn_are_exact_branches(architecture: Architecture) -> None:
+    """What the planner does at inference: every label of every turn beside the gold one.
+
+    Here what is scored stands within a sliding window of where its branch begins.
+    """
     (conversation,) = starter_dialogues(1, 7)
     examples = [
         tiny_renderer().example(conversation, replace(turn, strategy=label), "planner", {})
         for turn in supporter_turns(conversation)
         for label in ESCONV.labels
     ]
-    check(tiny_model(), [examples])
+    check(tiny_model(architecture), [examples])

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esckit.errors import RunError
 from esckit.training.processes import count_processes, divide, from_main, is_main, join_processes, total, wait
 from tests.training.together import STEPS, Run, Step, everything
 
@@ -80,6 +81,15 @@ def test_two_processes_continue_from_a_checkpoint_exactly(two: list[dict[str, An
 def test_processes_hear_the_first_one_and_sum_up(two: list[dict[str, Any]]) -> None:
     assert [own["talk"][:4] for own in two] == [(2, 2, True, 0), (2, 2, False, 0)]
     assert [own["talk"][4] for own in two] == [{"a": 3.0, "0": 1, "1": 1}] * 2
+
+
+@pytest.mark.parametrize("asked", [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")])
+def test_divided_weights_are_refused_before_anything_is_trained(
+    asked: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*asked)
+    with pytest.raises(RunError, match=r"^FSDP and ZeRO stage 3 divide the weights .* launch with ddp\.yaml"):
+        join_processes()
 
 
 def test_one_process_alone_asks_nobody() -> None:

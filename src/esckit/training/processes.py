@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 import torch
 import torch.distributed as dist
 
+from esckit.errors import RunError
+
 __all__ = ["count_processes", "divide", "from_main", "is_main", "join_processes", "total", "wait"]
 
 T = TypeVar("T")
@@ -16,7 +18,17 @@ _PATIENCE: Final = timedelta(days=14)  # the others wait while the first one min
 
 
 def join_processes() -> int:
-    """Meet the other processes that the launcher started; return how many there are, 1 without a launcher."""
+    """Meet the other processes that the launcher started; return how many there are, 1 without a launcher.
+
+    Raises:
+        RunError: the launcher asks for weights that are divided over the processes.
+    """
+    zero3 = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    if zero3 or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise RunError(
+            "FSDP and ZeRO stage 3 divide the weights over the processes, and esckit saves whole ones only: "
+            "launch with ddp.yaml or deepspeed-zero2.yaml of esckit/recipes/accelerate, or with torchrun."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:
