@@ -3,8 +3,8 @@
     python benchmarks/attention.py [--backbone 2m|10m] [--dialogues N] [--rounds R]
 
 On the CPU `trie` (blocks of SDPA, float32), on CUDA `trie_flex` (flex_attention, bfloat16), each against `sdpa` with
-the dense mask, in turns. The first round, which compiles, is left out. The last line is one JSON object: the median of the
-ratios of seconds, dense over ours, and the largest difference of a log-probability.
+the dense mask, in turns. The first round, which compiles, is left out. The last line is one JSON object: the median of
+the ratios of seconds, dense over ours, and the largest difference of a log-probability.
 """
 
 import argparse
