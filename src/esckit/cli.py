@@ -126,8 +126,11 @@ def run_command(
         return
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
+    from esckit.training.processes import is_main
 
-    print_results(run(loaded, folder, fresh=fresh).folder)
+    finished = run(loaded, folder, fresh=fresh)
+    if is_main():
+        print_results(finished.folder)
 
 
 @app.command("predict")

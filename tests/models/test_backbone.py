@@ -133,6 +133,8 @@ def deaf_to(argument: str) -> Any:
     hear = model.forward
 
     def forward(**given: Any) -> Any:
+        if argument not in given:
+            return hear(**given)
         nodes = given["input_ids"].shape[1]
         causal = torch.ones(nodes, nodes, dtype=torch.bool).tril()[None, None]
         given[argument] = {"attention_mask": causal, "position_ids": torch.arange(nodes)[None]}[argument]
@@ -152,8 +154,8 @@ def test_a_model_that_does_not_follow_a_trie_is_refused(
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)
     with pytest.raises(ModelError) as error:
         load_backbone(str(saved))
-    assert str(error.value).startswith(f"{saved} does not follow a four-dimensional attention mask (log-prob")
-    assert str(error.value).endswith("use a Qwen2 or Llama architecture.")
+    assert str(error.value).startswith(f"{saved} reads a token trie otherwise than its sequences (a log-prob")
+    assert str(error.value).endswith("use a Qwen2, Llama, Mistral or Gemma 2 architecture.")
 
 
 # --------------------------------------------------------------------------------------------------- hashes and seeds
@@ -226,8 +228,12 @@ def greedy(limit: int) -> Decoding:
     return Decoding(greedy=True, max_new_tokens=limit)
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
-@pytest.mark.parametrize("prompts", [PROMPTS, SHARING], ids=["apart", "sharing"])
+LONG: Final = ([*range(40, 90)], [*range(40, 75), *range(200, 220)], [*range(300, 330)])
+"""Longer than a sliding window, and parting beyond it."""
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "qwen2-window", "mistral-window", "gemma2"])
+@pytest.mark.parametrize("prompts", [PROMPTS, SHARING, LONG], ids=["apart", "sharing", "long"])
 def test_greedy_is_the_step_by_step_argmax_whatever_the_padding(
     prompts: Sequence[Sequence[int]], architecture: Architecture
 ) -> None:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
-from esckit.models.attention import TRIE_ATTENTION
+from esckit.models.attention import attention_for
+from esckit.models.masks import SUPPORTED, check_layers, trie_masks
+from esckit.models.probe import check_exactness
 from esckit.models.streaming import TextStreamer
-from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
+from esckit.models.token_tree import TokenTrie, collate
 from esckit.rendering import Example
 
 __all__ = [
@@ -141,8 +143,8 @@ def _in_four_bits() -> Any:
 def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
-    float32 on the CPU and bfloat16 on CUDA; attention by SDPA, on the CPU in blocks (`models.attention`). The model is
-    probed: where it does not follow a trie's mask, it is refused.
+    float32 on the CPU and bfloat16 on CUDA; attention as `models.attention` chooses. A model that would not read a
+    trie as separate sequences is refused, by what its configuration says and by trying it.
 
     Args:
         source: a folder or a Hub id.
@@ -154,22 +156,32 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
     stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
-    dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
+        check_layers(config, source)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
+            source,
+            dtype=dtype,
+            attn_implementation=attention_for(config, device),
+            output_loading_info=True,
+            **stored,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
             f"{source} cannot be loaded as a causal language model ({reason}): "
             "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
+        ) from error
+    except KeyError as error:  # transformers looks the attention up in a table of the architecture's own
+        raise ModelError(
+            f"{source} ({config.model_type}) takes no attention but its own, hence no token trie: {SUPPORTED}."
         ) from error
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
@@ -178,28 +190,8 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
     placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
-    backbone = Backbone(placed.eval(), tokenizer, source)
-    _probe_exactness(backbone)
-    return backbone
-
-
-@torch.no_grad()
-def _probe_exactness(backbone: Backbone) -> None:
-    """Refuse a model on which two branches of one context influence each other."""
-    size = backbone.model.config.vocab_size
-    ids = torch.arange(3, 27).mul(7).remainder(size).tolist()
-    first, second = (Example("", tuple(ids[:12]), (), tuple(ids[a:b])) for a, b in ((12, 18), (18, 24)))
-    device = device_of(backbone.model)
-    together = target_log_probabilities(backbone.model, collate([TokenTrie.merge([first, second])]).to(device))
-    apart = torch.cat(
-        [target_log_probabilities(backbone.model, collate([TokenTrie.merge([e])]).to(device)) for e in (first, second)]
-    )
-    tolerance = 1e-3 if together.dtype == torch.float32 and device.type == "cpu" else 0.3
-    if not torch.allclose(together, apart, atol=tolerance, rtol=tolerance):
-        raise ModelError(
-            f"{backbone.source} does not follow a four-dimensional attention mask (log-probabilities of a token trie "
-            "differ from those of separate sequences): use a Qwen2 or Llama architecture."
-        )
+    check_exactness(placed.eval(), source)
+    return Backbone(placed, tokenizer, source)
 
 
 @torch.no_grad()
@@ -260,8 +252,9 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
     batch = collate([trie]).to(device_of(model))
     read = model(
         input_ids=batch.input_ids,
-        attention_mask=trie_attention(batch.end),
+        attention_mask=trie_masks(model, batch.end, batch.position_ids),
         position_ids=batch.position_ids,
+        past_key_values=DynamicCache(),  # a model's own would keep the last rows of a sliding window, not of a path
         logits_to_keep=1,
         use_cache=True,
     ).past_key_values

@@ -25,6 +25,7 @@ from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, 
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
+from esckit.training.processes import count_processes, is_main
 from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
 
 __all__ = ["CHECKPOINTS", "Run", "stage_seed"]
@@ -108,9 +109,10 @@ class Run:
             objective=objective,
             valid=valid,
         )
-        with writing(folder):
-            save()
-        write_jsonl(folder / "curve.jsonl", trained.curve)
+        if is_main():
+            with writing(folder):
+                save()
+            write_jsonl(folder / "curve.jsonl", trained.curve)
         return trained
 
     def tries(
@@ -199,7 +201,9 @@ class Run:
         write_json(self.folder / "stages" / f"{record['name']}.json", record)
 
     def record(self, stage: Stage, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0) -> None:
-        """Write a stage's record, and gather every stage's events into events.jsonl."""
+        """Write a stage's record, and gather every stage's events into events.jsonl; in the main process only."""
+        if not is_main():
+            return
         events = dict(self.events.get(stage.name, {}))
         value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": self.fingerprint(stage)}
         self._write_record({**value, "seconds": seconds, "facts": facts or {}, "events": events})
@@ -215,7 +219,9 @@ class Run:
             self.events.setdefault(stage.name, Counter())[event] += number
 
     def describe(self) -> None:
-        """Write what the run is made of: recipe, corpus, versions."""
+        """Write what the run is made of: recipe, corpus, versions; in the main process only."""
+        if not is_main():
+            return
         write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
         parts = {"train": self.corpus.train, "valid": self.corpus.valid, "test": self.corpus.test}
         statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
@@ -253,5 +259,6 @@ def _versions() -> dict[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "device": str(default_device()),
         "threads": torch.get_num_threads(),
+        "processes": count_processes(),
         **{package: metadata.version(package) for package in packages},
     }

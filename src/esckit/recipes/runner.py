@@ -45,7 +45,9 @@ from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.training.options import TrainingOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
+from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
 
 __all__ = ["TREES", "load_dialogues", "run"]
@@ -57,6 +59,8 @@ TREES: Final = "trees.jsonl"
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.
 
+    Where a launcher started several processes, all train, and the first one does the rest and all writing.
+
     Args:
         recipe: the experiment.
         out: the run's folder.
@@ -66,18 +70,22 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
         EsckitError: another run is at work in the folder; any stage's own.
     """
+    join_processes()
     this = Run(recipe, out, _load(recipe))
     with this.alone():
         if not fresh:
-            this.refuse_outdated()
+            from_main(this.refuse_outdated)
         this.describe()
         for stage in recipe.stages:
-            if not this.is_done(stage):
+            if not from_main(this.is_done, stage):
                 started = time.monotonic()
-                this.begin(stage)
-                facts = carry_out(this, stage)
+                from_main(this.begin, stage)
+                # All processes train; whatever else there is to do, the main one does while the others wait.
+                takes_part = is_main() or isinstance(stage, TrainingOptions | MineStage)
+                facts = carry_out(this, stage) if takes_part else {}
+                wait()
                 this.record(stage, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
-            this.remove_checkpoints(stage)
+            from_main(this.remove_checkpoints, stage)
     return this
 
 
@@ -168,17 +176,22 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     total = len(this.corpus.train)
     source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
 
+    def folder_of(fold: int) -> Path:
+        return this.folder / stage.name / f"fold-{fold}" if stage.folds > 1 else this.folder / stage.model
+
+    for fold in range(stage.folds if stage.folds > 1 else 0):  # all first: here, other processes take part
+        others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
+        if not from_main((folder_of(fold) / "events.json").exists):
+            _fine_tune(this, stage, sft, others, folder_of(fold))
+            if is_main():  # of folds before a stop too
+                write_json(folder_of(fold) / "events.json", this.events.pop(stage.name, {}))
+    if not is_main():
+        return {}
+
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
-        folder = this.folder / stage.model
-        if stage.folds > 1:
-            folder = this.folder / stage.name / f"fold-{fold}"
-            others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
-            if not (folder / "events.json").exists():
-                _fine_tune(this, stage, sft, others, folder)
-                write_json(folder / "events.json", this.events.pop(stage.name, {}))  # of folds before a stop too
         backbone = this.load_backbone()
-        model = open_adapter(backbone, folder, sft.part)
+        model = open_adapter(backbone, folder_of(fold), sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
     counts = mine(

@@ -2,7 +2,7 @@
 
 What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over accumulation
 and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
-before the first step, so resuming is skipping.
+before the first step, so resuming is skipping. Several processes divide each batch among themselves.
 """
 
 import json
@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +25,7 @@ from esckit.files import sync, write_json, writing
 from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.options import TrainingOptions
+from esckit.training.processes import divide, from_main
 
 __all__ = [
     "ConversationDataset",
@@ -62,8 +64,14 @@ class ConversationDataset(Protocol):
     def tries(self) -> Iterator[TokenTrie]:
         """Every trie."""
 
+    def size(self, item: Any) -> int:
+        """How many tokens the model reads for an item."""
+
     def forwards(self, items: Sequence[Any], max_tokens: int | None) -> list[dict[str, Any]]:
         """The tensors of a batch, a dict a forward pass."""
+
+    def idle(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same forward pass, counting for nothing."""
 
 
 class TrieDataset(Dataset[list[TokenTrie]]):
@@ -87,6 +95,16 @@ class TrieDataset(Dataset[list[TokenTrie]]):
         return (trie for tries in self.items for trie in tries)
 
     @staticmethod
+    def size(item: list[TokenTrie]) -> int:
+        """How many tokens the model reads for a conversation."""
+        return sum(map(len, item))
+
+    @staticmethod
+    def idle(inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same forward pass with weights of 0."""
+        return {**inputs, "weight": torch.zeros_like(inputs["weight"])}
+
+    @staticmethod
     def forwards(items: Sequence[list[TokenTrie]], max_tokens: int | None) -> list[dict[str, Any]]:
         """The tensors of a batch, divided into forward passes of at most ``max_tokens`` tokens where it is given."""
         tries = [trie for own in items for trie in own]
@@ -103,7 +121,7 @@ class Objective(Protocol):
         """A batch's part of the step's loss, a mean over ``units`` (U,), the denominators of the whole step."""
 
     def metrics(self) -> dict[str, float]:
-        """Means since the last call, for the curve."""
+        """Means since the last call, over all processes, for the curve; every process calls it."""
 
 
 class Likelihood:
@@ -169,31 +187,60 @@ class TrieTrainer(Trainer):
     def __init__(
         self, batches: list[list[int]], objective: Objective, *, max_tokens: int | None = None, **arguments: Any
     ) -> None:
-        forwards = arguments["train_dataset"].forwards
-        super().__init__(data_collator=lambda items: {"forwards": forwards(items, max_tokens)}, **arguments)
+        super().__init__(data_collator=self._collate, **arguments)
         self.batches = batches
         self.objective = objective
+        self.max_tokens = max_tokens
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
-        """Batches in the planned order."""
-        loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
+        """Batches in the planned order, the same in every process: each takes its share when it collates."""
+        return DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
+
+    def _collate(self, items: Sequence[Any]) -> dict[str, Any]:
+        """This process's forward passes of a batch, and the units of all processes.
+
+        Every process makes equally many passes, since they meet in each; who has less to read reads something again
+        that counts for nothing.
+        """
+        data = self.train_dataset
+        shares = divide([data.size(item) for item in items], int(self.accelerator.num_processes))
+        passes = [data.forwards([items[i] for i in share], self.max_tokens) if share else [] for share in shares]
+        every = [one for own in passes for one in own]
+        own = passes[self.accelerator.process_index]
+        idle = data.idle(min(every, key=lambda one: int(one["input_ids"].numel())))
+        return {
+            "forwards": own + [idle] * (max(map(len, passes)) - len(own)),
+            "units": torch.stack([self.objective.units(one) for one in every]).sum(0),  # (U,)
+        }
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The optimiser step's batches and its units over all processes."""
         samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
         if not samples:
             return samples, None
-        each = [self.objective.units(inputs) for sample in samples for inputs in sample["forwards"]]
-        units = torch.stack(each).sum(0).to(device)  # (U,)
-        return samples, self.accelerator.gather(units[None]).sum(0)
+        return samples, torch.stack([sample["units"] for sample in samples]).sum(0).to(device)  # (U,)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward, one part of the batch after the other: memory is that of the largest part."""
-        losses = [super(TrieTrainer, self).training_step(model, one, num_items_in_batch) for one in inputs["forwards"]]
+        *parts, last = inputs["forwards"]
+        losses = []
+        for part in parts:
+            with self._step_goes_on(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    @contextmanager
+    def _step_goes_on(self, model: Any) -> Iterator[None]:
+        """Gradients are added up without asking the other processes; DeepSpeed, which steps by itself, does not yet."""
+        state = self.accelerator.gradient_state
+        synchronised = state.sync_gradients
+        state._set_sync_gradients(False)
+        with nullcontext() if self.is_deepspeed_enabled else self.accelerator.no_sync(model):
+            yield
+        state._set_sync_gradients(synchronised)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -242,11 +289,13 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         control.should_log = control.should_log or state.global_step in self.epoch_ends
         due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
-        control.should_save = due and control.should_log  # between, a point of the curve would be cut in two
+        # Between, a point of the curve would be cut in two; and clocks differ, so one process decides.
+        control.should_save = control.should_log and from_main(lambda: due)
         losses = [
             f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
         ]
-        self.bar.advance("  ".join(losses))
+        if state.is_world_process_zero:
+            self.bar.advance("  ".join(losses))
         if self.valid and state.global_step in self.epoch_ends:
             state.log_history.append({"step": state.global_step, "valid_loss": self.valid(model)})
 
@@ -292,7 +341,7 @@ def _keep(wanted: Sequence[Path], folder: Path) -> None:
 def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
     """What transformers' Trainer is told."""
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -314,7 +363,10 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         restore_callback_states_from_checkpoint=True,
+        ddp_find_unused_parameters=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else several devices in one process would divide a trie's row
+    return arguments
 
 
 def train(
@@ -358,7 +410,7 @@ def train(
         train_dataset=dataset,
         callbacks=[watch],
     )
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = from_main(latest_checkpoint, folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
     return Trained(
