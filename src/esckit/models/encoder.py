@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from esckit.errors import ModelError
 from esckit.files import hash_file
-from esckit.models.backbone import default_device, hash_weights
+from esckit.models.backbone import check_reachable, default_device, hash_weights
 
-__all__ = ["EMBEDDED", "Encoder", "Precision", "load_encoder"]
+__all__ = ["EMBEDDED", "Encoder", "Precision", "check_encoder", "load_encoder"]
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
@@ -125,6 +125,18 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
     return [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
 
 
+def check_encoder(source: str) -> None:
+    """Check, without loading it, that an encoder's package is installed or the Hub has it.
+
+    Raises:
+        ModelError: neither.
+    """
+    if source == EMBEDDED:
+        _embedded_folder()
+    else:
+        check_reachable(source)
+
+
 def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> Encoder:
     """Load an encoder onto the default device.
 
@@ -139,6 +151,9 @@ def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> En
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
+    check_encoder(source)
+    if Path(source).is_dir():  # what is trained with it may be moved, and be loaded from anywhere
+        source = str(Path(source).absolute())
     path = _embedded_folder() if source == EMBEDDED else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
