@@ -59,7 +59,7 @@ class Encoder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float32]:
-        """Embed texts: the mean of the last layer's vectors, of length 1.
+        """Embed texts: the mean of the last layer's vectors, of length 1; of a text without tokens 0.
 
         Args:
             texts: any; a longer one than ``max_tokens`` keeps its beginning.
@@ -71,10 +71,12 @@ class Encoder:
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
-        lengths = [len(ids) for ids in tokens]
+        said = [place for place, ids in enumerate(tokens) if ids]  # where nothing frames it, an empty text has no token
+        lengths = [len(tokens[place]) for place in said]
         for rows in _packs(lengths) if can_pack else _batches(lengths):
-            read = self._packed if can_pack else self._padded
-            vectors[rows] = torch.nn.functional.normalize(read([tokens[row] for row in rows]), dim=-1).cpu().numpy()
+            read, places = self._packed if can_pack else self._padded, [said[row] for row in rows]
+            found = read([tokens[place] for place in places])
+            vectors[places] = torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
         return vectors
 
     def _packed(self, tokens: list[list[int]]) -> torch.Tensor:

@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def model(self) -> dict[str, Any]:
-        """What the recipe says of the model; of a folder, the hashes of its weights too: others may take their place."""
+        """What the recipe says of the model; of a folder, its weights' hashes too: others may take their place."""
         folder = Path(self.recipe.model.path or "")
         files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if self.recipe.model.path else []
         weights = {path.name: hash_file(path) for path in sorted(files)}
