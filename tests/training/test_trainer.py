@@ -235,7 +235,8 @@ def test_no_checkpoint_is_made_of_a_ruined_model(tmp_path: Path, monkeypatch: py
 def ruin(trainer: TrieTrainer, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
     """A finite loss whose gradient is not: weights that are none after one step."""
     weight = model.model.norm.weight[0]
-    return (weight - weight.detach()).sqrt()
+    loss: Tensor = (weight - weight.detach()).sqrt()
+    return loss
 
 
 # ----------------------------------------------------------------------------------------------------------------- run

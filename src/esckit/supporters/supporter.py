@@ -198,10 +198,10 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
             model.load_adapter(folder / part, adapter_name=part)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
-    for part, wanted in (card.adapter_hashes or {}).items():
-        if hash_file(folder / part / _ADAPTER) != wanted:
+    for adapter, wanted in (card.adapter_hashes or {}).items():
+        if hash_file(folder / adapter / _ADAPTER) != wanted:
             raise ModelError(
-                f"{folder / part} is not the adapter that {folder} was made with and may belong to another base: "
+                f"{folder / adapter} is not the adapter that {folder} was made with and may belong to another base: "
                 "restore it, or make the supporter again."
             )
     renderer = Renderer(backbone.tokenizer, TAXONOMIES[card.taxonomy], max_context=card.max_context)
