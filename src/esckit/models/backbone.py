@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
+from esckit.hub import is_hub_id, unreachable
 from esckit.models.attention import attention_for
 from esckit.models.masks import SUPPORTED, check_layers, trie_masks
 from esckit.models.probe import check_exactness
@@ -24,6 +25,7 @@ __all__ = [
     "Decoding",
     "Quantisation",
     "Reply",
+    "check_reachable",
     "check_source",
     "device_of",
     "generate",
@@ -118,6 +120,19 @@ def check_source(source: str) -> None:
         raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
 
 
+def check_reachable(source: str) -> None:
+    """Check in seconds that a model on the Hub can be had from there, or was before; a folder passes.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if is_hub_id(source) and (reason := unreachable(source)):
+        raise ModelError(
+            f"{source} is no folder here, and {reason}: give a folder instead, which "
+            f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
+        )
+
+
 Quantisation = Literal["4bit"]
 
 
@@ -159,6 +174,7 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
+    check_reachable(source)
     stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

@@ -18,7 +18,7 @@ from esckit import __version__
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
-from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl, writing
+from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
@@ -55,10 +55,19 @@ class Run:
         return _digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
 
     @cached_property
+    def model(self) -> dict[str, Any]:
+        """What the recipe says of the model; of a folder, its weights' hashes too: others may take their place."""
+        folder = Path(self.recipe.model.path or "")
+        files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if self.recipe.model.path else []
+        weights = {path.name: hash_file(path) for path in sorted(files)}
+        return {**self.recipe.model.model_dump(), **({"weights": weights} if weights else {})}
+
+    @cached_property
     def backbone_source(self) -> str:
         """Where the backbone is: the recipe's path, or what the pretrain stage made."""
-        if self.recipe.model.path:
-            return self.recipe.model.path
+        path = self.recipe.model.path
+        if path:  # a folder's supporters may be moved, and be loaded from anywhere
+            return str(Path(path).absolute()) if Path(path).is_dir() else path
         made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
 
@@ -139,8 +148,7 @@ class Run:
             inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
         if isinstance(stage, ReportStage):
             inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
-        model = self.recipe.model.model_dump()
-        return _digest([stage.model_dump(mode="json"), model, self.seed(stage), self.corpus_hash, inputs])
+        return _digest([stage.model_dump(mode="json"), self.model, self.seed(stage), self.corpus_hash, inputs])
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current."""

@@ -18,7 +18,15 @@ from esckit.files import write_json
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
-from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
+from esckit.models.backbone import (
+    Backbone,
+    Decoding,
+    check_reachable,
+    check_source,
+    default_device,
+    seed_everything,
+)
+from esckit.models.encoder import check_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
@@ -321,6 +329,7 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
+        check_reachable(recipe.model.path)
     return load_dialogues(recipe)
 
 
@@ -333,6 +342,9 @@ def load_dialogues(recipe: Recipe) -> Corpus:
     """
     if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
+    for stage in recipe.stages:
+        if isinstance(stage, RepliesStage) or (isinstance(stage, PlannerStage) and stage.model == "encoder"):
+            check_encoder(stage.encoder)
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
         raise CorpusError(

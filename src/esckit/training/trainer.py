@@ -6,6 +6,7 @@ before the first step, so resuming is skipping. Several processes divide each ba
 """
 
 import json
+import math
 import random
 import shutil
 import time
@@ -185,12 +186,19 @@ class TrieTrainer(Trainer):
     """Trainer whose batches are planned ahead and whose loss is an objective's."""
 
     def __init__(
-        self, batches: list[list[int]], objective: Objective, *, max_tokens: int | None = None, **arguments: Any
+        self,
+        batches: list[list[int]],
+        objective: Objective,
+        *,
+        max_tokens: int | None = None,
+        title: str = "training",
+        **arguments: Any,
     ) -> None:
         super().__init__(data_collator=self._collate, **arguments)
         self.batches = batches
         self.objective = objective
         self.max_tokens = max_tokens
+        self.title = title
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
         self.remove_callback(PrinterCallback)
 
@@ -247,11 +255,8 @@ class TrieTrainer(Trainer):
     ) -> Tensor:
         """This batch's part of the step's loss; processes are averaged, hence their number."""
         loss = self.objective.loss(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise EsckitError(
-                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
-                "lower learning_rate, or check the model's weights."
-            )
+        value = float(loss.detach())
+        _check_loss(value, f"{self.title} stopped, its loss is {value} at step {self.state.global_step + 1}")
         return loss * int(self.accelerator.num_processes)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -289,21 +294,42 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         control.should_log = control.should_log or state.global_step in self.epoch_ends
         due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
-        # Between, a point of the curve would be cut in two; and clocks differ, so one process decides.
-        control.should_save = control.should_log and from_main(lambda: due)
+        # Between, a point of the curve would be cut in two; nothing continues from ruined weights; clocks differ, so
+        # one process decides.
+        control.should_save = control.should_log and from_main(lambda: due and _finite(model))
         losses = [
             f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
         ]
         if state.is_world_process_zero:
             self.bar.advance("  ".join(losses))
         if self.valid and state.global_step in self.epoch_ends:
-            state.log_history.append({"step": state.global_step, "valid_loss": self.valid(model)})
+            loss = self.valid(model)
+            _check_loss(loss, f"{self.bar.title} stopped, its valid_loss is {loss} after step {state.global_step}")
+            state.log_history.append({"step": state.global_step, "valid_loss": loss})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.bar.close()
+
+
+def _check_loss(loss: float, told: str) -> None:
+    """Stop where a loss says that the weights are ruined."""
+    if not math.isfinite(loss):
+        raise EsckitError(f"{told}: lower its learning_rate, or check the weights that it starts from.")
+
+
+@torch.no_grad()
+def _check_trained(model: Any, trie: TokenTrie, told: str) -> None:
+    """Stop where the last step ruined the weights, as no loss was taken after it."""
+    batch = collate([trie]).to(next(model.parameters()).device)
+    _check_loss(float(token_log_probabilities(model, batch).sum()), told)
+
+
+def _finite(model: Any) -> bool:
+    """True where no trained weight is infinite or not a number."""
+    return all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -393,7 +419,7 @@ def train(
         valid: its likelihood is measured after each epoch.
 
     Raises:
-        EsckitError: the loss is not finite.
+        EsckitError: a loss is not finite, or none would be after the last step.
     """
     epochs = plan_batches(dataset.counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
@@ -405,6 +431,7 @@ def train(
         batches,
         objective or Likelihood(),
         max_tokens=options.max_tokens_per_row,
+        title=title,
         model=model,
         args=_arguments(options, folder, steps, seed),
         train_dataset=dataset,
@@ -413,6 +440,7 @@ def train(
     checkpoint = from_main(latest_checkpoint, folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    _check_trained(model, next(dataset.tries()), f"{title} stopped, its model is ruined after step {steps}, the last")
     return Trained(
         curve=[_point(row, steps, options.epochs) for row in trainer.state.log_history if _MEASURED & row.keys()],
         steps=steps,
