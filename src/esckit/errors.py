@@ -10,8 +10,11 @@ EsckitError
 """
 
 __all__ = [
+    "BudgetSpent",
+    "ChatError",
     "CorpusError",
     "EsckitError",
+    "LedgerError",
     "ModelError",
     "PredictionsError",
     "RecipeError",
@@ -46,3 +49,15 @@ class TemplateError(ModelError):
 
 class PredictionsError(EsckitError):
     """A predictions file cannot be measured."""
+
+
+class ChatError(EsckitError):
+    """A chat model cannot be asked: no key, a refused key, an unknown model, nobody there."""
+
+
+class LedgerError(EsckitError):
+    """A ledger cannot be used: another process has it, a newer format, no space."""
+
+
+class BudgetSpent(EsckitError):
+    """Calls or tokens that were allowed are used up; the same command continues with more."""

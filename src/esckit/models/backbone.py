@@ -12,6 +12,7 @@ from torch import Tensor
 
 from esckit.errors import ModelError
 from esckit.models.attention import TRIE_ATTENTION
+from esckit.models.chat import Decoding
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
 
@@ -32,23 +33,6 @@ class Reply(NamedTuple):
 
     text: str
     finish: Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How replies are drawn; the defaults are the paper's (DecoupledESC, section 5.1).
-
-    Attributes:
-        greedy: take the most likely token; temperature and top_p are then unused.
-        temperature: above 0.
-        top_p: nucleus, in (0, 1].
-        max_new_tokens: the longest reply, in tokens.
-    """
-
-    greedy: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_new_tokens: int = 128
 
 
 @dataclass(frozen=True)
@@ -172,12 +156,17 @@ def _probe_exactness(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], end_of_turn: int, decoding: Decoding
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    end_of_turn: int,
+    decoding: Decoding,
+    seeds: Sequence[int] | None = None,
 ) -> list[Reply]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
     The prompts are read once, as a trie, and each takes its own path's keys and values from there: prompts of one
-    dialogue share most of their tokens. Seed torch before: sampling uses its global generator.
+    dialogue share most of their tokens. Without ``seeds``, seed torch before: sampling uses its global generator.
 
     Args:
         model: a causal language model, adapters chosen.
@@ -185,8 +174,9 @@ def generate(
         prompts: token ids, at least one prompt, each of two tokens or more.
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
+        seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     device = device_of(model)
     width = max(map(len, prompts))
@@ -195,9 +185,11 @@ def generate(
     for row, prompt in enumerate(prompts):
         input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
         attention_mask[row, width - len(prompt) :] = 1
-    sampling = {} if decoding.greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    own = seeds is not None and not decoding.greedy
+    draws = not decoding.greedy and not own
+    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if draws else {}
     config = GenerationConfig(
-        do_sample=not decoding.greedy,
+        do_sample=draws,
         max_new_tokens=decoding.max_new_tokens,
         eos_token_id=end_of_turn,
         pad_token_id=end_of_turn,
@@ -208,8 +200,26 @@ def generate(
         attention_mask=attention_mask.to(device),
         past_key_values=_read(model, prompts, width - 1),
         generation_config=config,
+        logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
     )
     return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
+
+
+class _OwnDraws:
+    """Sampling with a generator a row: the most likely token after Gumbel noise is a draw (Gumbel-max)."""
+
+    def __init__(self, decoding: Decoding, seeds: Sequence[int]) -> None:
+        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+        self._warpers = (TemperatureLogitsWarper(decoding.temperature), TopPLogitsWarper(decoding.top_p))
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.float()  # (B, V)
+        for warper in self._warpers:
+            scores = warper(input_ids, scores)
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=generator) for generator in self._generators])
+        return scores - (-uniform.clamp_min(1e-20).log()).log().to(scores.device)
 
 
 def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
