@@ -1,6 +1,6 @@
 """A step of questions with JSON answers for tests of asking, and a process of its own that asks them.
 
-    python -m tests.models.questions URL LEDGER COUNT
+python -m tests.models.questions URL LEDGER COUNT
 """
 
 import sys

@@ -66,7 +66,7 @@ class ChatRequest:
     @cached_property
     def prompt_bytes(self) -> int:
         """Bytes of the prompt in UTF-8, schema included: a tokenizer on bytes makes no more tokens of them."""
-        return len(json.dumps([self._chat, self._schema], ensure_ascii=False).encode())
+        return len(json.dumps([self._chat, self._schema], ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     @property
     def _chat(self) -> list[list[str]]:

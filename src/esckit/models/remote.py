@@ -124,6 +124,8 @@ class RemoteChatModel:
             return _reply(raw.http_response.content)
         except (TimeoutError, APITimeoutError):
             return CallFailure("timeout", f"no reply within {self.timeout:g} s", "retry", lost=True)
+        except UnicodeEncodeError as error:
+            return CallFailure("no_text", f"the messages are no Unicode text: {error.reason}", "give_up")
         except APIConnectionError as error:
             return self._unconnected(error.__cause__)
         except APIStatusError as error:
