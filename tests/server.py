@@ -55,7 +55,7 @@ class Behaviour:
     hang: float = 5.0
     retry_after: float = 0.02
     usage: bool = True
-    always: tuple[int, Mapping[str, Any]] | None = None
+    always: tuple[int, Mapping[str, Any] | str] | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -182,7 +182,7 @@ class ChatServer:
         self.bodies.append(body)
         await asyncio.sleep(self.behaviour.delay)
         if self.behaviour.always is not None:
-            return await _respond(writer, self.behaviour.always[0], {"error": dict(self.behaviour.always[1])})
+            return await _respond(writer, self.behaviour.always[0], {"error": self.behaviour.always[1]})
         if authorization != f"Bearer {KEY}":
             # As hosted services do, it repeats what it was given.
             return await _respond(writer, 401, _error(f"incorrect key: {authorization}", "invalid_api_key"))

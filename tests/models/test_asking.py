@@ -65,7 +65,7 @@ def fails(times: int, failure: CallFailure, then: str = GOOD) -> Script:
         (says(" \n"), False, Outcome("unparsed", " \n", "stop", detail="it is blank"), 1),
         (says("three"), True, Outcome("unparsed", "three", "stop", detail="it holds no JSON object"), 2),
         (lambda q, b: ChatReply("no", "refused"), True, Outcome("refused", "no", "refused"), 1),
-        (fails(9, BAD), True, Outcome("failed", failure="http_400", detail="too long"), 1),
+        (fails(9, BAD), True, Outcome("failed", failure="http_400", detail="too long"), 2),
         (fails(9, BUSY), True, Outcome("failed", failure="http_503", detail="busy"), 3),
         (fails(2, BUSY), True, Outcome("done", GOOD, "stop"), 3),
     ],
@@ -181,6 +181,25 @@ def test_nobody_there_is_told_at_once_and_waited_for_only_after_someone_was(ledg
         Asker(away, ledger, "c", FAST).ask(questions(2))
     states = ledger.outcomes(request.key("c", "scripted") for request in questions(2))
     assert len(states) == 1  # the other is no failed item: the server was away
+
+
+def test_where_all_requests_are_refused_few_are_made(ledger: Ledger) -> None:
+    """A wrong name of the model, to some servers, is a bad request like any other."""
+    model = ScriptedModel(fails(9, BAD), concurrency=5)
+    with pytest.raises(ChatError, match=r"^every request was refused \(too long\): mend the model's name"):
+        Asker(model, ledger, STEP, FAST).ask(questions(100))
+    assert 8 <= model.asked.total() <= 8 + 5
+    assert ledger.outcomes(request.key(STEP, "scripted") for request in questions(100)) == {}
+
+
+def test_many_items_at_fault_before_the_first_reply_do_not_stop_the_run(ledger: Ledger) -> None:
+    async def slow_where_good() -> list[Outcome]:
+        model = ScriptedModel(lambda q, before: BAD if int(q[9:-1]) < 20 else ChatReply(GOOD, "stop"), concurrency=30)
+        found = [(place, o) async for place, o in Asker(model, ledger, STEP, FAST).answers(questions(60))]
+        return [outcome for _, outcome in sorted(found, key=lambda pair: pair[0])]
+
+    outcomes = asyncio.run(slow_where_good())
+    assert [outcome.state for outcome in outcomes] == ["failed"] * 20 + ["done"] * 40
 
 
 def test_a_wait_longer_than_our_patience_stops_the_run(ledger: Ledger) -> None:

@@ -137,6 +137,22 @@ def test_http_errors_are_sorted(status: int, error: Mapping[str, str], kind: str
     assert (failure.stop is not None) == (then == "stop")
 
 
+def reason(error: Any) -> str:
+    """What is kept of an error's body."""
+    with ChatServer(Behaviour(always=(400, error))) as server:
+        failure = call(remote(server.url))
+    assert isinstance(failure, CallFailure)
+    return failure.detail
+
+
+def test_a_reason_is_found_where_servers_put_it() -> None:
+    assert reason({"message": "too\n long."}) == "HTTP 400: too long"
+    assert reason({"detail": "pinned"}) == "HTTP 400: pinned"
+    assert reason("plain text") == "HTTP 400: plain text"
+    assert reason({}) == "HTTP 400: no reason given"
+    assert len(reason({"message": "x" * 5000})) == 301
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "lost"),
     [("hang", "timeout", True), ("cut", "cut", True), ("body", "broken_body", True), ("500", "http_500", False)],

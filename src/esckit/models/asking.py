@@ -21,6 +21,7 @@ from esckit.progress import progress
 __all__ = ["Asker", "Estimate"]
 
 _PER_MESSAGE: Final = 32  # tokens that a chat template may put around a message, generously
+_DOUBTS: Final = 8  # items refused before any reply came, after which no other is asked until one comes
 _BYTES_PER_TOKEN: Final = 4  # of English text; an estimate only, no budget rests on it
 
 
@@ -181,6 +182,9 @@ class _Run:
         self._concurrency = Concurrency(self._model.concurrency)
         self._budget = Budget(self._pace, self._ledger.spent())
         self._reached = False
+        self._replied = self._usage.recorded > 0
+        self._doubtful: list[_Item] = []
+        self._refusal = ""
         self._started = time.monotonic()
         self._number = self._ledger.begin(self.asker.step, self._model.identity, len(self.items))
 
@@ -222,6 +226,10 @@ class _Run:
 
     def _start(self) -> None:
         """Start as many calls as concurrency and budget allow."""
+        if self._doubtful and not self._tasks:
+            self._resolve_doubts()
+        if len(self._doubtful) >= _DOUBTS:
+            return
         while self._ready and self._stop is None and len(self._tasks) < self._concurrency.limit:
             batch = self._affordable()
             if not batch:
@@ -229,6 +237,23 @@ class _Run:
             task = asyncio.create_task(self._call(batch, self._concurrency.start()))
             self._tasks.add(task)
             task.add_done_callback(lambda task: self._events.put_nowait(_Ended(task)))
+
+    def _resolve_doubts(self) -> None:
+        """Nothing is under way, and all that came back were refusals of items: are they at fault, or all we send?"""
+        if len(self._doubtful) >= _DOUBTS:
+            message = (
+                f"every request was refused ({self._refusal}): mend the model's name or the settings, "
+                "then run the same again."
+            )
+            self._halt("all_refused", ChatError(message))
+        elif not self._ready and not self._waits:
+            self._believe()
+
+    def _believe(self) -> None:
+        """From now on an item that is refused is itself at fault; those that were refused so far are asked again."""
+        self._replied = True
+        self._ready.extend(self._doubtful)
+        self._doubtful = []
 
     def _affordable(self) -> list[_Item]:
         """The next batch that fits the budget; where not one item does and nothing is under way, the run stops."""
@@ -269,6 +294,7 @@ class _Run:
             outcome = self._read(item, result)
             self._concurrency.answered()
             self._reached = True
+            self._believe()
             name, text, usage = REPLY if outcome else DRAFT, result.text, result.usage
             charged = usage.prompt + usage.completion if usage else bound
         self._budget.settle(bound, charged)
@@ -289,6 +315,9 @@ class _Run:
         if failure.then == "stop" or (failure.then == "wait" and last):
             assert failure.stop is not None
             self._halt(failure.kind, failure.stop)
+        elif failure.then == "give_up" and not self._replied:
+            self._doubtful.append(item)
+            self._refusal = failure.detail
         elif failure.then == "give_up" or last:
             return Outcome("failed", failure=failure.kind, detail=failure.detail)
         elif failure.after is not None and failure.after > self._pace.patience:

@@ -23,7 +23,9 @@ __all__ = [
     "check_source",
     "device_of",
     "generate",
+    "generate_ids",
     "load_backbone",
+    "read_reply",
     "seed_everything",
 ]
 
@@ -154,15 +156,22 @@ def _probe_exactness(backbone: Backbone) -> None:
         )
 
 
-@torch.no_grad()
 def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], end_of_turn: int, decoding: Decoding
+) -> list[Reply]:
+    """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling."""
+    written = generate_ids(model, prompts, end_of_turn, decoding)
+    return [read_reply(tokenizer, ids, end_of_turn) for ids in written]
+
+
+@torch.no_grad()
+def generate_ids(
     model: Any,
-    tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     end_of_turn: int,
     decoding: Decoding,
     seeds: Sequence[int] | None = None,
-) -> list[Reply]:
+) -> list[list[int]]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
     The prompts are read once, as a trie, and each takes its own path's keys and values from there: prompts of one
@@ -170,11 +179,13 @@ def generate(
 
     Args:
         model: a causal language model, adapters chosen.
-        tokenizer: decodes the replies.
         prompts: token ids, at least one prompt, each of two tokens or more.
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
+
+    Returns:
+        The ids that were written, each up to and including the first end of turn.
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -202,7 +213,8 @@ def generate(
         generation_config=config,
         logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
     )
-    return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
+    rows = output[:, width:].tolist()
+    return [row[: row.index(end_of_turn) + 1] if end_of_turn in row else row for row in rows]
 
 
 class _OwnDraws:
@@ -247,7 +259,8 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
     return cache
 
 
-def _reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
-    stopped = end_of_turn in ids
-    ids = ids[: ids.index(end_of_turn)] if stopped else ids
+def read_reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
+    """The text of what `generate_ids` wrote, and how it ended."""
+    stopped = ids[-1:] == [end_of_turn]
+    ids = ids[:-1] if stopped else ids
     return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length")

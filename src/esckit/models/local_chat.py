@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any
 
-from esckit.models.backbone import Backbone, Reply, generate
+from esckit.models.backbone import Backbone, generate_ids, read_reply
 from esckit.models.chat import CallFailure, ChatReply, ChatRequest, Decoding, Usage
 from esckit.rendering import ChatGlue, chat_prompt
 
@@ -54,21 +54,16 @@ class LocalChatModel:
             else:
                 groups.setdefault(request.decoding, []).append(place)
         for decoding, places in groups.items():
-            replies = generate(
+            written = generate_ids(
                 self.backbone.model,
-                self.backbone.tokenizer,
                 [prompts[place] for place in places],
                 self._end_of_turn,
                 decoding,
                 [request_seed(requests[place]) for place in places],
             )
-            for place, reply in zip(places, replies, strict=True):
-                yield place, ChatReply(reply.text, reply.finish, self._usage(len(prompts[place]), reply))
-
-    def _usage(self, prompt: int, reply: Reply) -> Usage:
-        """The reply's tokens are counted by reading it again."""
-        text = self.backbone.tokenizer(reply.text, add_special_tokens=False)["input_ids"]
-        return Usage(prompt, len(text) + (reply.finish == "stop"))
+            for place, ids in zip(places, written, strict=True):
+                reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
+                yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))
 
     async def close(self) -> None:
         """Nothing belongs to the event loop."""

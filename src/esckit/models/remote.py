@@ -129,8 +129,8 @@ class RemoteChatModel:
         except APIConnectionError as error:
             return self._unconnected(error.__cause__)
         except APIStatusError as error:
-            headers, body = error.response.headers, error.body
-            return self._refused(error.status_code, headers, body if isinstance(body, dict) else {}, error.message)
+            body = error.body if isinstance(error.body, dict) else {"message": error.body}
+            return self._refused(error.status_code, error.response.headers, body)
         except ValidationError as error:
             detail = self._clean(error.errors(include_url=False)[0]["msg"])
             return CallFailure("broken_body", f"the body is no chat completion: {detail}", "retry", lost=True)
@@ -172,11 +172,9 @@ class RemoteChatModel:
             return CallFailure("unreachable", detail, "wait", stop=ChatError(nobody))
         return CallFailure("cut", self._clean(str(cause) or type(cause).__name__), "retry", lost=True)
 
-    def _refused(
-        self, status: int, headers: Mapping[str, str], body: Mapping[str, Any], message: str
-    ) -> ChatReply | CallFailure:
+    def _refused(self, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> ChatReply | CallFailure:
         """Sort an HTTP error: the reply is a refusal, the call is worth another try, the item or the run is not."""
-        detail = self._clean(f"HTTP {status}: {body.get('message') or message}")
+        detail = self._clean(f"HTTP {status}: {body.get('message') or body.get('detail') or 'no reason given'}")
         codes = {str(body.get("code")), str(body.get("type"))}
         if sentence := self._run_stops(status, codes, detail):
             return CallFailure(f"http_{status}", detail, "stop", stop=ChatError(sentence))
