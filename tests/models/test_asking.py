@@ -92,6 +92,17 @@ def test_a_broken_reply_is_repaired_in_one_turn(ledger: Ledger, tmp_path: Path) 
     assert rows(ledger.path, "id, result, text", "calls") == [(1, "draft", "three"), (2, "reply", GOOD)]
 
 
+def test_a_repair_that_is_tried_again_is_one_repair(ledger: Ledger) -> None:
+    def script(question: str, before: int) -> ChatReply | CallFailure:
+        if question.startswith("Question"):
+            return ChatReply("three", "stop")
+        return ChatReply(GOOD, "stop") if before else LOST
+
+    asker = Asker(ScriptedModel(script), ledger, STEP, FAST)
+    assert asker.ask(questions(1)) == [Outcome("done", GOOD, "stop")]
+    assert (asker.usage.calls, asker.usage.repairs, asker.usage.retries) == (3, 1, 1)
+
+
 def test_equal_requests_are_asked_once_and_answered_each(ledger: Ledger) -> None:
     model = ScriptedModel(says(GOOD))
     first, second = questions(2)
@@ -145,6 +156,17 @@ def test_as_many_calls_at_once_as_the_model_takes_and_fewer_in_a_crowd(ledger: L
     assert {outcome.state for outcome in asker.ask(questions(200))} == {"done"}
     assert crowd.most_at_once == 16
     assert asker.usage.failures["http_503"] < 150  # never slowing down would be refused most of the time
+
+
+def test_after_a_crowd_the_calls_at_once_creep_back(ledger: Ledger) -> None:
+    model = ScriptedModel(lambda q, before: BUSY if "n 0?" in q and not before else ChatReply(GOOD, "stop"))
+    model.concurrency, model.delay = 8, 0.001
+    seen: list[int] = []
+    script = model.script
+    model.script = lambda q, before: (seen.append(model.at_once), script(q, before))[1]
+    Asker(model, ledger, STEP, FAST).ask(questions(120))
+    assert (seen[0], max(seen[-40:])) == (8, 8)
+    assert max(seen[8:16]) <= 5
 
 
 def model_is_full(model: ScriptedModel) -> bool:
