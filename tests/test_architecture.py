@@ -66,13 +66,14 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "__main__": {"cli"},
 }
 
-HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets"}
+HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "openai"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "hub", "memory", "progress", "strategy", "conversation", "turns", "corpora", "measures"),
     *("prompts", "report"),
     *("cli", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
-    *("mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
+    *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
+    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

@@ -7,17 +7,23 @@ EsckitError
 ├── ModelError         a backbone, adapter or supporter folder cannot be used
 │   └── TemplateError  a chat template cannot be taken apart into stable pieces
 ├── PredictionsError   a predictions file cannot be measured
-└── ChatError          a chat cannot do what it is asked to
+├── ChatError          a chat model cannot be asked
+├── LedgerError        a ledger cannot be used
+├── BudgetSpent        the calls or tokens that were allowed are used up
+└── TalkError          a chat in the terminal cannot do what it is asked to
 """
 
 __all__ = [
+    "BudgetSpent",
     "ChatError",
     "CorpusError",
     "EsckitError",
+    "LedgerError",
     "ModelError",
     "PredictionsError",
     "RecipeError",
     "RunError",
+    "TalkError",
     "TemplateError",
 ]
 
@@ -51,4 +57,16 @@ class PredictionsError(EsckitError):
 
 
 class ChatError(EsckitError):
-    """A chat cannot do what it is asked to."""
+    """A chat model cannot be asked: no key, a refused key, an unknown model, nobody there."""
+
+
+class LedgerError(EsckitError):
+    """A ledger cannot be used: another process has it, a newer format, no space."""
+
+
+class BudgetSpent(EsckitError):
+    """Calls or tokens that were allowed are used up; the same command continues with more."""
+
+
+class TalkError(EsckitError):
+    """A chat in the terminal cannot do what it is asked to."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, unreachable
 from esckit.models.attention import attention_for
+from esckit.models.chat import Decoding
 from esckit.models.masks import SUPPORTED, check_layers, trie_masks
 from esckit.models.probe import check_exactness
 from esckit.models.streaming import TextStreamer
@@ -29,7 +30,9 @@ __all__ = [
     "check_source",
     "device_of",
     "generate",
+    "generate_ids",
     "load_backbone",
+    "read_reply",
     "seed_everything",
 ]
 
@@ -39,23 +42,6 @@ class Reply(NamedTuple):
 
     text: str
     finish: Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How replies are drawn; the defaults are the paper's (DecoupledESC, section 5.1).
-
-    Attributes:
-        greedy: take the most likely token; temperature and top_p are then unused.
-        temperature: above 0.
-        top_p: nucleus, in (0, 1].
-        max_new_tokens: the longest reply, in tokens.
-    """
-
-    greedy: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_new_tokens: int = 128
 
 
 @dataclass(frozen=True)
@@ -210,7 +196,6 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     return Backbone(placed, tokenizer, source)
 
 
-@torch.no_grad()
 def generate(
     model: Any,
     tokenizer: Any,
@@ -219,20 +204,42 @@ def generate(
     decoding: Decoding,
     on_text: Callable[[str], None] | None = None,
 ) -> list[Reply]:
+    """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling.
+
+    ``on_text``, where there is one prompt, is told the reply's text piece by piece while it is written.
+    """
+    streamer = on_text and TextStreamer(lambda ids: read_reply(tokenizer, ids, end_of_turn).text, on_text)
+    written = generate_ids(model, prompts, end_of_turn, decoding, streamer=streamer)
+    return [read_reply(tokenizer, ids, end_of_turn) for ids in written]
+
+
+@torch.no_grad()
+def generate_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    end_of_turn: int,
+    decoding: Decoding,
+    seeds: Sequence[int] | None = None,
+    *,
+    streamer: TextStreamer | None = None,
+) -> list[list[int]]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
     The prompts are read once, as a trie, and each takes its own path's keys and values from there: prompts of one
-    dialogue share most of their tokens. Seed torch before: sampling uses its global generator.
+    dialogue share most of their tokens. Without ``seeds``, seed torch before: sampling uses its global generator.
 
     Args:
         model: a causal language model, adapters chosen.
-        tokenizer: decodes the replies.
         prompts: token ids, at least one prompt, each of two tokens or more.
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
-        on_text: where there is one prompt, is told the reply's text piece by piece while it is written.
+        seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
+        streamer: is given the tokens of the one prompt as they come.
+
+    Returns:
+        The ids that were written, each up to and including the first end of turn.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     device = device_of(model)
     width = max(map(len, prompts))
@@ -241,9 +248,11 @@ def generate(
     for row, prompt in enumerate(prompts):
         input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
         attention_mask[row, width - len(prompt) :] = 1
-    sampling = {} if decoding.greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    own = seeds is not None and not decoding.greedy
+    draws = not decoding.greedy and not own
+    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if draws else {}
     config = GenerationConfig(
-        do_sample=not decoding.greedy,
+        do_sample=draws,
         max_new_tokens=decoding.max_new_tokens,
         eos_token_id=end_of_turn,
         pad_token_id=end_of_turn,
@@ -254,9 +263,28 @@ def generate(
         attention_mask=attention_mask.to(device),
         past_key_values=_read(model, prompts, width - 1),
         generation_config=config,
-        streamer=on_text and TextStreamer(lambda ids: _reply(tokenizer, ids, end_of_turn).text, on_text),
+        streamer=streamer,
+        logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
     )
-    return [_reply(tokenizer, row, end_of_turn) for row in output[:, width:].tolist()]
+    rows = output[:, width:].tolist()
+    return [row[: row.index(end_of_turn) + 1] if end_of_turn in row else row for row in rows]
+
+
+class _OwnDraws:
+    """Sampling with a generator a row: the most likely token after Gumbel noise is a draw (Gumbel-max)."""
+
+    def __init__(self, decoding: Decoding, seeds: Sequence[int]) -> None:
+        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+        self._warpers = (TemperatureLogitsWarper(decoding.temperature), TopPLogitsWarper(decoding.top_p))
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.float()  # (B, V)
+        for warper in self._warpers:
+            scores = warper(input_ids, scores)
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=generator) for generator in self._generators])
+        return scores - (-uniform.clamp_min(1e-20).log()).log().to(scores.device)
 
 
 def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
@@ -285,7 +313,8 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
     return cache
 
 
-def _reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
-    stopped = end_of_turn in ids
-    ids = ids[: ids.index(end_of_turn)] if stopped else ids
+def read_reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
+    """The text of what `generate_ids` wrote, and how it ended."""
+    stopped = ids[-1:] == [end_of_turn]
+    ids = ids[:-1] if stopped else ids
     return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length")

@@ -3,7 +3,7 @@
 from esckit.rendering.examples import Example, PairExample, PastStrategies, past_strategies, supporter_turns
 from esckit.rendering.layouts import Layout, Part
 from esckit.rendering.renderer import Renderer
-from esckit.rendering.templates import ChatGlue
+from esckit.rendering.templates import ChatGlue, chat_prompt
 from esckit.turns import Message, to_messages
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Part",
     "PastStrategies",
     "Renderer",
+    "chat_prompt",
     "past_strategies",
     "supporter_turns",
     "to_messages",

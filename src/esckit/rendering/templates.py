@@ -4,6 +4,7 @@ The glue comes from rendering the tokenizer's template once with sentinels and s
 apart and concatenated, which must give the ids of the whole template (checked when a `Renderer` is made).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from esckit.errors import TemplateError
 from esckit.rendering.layouts import line_of
 from esckit.turns import Message
 
-__all__ = ["ChatGlue", "Frame", "Tokenizer", "render_chat"]
+__all__ = ["ChatGlue", "Frame", "Tokenizer", "chat_prompt", "render_chat"]
 
 Ids = tuple[int, ...]
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase; its import would cost seconds here
@@ -31,21 +32,26 @@ def render_chat(tokenizer: Tokenizer, system: str, messages: Sequence[Message]) 
     Raises:
         TemplateError: the template refuses alternating user and assistant messages.
     """
+    return _render(tokenizer, system, [{"role": message.role, "content": message.content} for message in messages])
+
+
+def _render(tokenizer: Tokenizer, system: str | None, chat: list[dict[str, str]], **options: Any) -> str:
     from jinja2.exceptions import TemplateError as JinjaError
 
     def render(chat: list[dict[str, str]]) -> str:
         template = _FIXED_CLOCK + tokenizer.get_chat_template()
         date = _TODAY.strftime("%d %B %Y")
-        return str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date))
+        told = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date, **options)
+        return str(told)
 
-    chat = [{"role": message.role, "content": message.content} for message in messages]
-    with suppress(JinjaError):
-        text = render([{"role": "system", "content": system}, *chat])
-        if system in text:  # some templates leave a system message out in silence
-            return text
-    first = {"role": "user", "content": f"{system}\n\n{chat[0]['content'].lstrip()}"}
+    if system is not None:
+        with suppress(JinjaError):
+            text = render([{"role": "system", "content": system}, *chat])
+            if system in text:  # some templates leave a system message out in silence
+                return text
+        chat = [{"role": "user", "content": f"{system}\n\n{chat[0]['content'].lstrip()}"}, *chat[1:]]
     try:
-        return render([first, *chat[1:]])
+        return render(chat)
     except JinjaError as error:
         raise TemplateError(
             f"the chat template refuses alternating user and assistant messages ({error}): choose another model."
@@ -160,3 +166,30 @@ class Frame:
                 "messages tokenised apart differ from the whole chat template tokenised at once: "
                 "esckit cannot train this tokenizer exactly, choose a model with a byte-level BPE tokenizer."
             )
+
+
+def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Token ids of chat messages up to where the assistant's reply begins.
+
+    Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
+    ``<|im_end|>`` says it in letters. Contents are trimmed.
+
+    Args:
+        tokenizer: has a chat template.
+        messages: the first may be the system's; then user and assistant, the last is the user's.
+
+    Raises:
+        TemplateError: the template refuses these roles, or drops or repeats a message.
+    """
+    marks = [f"ESCKIT{place}SENTINEL" for place in range(len(messages))]
+    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    system = marks[0] if messages[0].role == "system" else None
+    text = _render(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
+    pieces = re.split("|".join(marks), text)
+    if re.findall("|".join(marks), text) != marks:
+        raise TemplateError("the chat template drops, repeats or moves messages: esckit cannot use it, choose another.")
+    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
+    for message, piece in zip(messages, pieces[1:], strict=True):
+        ids += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+    return tuple(ids)

@@ -1,0 +1,121 @@
+"""A server that we did not write: `transformers serve` with a pocket backbone on loopback."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import torch
+
+from esckit.corpora import load_corpus
+from esckit.errors import ChatError
+from esckit.models.asking import Asker
+from esckit.models.backbone import load_backbone
+from esckit.models.chat import ChatRequest, Decoding
+from esckit.models.ledger import Ledger, Outcome
+from esckit.models.local_chat import LocalChatModel
+from esckit.models.pocket import make_pocket_model, train_tokenizer
+from esckit.models.remote import RemoteChatModel
+from esckit.turns import Message
+from tests.models.questions import questions
+
+MISSING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"transformers serve and its client need {', '.join(MISSING)}")
+
+GREEDY = Decoding(greedy=True, max_new_tokens=12)
+
+
+class Served(NamedTuple):
+    folder: Path
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A pocket backbone with random weights, saved and served."""
+    place = tmp_path_factory.mktemp("served")
+    folder = place / "pocket"
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(load_corpus("starter").train[:20], 1000)
+    model = make_pocket_model("2m", tokenizer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # larger weights, so that what it says depends on what it is asked
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (place / "hub/hub").mkdir(parents=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
+    command += ["--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+    log = place / "log"
+    with log.open("w") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/v1/models", process, log)
+            yield Served(folder, f"http://127.0.0.1:{port}/v1")
+        finally:
+            process.kill()
+
+
+def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(1200):
+        assert process.poll() is None, log.read_text()
+        try:
+            urlopen(url, timeout=5).close()
+        except (URLError, TimeoutError):
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"the server is not up after minutes: {log.read_text()}")
+
+
+@pytest.fixture(autouse=True)
+def some_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+
+def ask(served: Served, path: Path, requests: list[ChatRequest], model: str = "") -> tuple[list[Outcome], Asker]:
+    with Ledger(path) as ledger:
+        remote = RemoteChatModel(model or str(served.folder), served.url, concurrency=2)
+        asker = Asker(remote, ledger, "test/1")
+        return asker.ask(requests), asker
+
+
+def test_it_says_what_the_same_backbone_says_here(served: Served, tmp_path: Path) -> None:
+    texts = ["I lost my job.", "My friends are far away, and I do not sleep.", "Why?"]
+    requests = [ChatRequest((Message("system", "Be kind."), Message("user", text)), GREEDY) for text in texts]
+    outcomes, asker = ask(served, tmp_path / "remote", requests)
+    with Ledger(tmp_path / "local") as ledger:
+        local = Asker(LocalChatModel(load_backbone(str(served.folder))), ledger, "test/1")
+        assert [outcome.text.strip() for outcome in outcomes] == [o.text for o in local.ask(requests)]
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert len({outcome.text for outcome in outcomes}) > 1
+    assert asker.usage.prompt == local.usage.prompt
+
+
+def test_random_weights_give_no_json_and_that_is_a_recorded_state(served: Served, tmp_path: Path) -> None:
+    """This server takes the schema and does not keep to it."""
+    requests = [replace(request, decoding=GREEDY) for request in questions(2)]
+    outcomes, asker = ask(served, tmp_path / "ledger", requests)
+    assert [outcome.state for outcome in outcomes] == ["unparsed", "unparsed"]
+    assert all(outcome.text for outcome in outcomes)
+    assert (asker.usage.calls, asker.usage.repairs) == (4, 2)
+    again, asker = ask(served, tmp_path / "ledger", requests)
+    assert (again, asker.usage.calls) == (outcomes, 0)
+
+
+def test_a_model_that_it_does_not_serve_stops_the_run(served: Served, tmp_path: Path) -> None:
+    """It calls that a bad request, so it is told by all requests being refused."""
+    with pytest.raises(ChatError, match=r"every request was refused .*requested 'owner/other'"):
+        ask(served, tmp_path / "ledger", questions(30), model="owner/other")
