@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esckit.cli_quiet import quiet
 from esckit.conversation import write_conversations
 from esckit.errors import EsckitError, ModelError, TalkError
+from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.chat import Answer, Branch, Chat
