@@ -192,7 +192,7 @@ def write_supporter(
         model = with_lora(tiny_model(), part, seed=seed + offset)
         model.save_pretrained(str(folder.with_name(f"{folder.name}-adapters")))
         adapters[part] = folder.with_name(f"{folder.name}-adapters") / part
-    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model()), max_context, layout)
+    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model(), rounded=True), max_context, layout)
     save_supporter(folder, card, adapters, base)
     return folder
 

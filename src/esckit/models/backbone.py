@@ -59,16 +59,21 @@ class Backbone:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 over names and bytes of all weights, in hexadecimal; adapters are not part of it."""
-        return hash_weights(self.model)
+        """SHA-256 over all weights, in hexadecimal: the same on the CPU (float32) and on CUDA (bfloat16)."""
+        return hash_weights(self.model, rounded=True)
 
 
-def hash_weights(model: Any, having: str = "") -> str:
-    """SHA-256 over names, dtypes and bytes of the weights whose names have a part (all by default), in hexadecimal."""
+def hash_weights(model: Any, having: str = "", *, rounded: bool = False) -> str:
+    """SHA-256 over names, dtypes and bytes of the weights whose names have a part (all by default), in hexadecimal.
+
+    ``rounded`` reads floats as bfloat16, so that the precision that a model is loaded in does not matter.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if having not in name:
             continue
+        if rounded and tensor.is_floating_point():
+            tensor = tensor.bfloat16()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
