@@ -18,13 +18,13 @@ from esckit.errors import EsckitError
 from esckit.files import write_json
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example, Part
+from esckit.training.checkpoints import latest_checkpoint
 from esckit.training.options import TrainingOptions
 from esckit.training.trainer import (
     Likelihood,
     Trained,
     TrieDataset,
     TrieTrainer,
-    latest_checkpoint,
     mean_loss,
     plan_batches,
     train,

@@ -5,10 +5,8 @@ and all processes; so gradients do not depend on how conversations are grouped. 
 before the first step, so resuming is skipping. Several processes divide each batch among themselves.
 """
 
-import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,9 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
-from esckit.files import sync, write_json, writing
+from esckit.files import writing
 from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
 from esckit.progress import Progress
+from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.options import TrainingOptions
 from esckit.training.processes import divide, from_main
 
@@ -41,8 +40,6 @@ __all__ = [
 ]
 
 _MEASURED = {"loss", "valid_loss"}
-_COMPLETE = "complete"  # the mark that is written last into a checkpoint: its files with their sizes
-_KEPT = 2  # checkpoints
 
 
 class Trained(NamedTuple):
@@ -261,15 +258,12 @@ class TrieTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, mark it as whole when every process has, and only then remove what it replaces."""
-        folder = Path(self.args.output_dir)
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with writing(checkpoint):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
-                sync(checkpoint)
-                write_json(checkpoint / _COMPLETE, _sizes(checkpoint))
-                _keep(_whole_checkpoints(folder)[-_KEPT:], folder)
+                mark_whole(checkpoint)
 
     def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
         """Add the objective's own figures to a point of the curve."""
@@ -330,38 +324,6 @@ def _check_trained(model: Any, trie: TokenTrie, told: str) -> None:
 def _finite(model: Any) -> bool:
     """True where no trained weight is infinite or not a number."""
     return all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.requires_grad)
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder; one that is not as it was when it was marked is never taken."""
-    return next(reversed(_whole_checkpoints(folder)), None)
-
-
-def _whole_checkpoints(folder: Path) -> list[Path]:
-    """In the order of their steps."""
-    whole = [checkpoint for checkpoint in folder.glob("checkpoint-*") if _is_whole(checkpoint)]
-    return sorted(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    mark = checkpoint / _COMPLETE
-    try:
-        return mark.exists() and bool(json.loads(mark.read_bytes()) == _sizes(checkpoint))
-    except ValueError:  # the mark itself is broken
-        return False
-
-
-def _sizes(checkpoint: Path) -> dict[str, int]:
-    """Every file of a checkpoint but the mark, in bytes."""
-    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / _COMPLETE)
-    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-
-
-def _keep(wanted: Sequence[Path], folder: Path) -> None:
-    """Remove all other checkpoints, also what is left of one that could not be finished."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint not in wanted:
-            shutil.rmtree(checkpoint)
 
 
 def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
