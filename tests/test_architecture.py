@@ -15,7 +15,7 @@ import pytest
 
 SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 
-EVERYWHERE: Final = {"__init__", "errors", "files", "progress"}
+EVERYWHERE: Final = {"__init__", "errors", "files", "progress", "quiet"}
 """Rooms that anyone may import and that import only each other."""
 
 BASE: Final = {"conversation", "strategy", "turns"}
@@ -42,12 +42,14 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "serving": MODELS | {"supporters", "safety"},
     "recipes": JUDGING | {"mining", "report"},
     "cli_corpus": DATA,
+    "cli_judge": JUDGING | {"cli_measures", "report"},
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
     "cli_train": MODELS | {"training", "supporters"},
     "cli": JUDGING
     | {
         "cli_corpus",
+        "cli_judge",
         "cli_measures",
         "cli_preferences",
         "cli_train",
@@ -64,7 +66,7 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_corpus", "cli_measures", "cli_preferences", "cli_train"),
+    *("cli", "cli_corpus", "cli_judge", "cli_measures", "cli_preferences", "cli_train"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
     *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )

@@ -8,10 +8,12 @@ import typer
 
 from esckit import __version__
 from esckit.cli_corpus import corpus_app
+from esckit.cli_judge import check_judge_command, judge_command
 from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
+from esckit.quiet import quiet
 
 __all__ = ["app", "main"]
 
@@ -70,7 +72,7 @@ def run_command(
 
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
-    _quiet()
+    quiet()
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
 
@@ -105,7 +107,7 @@ def predict_command(
     from esckit.corpora import read_corpus
 
     conversations = read_corpus(corpus)
-    _quiet()
+    quiet()
     from esckit.models.backbone import Decoding
     from esckit.rendering import PastStrategies
     from esckit.supporters import Supporter, predict
@@ -127,18 +129,5 @@ def predict_command(
 
 app.command("evaluate")(evaluate_command)
 app.command("agreement")(agreement_command)
-
-
-def _quiet() -> None:
-    """Our own progress and errors speak; the libraries' bars and advice do not. Call it before torch is imported."""
-    import os
-    import warnings
-
-    # Threads that wait for each other spin by default: where a core is busy, training took up to four times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module="(?!esckit)")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+app.command("judge")(judge_command)
+check_app.command("judge")(check_judge_command)
