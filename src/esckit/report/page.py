@@ -65,6 +65,7 @@ def render(run: Run) -> str:
             measured=measured,
             notes=notes(run),
             contests=contests(run),
+            judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
             published=published_figures() if measured else [],
