@@ -45,6 +45,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "recipes": JUDGING | {"mining", "report"},
     "cli_chat": MODELS | {"supporters", "chat", "embedded"},
     "cli_corpus": DATA,
+    "cli_judge": JUDGING | {"cli_measures", "report"},
     "cli_judging": JUDGING,
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
@@ -53,6 +54,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     | {
         "cli_chat",
         "cli_corpus",
+        "cli_judge",
         "cli_judging",
         "cli_measures",
         "cli_preferences",
@@ -71,7 +73,7 @@ HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "conversation", "turns", "corpora"),
     *("measures", "prompts", "report"),
-    *("cli", "cli_chat", "cli_corpus", "cli_judging", "cli_measures", "cli_preferences", "cli_train"),
+    *("cli", "cli_chat", "cli_corpus", "cli_judge", "cli_judging", "cli_measures", "cli_preferences", "cli_train"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
     *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
