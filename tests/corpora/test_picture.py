@@ -41,5 +41,5 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     with pytest.raises(EsckitError, match=r"p.txt has an ending that no picture has: write .svg, .png or .pdf\."):
         draw_stages(STARTER, tmp_path / "p.txt")
     (tmp_path / "file").write_text("")
-    with pytest.raises(EsckitError, match=r"p.svg cannot be written \(.*\): choose another place\."):
+    with pytest.raises(EsckitError, match=r"p.svg cannot be written \(.*\): free space or choose another place"):
         draw_stages(STARTER, tmp_path / "file/p.svg")

@@ -392,7 +392,8 @@ def test_a_partial_file_of_another_supporter_is_not_continued(
     decoupled: Supporter, dialogues: list[Conversation], tmp_path: Path, counted: list[str]
 ) -> None:
     other = another_supporter(decoupled, tmp_path)
-    assert other.card == decoupled.card, "same kind, same base: only the adapters differ"
+    same = replace(other.card, adapter_hashes=decoupled.card.adapter_hashes)
+    assert same == decoupled.card, "same kind, same base: only the adapters differ"
     spoil(stop_after_one(decoupled, dialogues, tmp_path / "p.jsonl", counted))
     content = run(other, dialogues, tmp_path / "p.jsonl")
     assert b"reused" not in content
