@@ -27,7 +27,7 @@ test: install-test
 	$(BIN)/python -m pytest
 
 bench: install-test
-	$(BIN)/python benchmarks/preference.py
+	set -e; for each in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "# $$each"; $(BIN)/python $$each; done
 
 lint: install-test
 	$(BIN)/ruff check .

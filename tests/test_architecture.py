@@ -36,20 +36,26 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "training": MODELS,
     "supporters": MODELS,
     "judging": MODELS | {"training", "supporters"},
+    "chat": MODELS | {"supporters"},
+    "embedded": MODELS | {"training", "supporters"},
     "mining": JUDGING,
     "report": DATA,
     "safety": MODELS,
-    "serving": MODELS | {"supporters", "safety"},
+    "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
     "recipes": JUDGING | {"mining", "report"},
+    "cli_quiet": set(),
+    "cli_chat": MODELS | {"supporters", "chat", "embedded", "cli_quiet"},
     "cli_corpus": DATA,
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
-    "cli_train": MODELS | {"training", "supporters"},
+    "cli_train": MODELS | {"training", "supporters", "embedded", "cli_quiet"},
     "cli": JUDGING
     | {
+        "cli_chat",
         "cli_corpus",
         "cli_measures",
         "cli_preferences",
+        "cli_quiet",
         "cli_train",
         "mining",
         "report",
@@ -64,7 +70,7 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_corpus", "cli_measures", "cli_preferences", "cli_train"),
+    *("cli", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
     *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )

@@ -16,7 +16,7 @@ from esckit.corpora import load_corpus
 from esckit.models.backbone import hash_weights
 from esckit.models.encoder import Encoder, load_encoder
 from esckit.models.pocket import train_tokenizer
-from esckit.rendering import PastStrategies, Renderer, past_strategies
+from esckit.rendering import Layout, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
 from esckit.training.options import PlannerOptions
@@ -98,9 +98,9 @@ def tokenizer_with(template: str, tokens: dict[str, Any] | None = None) -> Any:
 
 
 @cache
-def tiny_renderer(max_context: int = POSITIONS) -> Renderer:
+def tiny_renderer(max_context: int = POSITIONS, layout: Layout = "shared-prefix") -> Renderer:
     """A renderer of `tiny_tokenizer` for ESConv's labels."""
-    return Renderer(tiny_tokenizer(), ESCONV, max_context=max_context)
+    return Renderer(tiny_tokenizer(), ESCONV, max_context=max_context, layout=layout)
 
 
 def tiny_model(architecture: Architecture = "qwen2", *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
@@ -162,6 +162,7 @@ def write_supporter(
     *,
     seed: int = 1,
     max_context: int = POSITIONS,
+    layout: Layout = "shared-prefix",
 ) -> Path:
     """Write a supporter with random adapters; its base travels along."""
     base = save_base(folder.with_name(f"{folder.name}-base"))
@@ -170,7 +171,7 @@ def write_supporter(
         model = with_lora(tiny_model(), part, seed=seed + offset)
         model.save_pretrained(str(folder.with_name(f"{folder.name}-adapters")))
         adapters[part] = folder.with_name(f"{folder.name}-adapters") / part
-    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model()), max_context)
+    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model()), max_context, layout)
     save_supporter(folder, card, adapters, base)
     return folder
 

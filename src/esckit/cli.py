@@ -1,21 +1,45 @@
 """The command line: parses, calls, prints. Heavy imports happen inside commands."""
 
+import errno
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
+from esckit.cli_quiet import quiet
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
 
+_CONTINUES: Final = ("run", "predict", "train")
+_NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+class _Interruptible(TyperGroup):
+    """Says at Ctrl-C what becomes of the work; exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            told = "nothing is left half-written"
+            if ctx.invoked_subcommand in _CONTINUES:
+                told = "the same command continues where it stopped"
+            print(f"\nesckit: stopped; {told}.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Interruptible,
     name="esckit",
     help="Build, align, measure and talk to emotional-support conversation models.\n\nExample: esckit run starter",
     no_args_is_help=True,
@@ -32,10 +56,31 @@ app.add_typer(train_app, name="train")
 def main() -> None:
     """Run the command line; an error that a user can cause is one sentence on standard error and exit code 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush()
     except EsckitError as error:
         print(f"esckit: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # a pager that was closed
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        place = error.filename or "standard output"
+        message = f"{place} cannot be written ({error.strerror}): free space or choose another place, then run again."
+        print(f"esckit: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _flush() -> None:
+    """Write what was printed now, while an error can still be told."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries it again at its end
+        raise
 
 
 def _version(show: bool) -> None:
@@ -59,6 +104,9 @@ def run_command(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/RECIPE.")] = None,
     fresh: Annotated[bool, typer.Option(help="Run stages whose settings changed again.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check recipe, corpus and template, and estimate memory.")
+    ] = False,
 ) -> None:
     """Carry out a recipe: train, predict, measure, report.
 
@@ -70,16 +118,16 @@ def run_command(
 
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
-    _quiet()
+    quiet()
+    if check:
+        from esckit.recipes.check import check as check_recipe
+
+        print("\n".join(check_recipe(loaded)))
+        return
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
 
-    try:
-        finished = run(loaded, folder, fresh=fresh)
-    except KeyboardInterrupt:
-        print(f"\nesckit: stopped; the same command continues the run in {folder}.", file=sys.stderr)
-        sys.exit(130)
-    print_results(finished.folder)
+    print_results(run(loaded, folder, fresh=fresh).folder)
 
 
 @app.command("predict")
@@ -105,7 +153,7 @@ def predict_command(
     from esckit.corpora import read_corpus
 
     conversations = read_corpus(corpus)
-    _quiet()
+    quiet()
     from esckit.models.backbone import Decoding
     from esckit.rendering import PastStrategies
     from esckit.supporters import Supporter, predict
@@ -113,8 +161,11 @@ def predict_command(
     if past_strategies is not None and past_strategies not in get_args(PastStrategies):
         raise EsckitError(f"--past-strategies {past_strategies!r} is unknown: use gold, predicted or hidden.")
     past: Any = past_strategies
+    loaded = Supporter.load(supporter)
+    if loaded.card.generator == "retrieval":
+        print(loaded.about)
     rows = predict(
-        Supporter.load(supporter),
+        loaded,
         conversations,
         out,
         seed=seed,
@@ -125,20 +176,6 @@ def predict_command(
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 
+app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
 app.command("agreement")(agreement_command)
-
-
-def _quiet() -> None:
-    """Our own progress and errors speak; the libraries' bars and advice do not. Call it before torch is imported."""
-    import os
-    import warnings
-
-    # Threads that wait for each other spin by default: where a core is busy, training took up to four times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module="(?!esckit)")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

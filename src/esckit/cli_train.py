@@ -1,11 +1,11 @@
 """``esckit train planner``: a supporter without a language model from a corpus, in one command."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
+from esckit.cli_quiet import quiet
 from esckit.errors import EsckitError
 
 __all__ = ["train_app"]
@@ -41,6 +41,8 @@ def planner_command(
     Example: esckit train planner train.json runs/planner --replies
     """
     from esckit.corpora import read_corpus
+    from esckit.embedded import make_supporter
+    from esckit.files import alone
     from esckit.training.options import PlannerOptions
 
     kinds = get_args(PlannerOptions.model_fields["model"].annotation)
@@ -49,47 +51,11 @@ def planner_command(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / "supporter.json").exists():
         raise EsckitError(f"{out} holds something else than a supporter: choose another folder.")
     conversations = read_corpus(corpus)
-    try:
-        facts = _train(
-            conversations, corpus.name, out, encoder, PlannerOptions.model_validate({"model": model}), seed, replies
+    quiet()
+    options = PlannerOptions.model_validate({"model": model})
+    with alone(out, out.with_name(f".{out.name}.lock")):
+        facts = make_supporter(
+            conversations, corpus.name, out, encoder=encoder, options=options, seed=seed, replies=replies
         )
-    except KeyboardInterrupt:
-        print("\nesckit: stopped; the same command continues.", file=sys.stderr)
-        sys.exit(130)
     told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     print(f"{told}\nplanner: {out}; next: esckit predict {out} dialogues.json predictions.jsonl")
-
-
-def _train(
-    conversations: Any, name: str, out: Path, encoder_source: str, options: Any, seed: int, replies: bool
-) -> dict[str, Any]:
-    """Train beside the folder, then put it together."""
-    import shutil
-    from collections import Counter
-
-    from esckit.errors import CorpusError
-    from esckit.models.encoder import load_encoder
-    from esckit.rendering import supporter_turns
-    from esckit.strategy import TAXONOMIES
-    from esckit.supporters.retrieval import build_store
-    from esckit.supporters.supporter import SupporterCard, save_supporter
-    from esckit.training.encoder import train_planner
-
-    if not any(supporter_turns(conversation) for conversation in conversations):
-        raise CorpusError(f"{name} has no supporter turn with a strategy: a planner cannot be trained on it.")
-    encoder, taxonomy = load_encoder(encoder_source), TAXONOMIES[str(conversations[0].taxonomy)]
-    work = out.with_name(f".{out.name}.training")
-    facts = train_planner(conversations, encoder, taxonomy, options, work / "planner", seed=seed, title="planner")
-    facts = {key: facts[key] for key in ("dialogues", "turns")}
-    parts = {"planner": work / "planner"}
-    if replies:
-        left_out: Counter[str] = Counter()
-        licence = str(conversations[0].provenance.get("licence", "as the corpus's"))
-        build_store(conversations, encoder, name, licence, left_out).save(work / "generator")
-        parts["generator"] = work / "generator"
-        facts = {**facts, "replies_left_out": sum(left_out.values())}
-    kind: Any = "retrieval" if replies else "none"
-    card = SupporterCard("decoupled", "gold", taxonomy=taxonomy.name, planner="encoder", generator=kind)
-    save_supporter(out, card, parts)
-    shutil.rmtree(work)
-    return facts

@@ -6,7 +6,10 @@ EsckitError
 ├── RunError           a run folder disagrees with the recipe that is asked for
 ├── ModelError         a backbone, adapter or supporter folder cannot be used
 │   └── TemplateError  a chat template cannot be taken apart into stable pieces
-└── PredictionsError   a predictions file cannot be measured
+├── PredictionsError   a predictions file cannot be measured
+├── ChatError          a chat cannot do what it is asked to, or a chat model cannot be asked
+├── LedgerError        a ledger cannot be used
+└── BudgetSpent        calls or tokens that were allowed are used up
 """
 
 __all__ = [
@@ -52,7 +55,7 @@ class PredictionsError(EsckitError):
 
 
 class ChatError(EsckitError):
-    """A chat model cannot be asked: no key, a refused key, an unknown model, nobody there."""
+    """A chat cannot do what it is asked to, or a chat model cannot be asked: no key, an unknown model, nobody there."""
 
 
 class LedgerError(EsckitError):

@@ -1,9 +1,12 @@
 """Reading that takes nothing on trust, and writing that never leaves half a file behind."""
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,18 +17,165 @@ from esckit.errors import CorpusError, EsckitError
 __all__ = [
     "Resumed",
     "after_space",
+    "alone",
+    "atomic",
     "atomic_write",
     "decode_json",
     "decode_json_at",
     "hash_file",
     "read_text",
+    "remove_folder",
+    "remove_leftovers",
     "resume_jsonl",
+    "sync",
     "write_json",
     "write_jsonl",
+    "writing",
 ]
 
 _DECODER: Final = json.JSONDecoder()
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_NEW: Final = ".esckit-new"  # what is being written; hidden, beside its place
+_OLD: Final = ".esckit-old"  # what is being removed
+_NO_LOCKS: Final = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around all that writes ``path``, esckit's own code or a library's.
+
+    Raises:
+        EsckitError: the system refused to write (no space, read-only, no such folder).
+    """
+    try:
+        yield
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = _refusal(error)
+        if reason is None:
+            raise
+        message = f"{path} cannot be written ({reason}): free space or choose another place, then run again."
+        raise EsckitError(message) from error
+
+
+def _refusal(error: Exception) -> str | None:
+    """Why the system refused to write, in its words; None where the error is another one."""
+    if isinstance(error, shutil.Error):  # of copytree: source, copy and "[Errno 28] No space left on device: …"
+        return re.sub(r"\[Errno \d+\] ([^:]+).*", r"\1", str(error.args[0][0][2]))
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if rust := re.search(r"([^:]+) \(os error \d+\)", str(error)):  # safetensors, tokenizers
+        return rust[1].strip()
+    return "the file came out too short" if "inline_container" in str(error) else None  # torch.save
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a path to write a file or a folder at, which then appears under ``path`` complete or not at all.
+
+    Raises:
+        EsckitError: it cannot be written; what stood there still stands.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}{_NEW}"
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            sync(temporary)
+            _replace(temporary, path)
+    finally:
+        with suppress(OSError):  # a folder that cannot even be searched must not hide the first error
+            _remove(temporary)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Put a file or folder in the place of another; a folder that is replaced is away for a moment."""
+    if not (temporary.is_dir() and path.is_dir()):
+        temporary.replace(path)
+        return
+    old = path.rename(temporary.with_suffix(_OLD))
+    temporary.rename(path)
+    shutil.rmtree(old)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder at once: where this is stopped on the way, `remove_leftovers` removes the rest.
+
+    Raises:
+        EsckitError: it cannot be removed.
+    """
+    with writing(path):
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}{_OLD}")))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have the system put a file, or all files of a folder, on the disk: what is written later is never there first."""
+    mode = "r+b" if os.name == "nt" else "rb"  # Windows syncs only what is open for writing
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if not each.is_dir():
+            with each.open(mode) as file:
+                os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing in a folder, at any depth; nobody else may write there (`alone`)."""
+    with writing(folder):
+        for left in [*folder.rglob(f".*{_NEW}"), *folder.rglob(f".*{_OLD}")]:
+            _remove(left)
+
+
+@contextmanager
+def alone(place: Path, lock: Path) -> Iterator[None]:
+    """Refuse to work where another process does.
+
+    The system releases the lock however a process ends, so there are no stale ones. Where the file system (or
+    Windows) has no such locks, this is said on standard error, and the block runs.
+
+    Args:
+        place: what is worked on, for the message.
+        lock: a file, made for this and removed at the end.
+
+    Raises:
+        EsckitError: another process works there, or the file cannot be written.
+    """
+    with writing(place):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(place, lock)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(place: Path, path: Path) -> TextIO:
+    while True:
+        file = path.open("a", encoding="utf-8")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise EsckitError(
+                f"another esckit is at work on {place}: wait until it is done, or choose another place."
+            ) from error
+        except (OSError, ImportError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            print(f"esckit: {place} cannot be locked here: let no second esckit work on it.", file=sys.stderr)
+            return file
+        with suppress(FileNotFoundError):  # its owner may have removed it after we had opened it
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()
 
 
 @contextmanager
@@ -33,22 +183,10 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
     """Open a text file that appears under ``path`` complete or not at all.
 
     Raises:
-        EsckitError: the folder cannot be written (no space, read-only, no such folder); what stood there still stands.
+        EsckitError: it cannot be written (no space, read-only, no such folder); what stood there still stands.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        message = f"{path} cannot be written ({error.strerror}): free space or choose another place, then run again."
-        raise EsckitError(message) from error
-    finally:
-        with suppress(OSError):  # a folder that cannot even be searched must not hide the first error
-            temporary.unlink(missing_ok=True)
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,14 +210,17 @@ class Resumed:
         done: groups that were there before.
     """
 
-    def __init__(self, file: TextIO, done: int) -> None:
+    def __init__(self, path: Path, file: TextIO, done: int) -> None:
+        self._path = path
         self._file = file
         self.done = done
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write one group, a compact JSON value a line."""
-        self._file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
-        self._file.flush()
+        lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        with writing(self._path):
+            self._file.write(lines)
+            self._file.flush()
 
 
 @contextmanager
@@ -94,22 +235,22 @@ def resume_jsonl(path: Path, key: Any, sizes: Sequence[int]) -> Iterator[Resumed
         sizes: rows of each group, in order.
 
     Raises:
-        EsckitError: the file cannot be written; what was written so far is kept.
+        EsckitError: the file cannot be written, then what was written so far is kept; or another process writes it.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     partial = path.with_name(f".{path.name}.{digest}.partial")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        done = _keep_whole_groups(partial, sizes) if partial.exists() else 0
-        with partial.open("a", encoding="utf-8", newline="\n") as file:
-            yield Resumed(file, done)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise EsckitError(
-            f"{path} cannot be written ({error.strerror}): free space, then run the same again."
-        ) from error
+    with alone(path, path.with_name(f".{path.name}.lock")):
+        with writing(path):
+            done = _keep_whole_groups(partial, sizes) if partial.exists() else 0
+            file = partial.open("a", encoding="utf-8", newline="\n")
+        try:
+            yield Resumed(path, file, done)
+        finally:
+            with writing(path):
+                file.close()
+        with writing(path):
+            sync(partial)
+            partial.replace(path)
 
 
 def _keep_whole_groups(partial: Path, sizes: Sequence[int]) -> int:

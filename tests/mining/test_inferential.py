@@ -56,12 +56,12 @@ class Script:
         patch.setattr(inferential, "score_strategies", self.score)
         patch.setattr(inferential, "write_replies", self.write)
 
-    def score(self, _: Any, __: Any, ___: Any, turns: Sequence[Turn], ____: Any) -> Any:
+    def score(self, _: Any, __: Any, ___: Any, turns: Sequence[Turn], ____: Any, part: Part) -> Any:
         chosen = [ESCONV.labels.index(label) for label in self.plans[: len(turns)]]
         return np.log(np.eye(len(ESCONV.labels))[chosen] * 0.992 + 0.001)
 
     def write(
-        self, _: Any, __: Any, ___: Any, turns: list[Turn], labels: list[str], ____: Any, decoding: Decoding
+        self, _: Any, __: Any, ___: Any, turns: list[Turn], labels: list[str], ____: Any, decoding: Decoding, part: Part
     ) -> list[Reply]:
         self.asked = [(turn.id, label) for turn, label in zip(turns, labels, strict=True)]
         self.decoding = decoding

@@ -163,7 +163,11 @@ def test_after_a_crowd_the_calls_at_once_creep_back(ledger: Ledger) -> None:
     model.concurrency, model.delay = 8, 0.001
     seen: list[int] = []
     script = model.script
-    model.script = lambda q, before: (seen.append(model.at_once), script(q, before))[1]
+    def watch(question: str, before: int) -> ChatReply | CallFailure:
+        seen.append(model.at_once)
+        return script(question, before)
+
+    model.script = watch
     Asker(model, ledger, STEP, FAST).ask(questions(120))
     assert (seen[0], max(seen[-40:])) == (8, 8)
     assert max(seen[8:18]) <= 6

@@ -115,7 +115,7 @@ def test_a_case_by_hand(folder: Path, dialogues: list[Conversation], monkeypatch
     likely, unlikely = 7 / 8, 1 / 8
     calls = []
 
-    def scripted(_: Any, __: Any, conversation: Conversation, own: Any, ___: Any) -> Any:
+    def scripted(_: Any, __: Any, conversation: Conversation, own: Any, ___: Any, part: Part) -> Any:
         row = np.full(len(ESCONV.labels), 1e-12)
         row[:2] = likely, unlikely
         rows = np.tile(row, (len(own), 1))

@@ -16,15 +16,23 @@ from numpy.typing import NDArray
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, EsckitError
 from esckit.measures import Prediction, add_context, read_predictions
-from esckit.models.backbone import Decoding, Reply
+from esckit.models.backbone import Decoding, Reply, generate
 from esckit.models.token_tree import build_tries, collate, token_log_probabilities
-from esckit.rendering import Part, PastStrategies, past_strategies, supporter_turns
+from esckit.rendering import Layout, Part, PastStrategies, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, predict
 from esckit.supporters import prediction as module
 from esckit.supporters.prediction import predict_conversation
 from esckit.supporters.supporter import Kind
-from tests.tiny import starter_dialogues, talk, tiny_model, tiny_renderer, with_lora, write_supporter
+from tests.tiny import (
+    starter_dialogues,
+    talk,
+    tiny_model,
+    tiny_renderer,
+    tiny_tokenizer,
+    with_lora,
+    write_supporter,
+)
 
 SHORT: Final = Decoding(max_new_tokens=5)
 Predict = Callable[..., bytes]
@@ -71,10 +79,10 @@ def test_a_row_for_every_labelled_turn(decoupled: Supporter, dialogues: list[Con
 
 
 def training_scores(
-    model: Any, conversation: Conversation, part: Part, shown: Mapping[str, str]
+    model: Any, conversation: Conversation, part: Part, shown: Mapping[str, str], layout: Layout = "shared-prefix"
 ) -> NDArray[np.float64]:
     """(T, K) from the very tries that training reads: a label's token log-probabilities where it is the gold label."""
-    renderer = tiny_renderer()
+    renderer = tiny_renderer(layout=layout)
     turns = supporter_turns(conversation)
     scores = np.empty((len(turns), len(ESCONV.labels)))
     for row, turn in enumerate(turns):
@@ -84,7 +92,7 @@ def training_scores(
             batch = collate(build_tries(examples))
             with torch.no_grad():
                 tokens = token_log_probabilities(model, batch)[batch.target == row]
-            scores[row, column] = float(tokens[: len(renderer.label_ids(label))].sum())
+            scores[row, column] = float(tokens[: len(renderer.label_ids(label, part))].sum())
     normalised: NDArray[np.float64] = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
     return normalised
 
@@ -105,6 +113,29 @@ def test_the_planner_predicts_with_what_training_saw(
     scores = supporters[kind].score(conversation, supporter_turns(conversation), shown)
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
     assert {row.extra["past_strategies"] for row in rows} == {mode}
+
+
+@pytest.mark.parametrize("kind", ["decoupled", "coupled"])
+def test_in_the_layout_paper_both_parts_predict_with_what_training_saw(
+    kind: Kind, dialogues: list[Conversation], tmp_path: Path
+) -> None:
+    mode: PastStrategies = "gold" if kind == "coupled" else "hidden"
+    supporter = Supporter.load(write_supporter(tmp_path / kind, kind, mode, layout="paper"))
+    assert supporter.card.layout == "paper"
+    parts: tuple[Part, Part] = ("coupled", "coupled") if kind == "coupled" else ("planner", "generator")
+    conversation, turns = dialogues[0], supporter_turns(dialogues[0])
+    shown = past_strategies(conversation, mode)
+    wanted = training_scores(with_lora(tiny_model(), parts[0], seed=1), conversation, parts[0], shown, "paper")
+    np.testing.assert_allclose(supporter.score(conversation, turns, shown), wanted, atol=1e-4)
+    renderer, model = tiny_renderer(layout="paper"), with_lora(tiny_model(), parts[1], seed=len(set(parts)))
+    prompts = []
+    for turn in turns:
+        example = renderer.example(conversation, turn, parts[1], shown)
+        label = renderer.label_ids(str(turn.strategy)) if kind == "coupled" else ()
+        prompts.append((*example.context, *label))
+    greedy = Decoding(greedy=True, max_new_tokens=6)
+    replies = supporter.reply(conversation, turns, [str(turn.strategy) for turn in turns], shown, greedy)
+    assert replies == generate(model, tiny_tokenizer(), prompts, renderer.end_of_turn, greedy)
 
 
 def test_modes_differ(supporters: dict[Kind, Supporter], dialogues: list[Conversation], tmp_path: Path) -> None:
@@ -426,5 +457,5 @@ def test_a_file_that_cannot_be_written_is_said(
         with pytest.raises(EsckitError) as error:
             predict(decoupled, dialogues[:1], tmp_path / "p.jsonl", wording=SHORT)
     reason = f"{tmp_path / 'p.jsonl'} cannot be written (No space left on device)"
-    assert str(error.value) == f"{reason}: free space, then run the same again."
+    assert str(error.value) == f"{reason}: free space or choose another place, then run again."
     assert run(decoupled, dialogues[:1], tmp_path / "p.jsonl"), "and the same again works"

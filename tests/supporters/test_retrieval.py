@@ -99,6 +99,24 @@ def test_a_strategy_without_replies_is_a_sentence(store: ReplyStore) -> None:
         replies(store, dialogue, ["Self-disclosure"])
 
 
+def test_a_streamed_reply_is_the_nearest_one_that_is_not_unwanted_until_none_is_left(store: ReplyStore) -> None:
+    dialogue = talk(("seeker", "I cannot sleep"), ("supporter", "…", "Others"))
+    unwanted: list[str] = []
+    told: list[str] = []
+
+    def more() -> str | None:
+        turn = dialogue.turns[-1]
+        reply = store.stream(dialogue, turn, "Others", {}, Decoding(), [text.upper() for text in unwanted], told.append)
+        return reply and reply.text
+
+    assert more() == replies(store, dialogue)[0]
+    while text := more():
+        unwanted.append(text)
+    known = {" ".join(reply.text.split()) for reply in store.replies if reply.strategy == "Others"}
+    assert {" ".join(text.split()) for text in unwanted} == known
+    assert told == [unwanted[0], *unwanted]
+
+
 def test_a_saved_store_answers_as_before(store: ReplyStore, tmp_path: Path) -> None:
     store.save(tmp_path / "store")
     again = ReplyStore.load(tmp_path / "store")

@@ -72,6 +72,7 @@ def test_the_folder_says_what_it_is(kind: Kind, folders: dict[Kind, Path]) -> No
         "planner": "language",
         "generator": "language",
         "calibrated": True,
+        "quantisation": None,
         "adapters": {part: part for part in parts},
     }
 
@@ -126,7 +127,7 @@ def test_a_base_on_the_hub_is_asked_for_by_its_name(
 ) -> None:
     asked = []
 
-    def load(source: str) -> Backbone:
+    def load(source: str, *, quantisation: None) -> Backbone:
         asked.append(source)
         return load_backbone(str(folders["decoupled"] / "base"))
 
@@ -222,6 +223,7 @@ BROKEN: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "an unknown kind": (lambda folder: change_card(folder, kind="triple"), UNKNOWN),
     "unknown past strategies": (lambda folder: change_card(folder, past_strategies="some"), UNKNOWN),
     "an unknown taxonomy": (lambda folder: change_card(folder, taxonomy="mine"), UNKNOWN),
+    "an unknown quantisation": (lambda folder: change_card(folder, quantisation="1bit"), UNKNOWN),
     "an unknown layout": (lambda folder: change_card(folder, layout="mine"), UNKNOWN),
 }
 

@@ -1,5 +1,7 @@
 """The loop: planned batches, a loss that does not care how they are grouped, checkpoints that continue exactly."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
 from esckit.errors import EsckitError
+from esckit.files import write_json
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example, Part
 from esckit.training.options import TrainingOptions
@@ -424,6 +427,65 @@ def test_a_checkpoint_without_its_mark_is_not_taken(whole: dict[str, Run], tmp_p
     assert_same(continued, whole["every weight"])
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was stopped behind its fourth step: real checkpoints of the steps 3 and 4."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        run(full(), folder, Counter(patched), stop_at=5)
+    return folder
+
+
+def files_of(checkpoint: Path) -> list[str]:
+    return sorted(path.name for path in checkpoint.iterdir())
+
+
+def test_a_checkpoint_that_lacks_anything_is_not_taken(stopped: Path, tmp_path: Path) -> None:
+    names = files_of(stopped / "checkpoint-4")
+    assert {"complete", "model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt"} < set(names)
+    for name in names:
+        for spoil in (Path.unlink, lambda path: os.truncate(path, path.stat().st_size - 1)):
+            folder = shutil.copytree(stopped, tmp_path / "copy", dirs_exist_ok=True)
+            assert latest_checkpoint(folder) == folder / "checkpoint-4"
+            spoil(folder / "checkpoint-4" / name)
+            assert latest_checkpoint(folder) == folder / "checkpoint-3", name
+
+
+def test_what_is_left_of_a_checkpoint_goes_with_the_next_one(
+    stopped: Path, whole: dict[str, Run], tmp_path: Path, counter: Counter
+) -> None:
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    (folder / "checkpoint-4/optimizer.pt").unlink()
+    (folder / "checkpoint-4").rename(folder / "checkpoint-900")
+    assert_same(run(full(), folder, counter), whole["every weight"])
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-6", "checkpoint-7"]
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written_is_said_and_the_one_before_stands(
+    whole: dict[str, Run], tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is the system's own: whoever writes more into a file, in whatever language, is refused."""
+    resource = pytest.importorskip("resource")
+    save = TrieTrainer._save_optimizer_and_scheduler
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(trainer: TrieTrainer, output_dir: str) -> None:
+        if trainer.state.global_step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        save(trainer, output_dir)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrieTrainer, "_save_optimizer_and_scheduler", fill)
+        try:
+            with pytest.raises(EsckitError) as error:
+                run(full(), tmp_path / "run", counter)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value).startswith(f"{tmp_path / 'run/checkpoint-3'} cannot be written (")
+    assert latest_checkpoint(tmp_path / "run") == tmp_path / "run/checkpoint-2"
+    assert_same(run(full(), tmp_path / "run", counter), whole["every weight"])
+
+
 def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
     whole: dict[str, Run], tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,7 +508,7 @@ def test_a_run_stopped_while_it_saves_continues_from_the_checkpoint_before(
 def test_checkpoints_are_compared_by_number(tmp_path: Path) -> None:
     for name in ("checkpoint-9", "checkpoint-10", "checkpoint-100", "other-200"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "complete").touch()
+        write_json(tmp_path / name / "complete", {})
     (tmp_path / "checkpoint-100/complete").unlink()
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert latest_checkpoint(tmp_path / "none") is None

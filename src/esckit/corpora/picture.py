@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from esckit.corpora.statistics import STAGES
 from esckit.errors import EsckitError
+from esckit.files import atomic
 
 __all__ = ["draw_stages"]
 
@@ -47,11 +48,9 @@ def draw_stages(statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None
         for panel, (name, figures) in zip(panels, labelled.items(), strict=True):
             _draw_panel(panel, name, figures["strategy_by_stage"])
         dates = {".svg": "Date", ".pdf": "CreationDate"}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150, metadata={dates[path.suffix]: None} if path.suffix in dates else None)
-        except OSError as error:
-            raise EsckitError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+        metadata = {dates[path.suffix]: None} if path.suffix in dates else None
+        with atomic(path) as temporary:
+            figure.savefig(temporary, dpi=150, metadata=metadata, format=path.suffix[1:])
 
 
 def _draw_panel(axes: Any, name: str, stages: list[dict[str, float]]) -> None:

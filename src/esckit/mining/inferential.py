@@ -138,7 +138,7 @@ class Miner:
                     yield turn, str(label), 1 / len(others)
             return
         decoding = Decoding(temperature=options.temperature, top_p=options.top_p)
-        scores = score_strategies(self.model, self.renderer, conversation, turns, shown)
+        scores = score_strategies(self.model, self.renderer, conversation, turns, shown, self.part)
         for turn, row in zip(turns, scores, strict=True):
             if options.top_k:
                 chosen = np.argsort(-row, kind="stable")[: options.top_k].tolist()
@@ -164,7 +164,7 @@ class Miner:
             temperature=self.options.temperature, top_p=self.options.top_p, max_new_tokens=self.options.max_new_tokens
         )
         turns, labels = [turn for turn, _, _ in planned], [label for _, label, _ in planned]
-        return write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding)
+        return write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, self.part)
 
     def _turn(self, gold: Turn, strategy: str, text: str | None, probability: float) -> Turn:
         scores = {} if self.part == "generator" else {"probability": round(probability, 6)}

@@ -1,9 +1,10 @@
 """Backbones: load a causal language model with its tokenizer, name its weights by hash, let it write replies."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,12 +14,14 @@ from torch import Tensor
 from esckit.errors import ModelError
 from esckit.models.attention import TRIE_ATTENTION
 from esckit.models.chat import Decoding
+from esckit.models.streaming import TextStreamer
 from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
 from esckit.rendering import Example
 
 __all__ = [
     "Backbone",
     "Decoding",
+    "Quantisation",
     "Reply",
     "check_source",
     "device_of",
@@ -99,26 +102,54 @@ def check_source(source: str) -> None:
         raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
 
 
-def load_backbone(source: str) -> Backbone:
+Quantisation = Literal["4bit"]
+
+
+def _in_four_bits() -> Any:
+    """What transformers is told to load linear layers in NF4 (Dettmers et al. 2023)."""
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantisation: 4bit needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+            "or leave quantisation out."
+        )
+    if not torch.cuda.is_available():
+        raise ModelError("model.quantisation: 4bit needs a CUDA device, and there is none: leave quantisation out.")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
     float32 on the CPU and bfloat16 on CUDA; attention by SDPA, on the CPU in blocks (`models.attention`). The model is
     probed: where it does not follow a trie's mask, it is refused.
 
+    Args:
+        source: a folder or a Hub id.
+        quantisation: how the weights are stored; as they are by default.
+
     Raises:
-        ModelError: the folder has no weights or no tokenizer, the id cannot be had, or the trie is not exact on it.
+        ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
+            what quantisation needs is missing.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
+    stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
@@ -132,7 +163,8 @@ def load_backbone(source: str) -> Backbone:
     if not tokenizer("a")["input_ids"]:  # transformers makes an empty one where there is none
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
-    backbone = Backbone(model.to(device).eval(), tokenizer, source)
+    placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
+    backbone = Backbone(placed.eval(), tokenizer, source)
     _probe_exactness(backbone)
     return backbone
 
@@ -157,10 +189,25 @@ def _probe_exactness(backbone: Backbone) -> None:
 
 
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], end_of_turn: int, decoding: Decoding
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    end_of_turn: int,
+    decoding: Decoding,
+    on_text: Callable[[str], None] | None = None,
 ) -> list[Reply]:
-    """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling."""
-    written = generate_ids(model, prompts, end_of_turn, decoding)
+    """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling.
+
+    Args:
+        model: a causal language model, adapters chosen.
+        tokenizer: the model's.
+        prompts: token ids, at least one prompt, each of two tokens or more.
+        end_of_turn: the token that ends a reply.
+        decoding: how tokens are chosen.
+        on_text: where there is one prompt, is told the reply's text piece by piece while it is written.
+    """
+    streamer = on_text and TextStreamer(lambda ids: read_reply(tokenizer, ids, end_of_turn).text, on_text)
+    written = generate_ids(model, prompts, end_of_turn, decoding, streamer=streamer)
     return [read_reply(tokenizer, ids, end_of_turn) for ids in written]
 
 
@@ -171,6 +218,7 @@ def generate_ids(
     end_of_turn: int,
     decoding: Decoding,
     seeds: Sequence[int] | None = None,
+    streamer: TextStreamer | None = None,
 ) -> list[list[int]]:
     """Continue each prompt in one left-padded batch, until the end of turn.
 
@@ -183,6 +231,7 @@ def generate_ids(
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
+        streamer: where there is one prompt, is told each token.
 
     Returns:
         The ids that were written, each up to and including the first end of turn.
@@ -212,6 +261,7 @@ def generate_ids(
         past_key_values=_read(model, prompts, width - 1),
         generation_config=config,
         logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
+        streamer=streamer,
     )
     rows = output[:, width:].tolist()
     return [row[: row.index(end_of_turn) + 1] if end_of_turn in row else row for row in rows]

@@ -53,8 +53,8 @@ class Encoder:
         return hash_weights(self.model)
 
     @cached_property
-    def _reader(self) -> Any:
-        """The model in its precision; a copy of the weights, so that they are not cast again for each text."""
+    def reader(self) -> Any:
+        """The model in its precision: a copy of the weights, so that they are not cast again for each text."""
         return copy.deepcopy(self.model).bfloat16() if self.precision == "bfloat16" else self.model
 
     @torch.no_grad()
@@ -82,10 +82,10 @@ class Encoder:
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(ids) for ids in tokens], device=device)
         owner = torch.repeat_interleave(torch.arange(len(tokens), device=device), lengths)  # (T,)
-        apart = torch.zeros(len(owner), len(owner), device=device, dtype=self._reader.dtype)
+        apart = torch.zeros(len(owner), len(owner), device=device, dtype=self.reader.dtype)
         apart.masked_fill_(owner[:, None] != owner, torch.finfo(apart.dtype).min)
         states = (
-            self._reader(
+            self.reader(
                 input_ids=torch.tensor([[token for ids in tokens for token in ids]], device=device),
                 position_ids=torch.cat([torch.arange(len(ids), device=device) for ids in tokens])[None],
                 attention_mask=apart[None, None],
@@ -100,7 +100,7 @@ class Encoder:
         """Mean states (N, D) of texts, a row each."""
         device = next(self.model.parameters()).device
         inputs = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(device)
-        states = self._reader(**inputs).last_hidden_state.float()  # (B, N, D)
+        states = self.reader(**inputs).last_hidden_state.float()  # (B, N, D)
         mask = inputs["attention_mask"][..., None]
         mean: torch.Tensor = (states * mask).sum(1) / mask.sum(1)
         return mean

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esckit.errors import ModelError
-from esckit.files import hash_file, read_text, write_json
+from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.models.strategy_calibration import Calibration
 from esckit.models.strategy_forest import StrategyForest
 from esckit.models.strategy_network import Binner, LinearNetwork, StrategyNetwork, TurnBatch
@@ -101,10 +101,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to a file that appears complete or not at all."""
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -122,8 +120,9 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         card: what it is.
         tensors: ``0.…``, ``1.…``: the members' weights; ``log_frequencies`` (K,) of planners that have none.
     """
-    (folder / "planner.json").unlink(missing_ok=True)
-    save_tensors(folder / "weights.safetensors", tensors)
+    with atomic(folder / "weights.safetensors") as temporary:
+        save_tensors(temporary, tensors)
+        (folder / "planner.json").unlink(missing_ok=True)  # it names the weights that are replaced now
     taxonomy = TAXONOMIES[card.taxonomy]
     fields = {
         "format": FORMAT,

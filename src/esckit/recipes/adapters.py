@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from esckit.models.backbone import Backbone, load_backbone
+from esckit.models.backbone import Backbone, Quantisation, load_backbone
 from esckit.training.options import LoraOptions, PreferenceOptions
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 
@@ -48,7 +48,9 @@ def open_adapter(
     return model.eval()
 
 
-def load_policy(source: str, start: Path, part: str, form: str, lora: LoraOptions) -> tuple[Backbone, Policy]:
+def load_policy(
+    source: str, start: Path, part: str, form: str, lora: LoraOptions, quantisation: Quantisation | None = None
+) -> tuple[Backbone, Policy]:
     """Load what preference learning starts from, with its reference.
 
     Args:
@@ -57,8 +59,9 @@ def load_policy(source: str, start: Path, part: str, form: str, lora: LoraOption
         part: the adapter's name.
         form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
         lora: of the fresh adapter where SFT is merged.
+        quantisation: of the backbone's weights.
     """
-    backbone = load_backbone(source)
+    backbone = load_backbone(source, quantisation=quantisation)
     model = open_adapter(backbone, start, part, trainable=form != "merged")
     if form == "merged":
         return backbone, Policy(fresh_adapter(model.merge_and_unload(), lora, part), adapter_off)

@@ -9,7 +9,8 @@ from esckit.conversation import Conversation
 from esckit.models.token_tree import build_tries
 from esckit.recipes.adapters import Policy
 from esckit.recipes.schema import SftStage
-from esckit.rendering import Renderer, past_strategies, supporter_turns
+from esckit.rendering import Part, Renderer, past_strategies, supporter_turns
+from esckit.supporters.parts import Shown
 from esckit.supporters.planner import score_strategies
 from esckit.training.references import drift, in_evaluation
 from esckit.training.trainer import TrieDataset
@@ -31,19 +32,20 @@ def moved(policy: Policy, renderer: Renderer, sft: SftStage, conversations: Sequ
         return {}
     shown = [past_strategies(conversation, sft.past_strategies) for conversation in wanted]
     if sft.part == "planner":
-        return _choices(policy, renderer, wanted, shown)
+        return _choices(policy, renderer, sft.part, wanted, shown)
     examples = (renderer.examples(c, sft.part, known) for c, known in zip(wanted, shown, strict=True))
     tokens = drift(policy.model, policy.reference, TrieDataset(map(build_tries, examples)))
     found = {"tokens_changed": round(tokens.changed, 4), "token_kl": round(tokens.divergence, 6)}
-    return found if sft.part == "generator" else {**found, **_choices(policy, renderer, wanted, shown)}
+    return found if sft.part == "generator" else {**found, **_choices(policy, renderer, sft.part, wanted, shown)}
 
 
 def _choices(
-    policy: Policy, renderer: Renderer, conversations: Sequence[Conversation], shown: Sequence[dict[str, str]]
+    policy: Policy, renderer: Renderer, part: Part, conversations: Sequence[Conversation], shown: Sequence[Shown]
 ) -> dict[str, Any]:
     def scores(model: Any) -> Any:
         rows = zip(conversations, shown, strict=True)
-        return np.concatenate([score_strategies(model, renderer, c, supporter_turns(c), known) for c, known in rows])
+        each = [score_strategies(model, renderer, c, supporter_turns(c), known, part) for c, known in rows]
+        return np.concatenate(each)
 
     with in_evaluation(policy.model):
         now = scores(policy.model)  # (T, K)

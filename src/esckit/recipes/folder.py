@@ -2,23 +2,24 @@
 
 import hashlib
 import json
+import os
 import platform
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from esckit import __version__
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
-from esckit.files import write_json, write_jsonl
-from esckit.models.backbone import Backbone, default_device
+from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl, writing
+from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
@@ -26,7 +27,10 @@ from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
 from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
 
-__all__ = ["Run", "stage_seed"]
+__all__ = ["CHECKPOINTS", "Run", "stage_seed"]
+
+CHECKPOINTS: Final = "checkpoints"
+"""Subfolder of what is being trained."""
 
 
 @dataclass
@@ -57,6 +61,10 @@ class Run:
         made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
 
+    def load_backbone(self) -> Backbone:
+        """The backbone, as the recipe stores its weights."""
+        return load_backbone(self.backbone_source, quantisation=self.recipe.model.quantisation)
+
     def seed(self, stage: Stage) -> int:
         """The stage's own seed."""
         return stage_seed(self.recipe.seed, stage)
@@ -67,7 +75,12 @@ class Run:
 
     def renderer(self, backbone: Backbone) -> Renderer:
         """The renderer of a backbone for this corpus."""
-        return Renderer(backbone.tokenizer, TAXONOMIES[self.taxonomy], max_context=self.max_context(backbone))
+        return Renderer(
+            backbone.tokenizer,
+            TAXONOMIES[self.taxonomy],
+            max_context=self.max_context(backbone),
+            layout=self.recipe.model.layout,
+        )
 
     def train(
         self,
@@ -81,21 +94,23 @@ class Run:
         objective: Objective | None = None,
         valid: TrieDataset | None = None,
     ) -> Trained:
-        """Train with checkpoints, save, and write the curve into ``folder``, last: it marks what is complete."""
-        checkpoints = folder / "checkpoints"
+        """Train with checkpoints, save, and write the curve into ``folder``, last.
+
+        The checkpoints stay until the stage is done: what follows in it may be stopped too.
+        """
         trained = train(
             model,
             dataset,
             options,
-            folder=checkpoints,
+            folder=folder / CHECKPOINTS,
             title=stage.name if folder.name == stage.name else f"{stage.name} {folder.name}",
             seed=self.seed(stage),
             objective=objective,
             valid=valid,
         )
-        save()
+        with writing(folder):
+            save()
         write_jsonl(folder / "curve.jsonl", trained.curve)
-        shutil.rmtree(checkpoints, ignore_errors=True)
         return trained
 
     def tries(
@@ -125,37 +140,69 @@ class Run:
         model = self.recipe.model.model_dump()
         return _digest([stage.model_dump(mode="json"), model, self.seed(stage), self.corpus_hash, inputs])
 
-    def is_done(self, stage: Stage, fingerprint: str, fresh: bool) -> bool:
-        """True where the stage's result is there and current; what is out of date is removed where ``fresh``.
+    def is_done(self, stage: Stage) -> bool:
+        """True where the stage's result is there and current."""
+        record = self._record(stage.name)
+        return record is not None and record["state"] == "done" and record["fingerprint"] == self.fingerprint(stage)
+
+    def is_outdated(self, stage: Stage) -> bool:
+        """True where the stage was run, or begun, with something else."""
+        record = self._record(stage.name)
+        return record is not None and record["fingerprint"] != self.fingerprint(stage)
+
+    def refuse_outdated(self) -> None:
+        """Refuse a folder that holds another run's stages.
 
         Raises:
-            RunError: it is out of date and not ``fresh``.
+            RunError: a stage is out of date.
         """
+        for stage in self.recipe.stages:
+            if self.is_outdated(stage):
+                raise RunError(
+                    f"stage {stage.name!r} in {self.folder} was run with other settings, inputs or dialogues: "
+                    "add --fresh to run it and what follows again, or choose another folder with --out."
+                )
+
+    def begin(self, stage: Stage) -> None:
+        """Record that a stage runs; what an outdated one left is removed, nothing of it is continued."""
         record = self._record(stage.name)
-        if record is None or record["fingerprint"] == fingerprint:
-            return record is not None and record["state"] == "done"
-        if not fresh:
-            raise RunError(
-                f"stage {stage.name!r} in {self.folder} was run with other settings, inputs or dialogues: "
-                "add --fresh to run it and what follows again, or choose another folder with --out."
-            )
-        shutil.rmtree(self.folder / stage.name, ignore_errors=True)
-        return False
+        if record and self.is_outdated(stage):
+            self._write_record({**record, "state": "running"})  # a stop from here on leaves nothing that is done
+            if (self.folder / stage.name).exists():
+                remove_folder(self.folder / stage.name)
+        self.record(stage, state="running")
+
+    def remove_checkpoints(self, stage: Stage) -> None:
+        """Remove a done stage's checkpoints, those of its folds too."""
+        for checkpoints in [*(self.folder / stage.name).glob(f"**/{CHECKPOINTS}")]:
+            remove_folder(checkpoints)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Refuse a folder in which another run is at work; of a run's processes, the first holds the lock.
+
+        Raises:
+            EsckitError: another run is at work here, or the folder cannot be written.
+        """
+        if int(os.environ.get("RANK", "0")) > 0:
+            yield
+            return
+        with alone(self.folder, self.folder / ".lock"):
+            remove_leftovers(self.folder)
+            yield
 
     def _record(self, name: str) -> dict[str, Any] | None:
         path = self.folder / "stages" / f"{name}.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
-    def record(
-        self, stage: Stage, fingerprint: str, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0
-    ) -> None:
+    def _write_record(self, record: dict[str, Any]) -> None:
+        write_json(self.folder / "stages" / f"{record['name']}.json", record)
+
+    def record(self, stage: Stage, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0) -> None:
         """Write a stage's record, and gather every stage's events into events.jsonl."""
         events = dict(self.events.get(stage.name, {}))
-        value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": fingerprint}
-        write_json(
-            self.folder / "stages" / f"{stage.name}.json",
-            {**value, "seconds": seconds, "facts": facts or {}, "events": events},
-        )
+        value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": self.fingerprint(stage)}
+        self._write_record({**value, "seconds": seconds, "facts": facts or {}, "events": events})
         rows = []
         for other in self.recipe.stages:
             counted = (self._record(other.name) or {}).get("events", {})

@@ -5,6 +5,7 @@ a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, 
 stop.
 """
 
+import json
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from esckit.files import write_json
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
-from esckit.models.backbone import Backbone, Decoding, check_source, default_device, load_backbone, seed_everything
+from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
@@ -36,6 +37,7 @@ from esckit.recipes.schema import (
     RepliesStage,
     ReportStage,
     SftStage,
+    Stage,
     SupporterStage,
 )
 from esckit.rendering import Example, past_strategies, supporter_turns
@@ -46,7 +48,7 @@ from esckit.supporters.supporter import SupporterCard, save_supporter
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.trainer import Trained
 
-__all__ = ["TREES", "run"]
+__all__ = ["TREES", "load_dialogues", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
@@ -62,43 +64,50 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
 
     Raises:
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
-        EsckitError: any stage's own.
+        EsckitError: another run is at work in the folder; any stage's own.
     """
     this = Run(recipe, out, _load(recipe))
-    this.describe()
-    for stage in recipe.stages:
-        fingerprint = this.fingerprint(stage)
-        if this.is_done(stage, fingerprint, fresh):
-            continue
-        started = time.monotonic()
-        this.record(stage, fingerprint, state="running")
-        match stage:
-            case PretrainStage():
-                facts = pretrain(this, stage)
-            case SftStage():
-                facts = fine_tune(this, stage)
-            case MineStage():
-                facts = mine_preferences(this, stage)
-            case PreferenceStage():
-                facts = align(this, stage)
-            case PlannerStage():
-                facts = train_encoder_planner(this, stage)
-            case CalibrateStage():
-                facts = calibrate(this, stage)
-            case RepliesStage():
-                facts = store_replies(this, stage)
-            case SupporterStage():
-                facts = assemble(this, stage)
-            case PredictStage():
-                facts = predict_split(this, stage)
-            case EvaluateStage():
-                facts = measure(this, stage)
-            case ReportStage():
-                facts = report(this)
-            case _:
-                assert_never(stage)
-        this.record(stage, fingerprint, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+    with this.alone():
+        if not fresh:
+            this.refuse_outdated()
+        this.describe()
+        for stage in recipe.stages:
+            if not this.is_done(stage):
+                started = time.monotonic()
+                this.begin(stage)
+                facts = carry_out(this, stage)
+                this.record(stage, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+            this.remove_checkpoints(stage)
     return this
+
+
+def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
+    """Carry out one stage; return what its record tells about it."""
+    match stage:
+        case PretrainStage():
+            return pretrain(this, stage)
+        case SftStage():
+            return fine_tune(this, stage)
+        case MineStage():
+            return mine_preferences(this, stage)
+        case PreferenceStage():
+            return align(this, stage)
+        case PlannerStage():
+            return train_encoder_planner(this, stage)
+        case CalibrateStage():
+            return calibrate(this, stage)
+        case RepliesStage():
+            return store_replies(this, stage)
+        case SupporterStage():
+            return assemble(this, stage)
+        case PredictStage():
+            return predict_split(this, stage)
+        case EvaluateStage():
+            return measure(this, stage)
+        case ReportStage():
+            return report(this)
+        case _:
+            assert_never(stage)
 
 
 # -------------------------------------------------------------------------------------------------------------- stages
@@ -137,7 +146,7 @@ def _fine_tune(
     this: "Run", stage: SftStage | MineStage, sft: SftStage, conversations: list[Conversation], folder: Path
 ) -> dict[str, Any]:
     """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
-    backbone = load_backbone(this.backbone_source)
+    backbone = this.load_backbone()
     renderer = this.renderer(backbone)
     seed_everything(this.seed(stage))
     model = fresh_adapter(backbone.model, sft.lora, sft.part)
@@ -165,9 +174,10 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
         if stage.folds > 1:
             folder = this.folder / stage.name / f"fold-{fold}"
             others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
-            if not (folder / "curve.jsonl").exists():
+            if not (folder / "events.json").exists():
                 _fine_tune(this, stage, sft, others, folder)
-        backbone = load_backbone(this.backbone_source)
+                write_json(folder / "events.json", this.events.pop(stage.name, {}))  # of folds before a stop too
+        backbone = this.load_backbone()
         model = open_adapter(backbone, folder, sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
@@ -184,6 +194,9 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     )
     for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
         this.count(stage, event, counts[event])
+    for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
+        for event, number in json.loads(path.read_text(encoding="utf-8")).items():
+            this.count(stage, event, number)
     kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
     return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
 
@@ -197,7 +210,8 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     this.count(stage, "pairs left out", len(mined) - len(pairs))
 
     seed_everything(this.seed(stage))
-    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora)
+    quantisation = this.recipe.model.quantisation
+    backbone, policy = load_policy(this.backbone_source, start, sft.part, stage.reference, stage.lora, quantisation)
     renderer = this.renderer(backbone)
 
     def shown(conversation: Conversation) -> dict[str, str]:
@@ -230,9 +244,10 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
     about: dict[str, Any] = {"past_strategies": stage.past_strategies, "taxonomy": this.taxonomy}
     base = None
     if adapters:
-        backbone = load_backbone(this.backbone_source)
+        backbone = this.load_backbone()
         about |= {"base": this.backbone_source, "base_hash": backbone.weights_hash}
-        about |= {"max_context": this.max_context(backbone)}
+        about |= {"max_context": this.max_context(backbone), "layout": this.recipe.model.layout}
+        about |= {"quantisation": this.recipe.model.quantisation}
         base = None if this.recipe.model.path else Path(this.backbone_source)
     if "generator" not in adapters and stage.generator:
         about["generator"] = "retrieval"
@@ -293,7 +308,17 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
-    elif recipe.needs_backbone and not any(isinstance(stage, PretrainStage) for stage in recipe.stages):
+    return load_dialogues(recipe)
+
+
+def load_dialogues(recipe: Recipe) -> Corpus:
+    """Load the corpus, and check that every stage finds its part of it and a backbone.
+
+    Raises:
+        RunError: the recipe has no backbone, or stages that do not fit the corpus.
+        CorpusError: the corpus cannot be read, or lacks what a stage needs.
+    """
+    if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
@@ -311,6 +336,10 @@ def _load(recipe: Recipe) -> Corpus:
         if isinstance(stage, PredictStage) and stage.calibration:
             _check_calibration(recipe, stage, corpus)
     return corpus
+
+
+def _pretrains(recipe: Recipe) -> bool:
+    return any(isinstance(stage, PretrainStage) for stage in recipe.stages)
 
 
 def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> None:

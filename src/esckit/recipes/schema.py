@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.mining.options import MiningOptions
+from esckit.rendering import Layout
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "Stage", "input_names", "tag_of"]
@@ -36,12 +37,23 @@ class ModelConfig(_Config):
         pocket: size of the pocket backbone.
         vocabulary: most tokens of the pocket backbone's tokenizer.
         max_context: most tokens of a path; null takes the model's own limit.
+        layout: what each part reads and says (`rendering.layouts`).
+        quantisation: ``4bit`` loads the backbone's linear layers in four bits, under adapters in full precision; needs
+            bitsandbytes and a CUDA device.
     """
 
     path: str | None = None
     pocket: Literal["2m", "10m"] = "2m"
     vocabulary: int = Field(2048, ge=300)
     max_context: int | None = Field(None, ge=256)
+    layout: Layout = "shared-prefix"
+    quantisation: Literal["4bit"] | None = None
+
+    @model_validator(mode="after")
+    def _quantises_what_is_there(self) -> Self:
+        if self.quantisation and not self.path:
+            raise ValueError("quantisation is for a backbone that is there: set model.path")
+        return self
 
 
 class DecodingConfig(_Config):
@@ -295,6 +307,8 @@ class Recipe(_Config):
         if isinstance(stage, MineStage):
             self._check_mining(stage)
         if isinstance(stage, PreferenceStage):
+            if self.model.quantisation and stage.reference == "merged":
+                raise ValueError(f"stage {stage.name!r} cannot merge into 4-bit weights: set reference to frozen")
             mined = self.named(stage.pairs)
             assert isinstance(mined, MineStage)
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:

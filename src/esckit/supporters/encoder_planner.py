@@ -35,6 +35,7 @@ class EncoderPlanner:
 
     Attributes:
         calibrated: its calibration is applied.
+        embed: texts to vectors; remembers what it has embedded.
     """
 
     def __init__(self, card: PlannerCard, tensors: Mapping[str, Tensor], encoder: Encoder | None) -> None:
@@ -43,7 +44,7 @@ class EncoderPlanner:
         self.calibrated = True
         self._tensors = tensors
         self._members = members_of(card, tensors)
-        self._embed: Embed = TextVectors(encoder) if encoder else _no_vectors
+        self.embed: Embed = TextVectors(encoder) if encoder else _no_vectors
 
     @classmethod
     def load(cls, folder: Path | str, encoder: Encoder | None = None) -> Self:
@@ -108,7 +109,7 @@ class EncoderPlanner:
         if not self._members:
             return self._by_frequency(conversation, turns)
         unlabelled = [replace(turn, strategy=None) for turn in turns]
-        read = read_turns(conversation, unlabelled, shown, self.taxonomy, self._embed)
+        read = read_turns(conversation, unlabelled, shown, self.taxonomy, self.embed)
         batch = collate_turns([read], len(self.taxonomy.labels))
         scores = ensemble(self._members, batch, self.card.forest_weight).numpy()
         if not self.calibrated:

@@ -1,6 +1,6 @@
 """What a supporter is made of: a planner that scores strategies and a generator that words replies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,22 @@ class Generator(Protocol):
     ) -> list[Reply]:
         """A reply for each turn under its strategy."""
 
+    @property
+    def about(self) -> str:
+        """What a person who talks to it must know of its replies, in a sentence."""
+
+    def stream(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        strategy: str,
+        shown: Shown,
+        how: Decoding,
+        other_than: Collection[str],
+        on_text: Callable[[str], None],
+    ) -> Reply | None:
+        """A reply with a text other than these, told piece by piece as it comes; None where it has no other."""
+
 
 class LanguageParts:
     """Planner and generator on one backbone.
@@ -56,6 +72,7 @@ class LanguageParts:
     """
 
     strategies = None
+    about = "A language model writes each reply; it does not know what is true, and may repeat what it was trained on."
 
     def __init__(self, backbone: Backbone, renderer: Renderer, *, coupled: bool) -> None:
         self.backbone = backbone
@@ -67,16 +84,18 @@ class LanguageParts:
         """SHA-256 of the adapters' weights; a supporter's card has the base's."""
         return hash_weights(self.backbone.model, "lora_")
 
-    def _as(self, part: Part) -> Any:
-        """The model with the adapter that plays this part."""
-        self.backbone.model.set_adapter("coupled" if self.coupled else part)
-        return self.backbone.model
+    def _as(self, part: Part) -> tuple[Any, Part]:
+        """The model with the adapter that plays this part, and that adapter's own part."""
+        played: Part = "coupled" if self.coupled else part
+        self.backbone.model.set_adapter(played)
+        return self.backbone.model, played
 
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn (`planner.score_strategies`)."""
         from esckit.supporters.planner import score_strategies
 
-        return score_strategies(self._as("planner"), self.renderer, conversation, turns, shown)
+        model, part = self._as("planner")
+        return score_strategies(model, self.renderer, conversation, turns, shown, part)
 
     def reply(
         self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
@@ -84,4 +103,21 @@ class LanguageParts:
         """A reply for each turn under its strategy (`generator.write_replies`)."""
         from esckit.supporters.generator import write_replies
 
-        return write_replies(self._as("generator"), self.renderer, conversation, turns, strategies, shown, how)
+        model, part = self._as("generator")
+        return write_replies(model, self.renderer, conversation, turns, strategies, shown, how, part)
+
+    def stream(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        strategy: str,
+        shown: Shown,
+        how: Decoding,
+        other_than: Collection[str],
+        on_text: Callable[[str], None],
+    ) -> Reply | None:
+        """A reply with a text other than these, told as it is written (`generator.stream_reply`)."""
+        from esckit.supporters.generator import stream_reply
+
+        model, part = self._as("generator")
+        return stream_reply(model, self.renderer, conversation, turn, strategy, shown, how, part, other_than, on_text)

@@ -1,7 +1,6 @@
 """The strategy planner on a language model: scores every label of the taxonomy as branches of one context."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from esckit.conversation import Conversation, Turn
 from esckit.models.backbone import Decoding, device_of
 from esckit.models.token_tree import build_tries, collate, target_log_probabilities
-from esckit.rendering import Example, Renderer
+from esckit.rendering import Part, Renderer
 
 __all__ = ["MAX_TOKENS_PER_ROW", "choose_strategy", "score_strategies"]
 
@@ -20,7 +19,12 @@ MAX_TOKENS_PER_ROW = 8192  # of planner rows at inference; longer dialogues are 
 
 @torch.no_grad()
 def score_strategies(
-    model: Any, renderer: Renderer, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
+    model: Any,
+    renderer: Renderer,
+    conversation: Conversation,
+    turns: Sequence[Turn],
+    shown: Mapping[str, str],
+    part: Part = "planner",
 ) -> NDArray[np.float64]:
     """Log-probability of each label at each turn, normalised over the taxonomy (natural log).
 
@@ -32,19 +36,16 @@ def score_strategies(
         conversation: the tree.
         turns: supporter turns to plan; only what stands before each is read.
         shown: strategies to show in the history, by turn id.
+        part: planner or coupled: whose adapter is active.
 
     Returns:
         Array (T, K): T turns in the order given, K labels in taxonomy order; each row's exponentials sum to 1.
     """
-    labels = renderer.taxonomy.labels
-    examples: list[Example] = []
-    for turn in turns:
-        planned = [replace(turn, strategy=label) for label in labels]
-        examples += [renderer.example(conversation, candidate, "planner", shown) for candidate in planned]
+    examples = [example for turn in turns for example in renderer.choices(conversation, turn, part, shown)]
     tries = build_tries(examples, MAX_TOKENS_PER_ROW)
     device = device_of(model)
     scores = torch.cat([target_log_probabilities(model, collate([trie]).to(device)) for trie in tries])  # (T * K,)
-    return scores.double().view(len(turns), len(labels)).log_softmax(-1).cpu().numpy()
+    return scores.double().view(len(turns), len(renderer.taxonomy.labels)).log_softmax(-1).cpu().numpy()
 
 
 def choose_strategy(log_probabilities: NDArray[np.float64], decoding: Decoding, random: np.random.Generator) -> int:

@@ -7,9 +7,10 @@ before it is most similar; none is said twice in a dialogue, and none of the dia
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, ModelError
-from esckit.files import read_text, write_json, write_jsonl
+from esckit.files import atomic, read_text, write_json, write_jsonl
 from esckit.models.backbone import Decoding, Reply
 from esckit.models.encoder import Encoder, load_encoder
 from esckit.supporters.usable_replies import usable_replies
@@ -90,8 +91,8 @@ class ReplyStore:
     def about(self) -> str:
         """What a person who talks to it must know."""
         return (
-            f"A program, not a person and not therapy: each reply was written by someone else, to someone else, and "
-            f"comes from the corpus {self.corpus} (licence: {self.licence})."
+            f"A program, not a person and not therapy: no reply is written for you, each was written for someone else "
+            f"and comes from the corpus {self.corpus} (licence: {self.licence})."
         )
 
     def reply(
@@ -111,24 +112,50 @@ class ReplyStore:
         said: set[str] = set()
         found = []
         for path, vector, strategy in zip(paths, embed_contexts(self.encoder, paths), strategies, strict=True):
-            before = {_plain(turn.text or "") for turn in path if turn.speaker == "supporter"}
-            reply = self._nearest(vector, strategy, conversation.id, said | before)
+            reply = self._nearest(vector, strategy, conversation.id, said | _said_on(path))
+            if reply is None:
+                raise ModelError(
+                    f"no reply is left under the strategy {strategy!r}: use a larger corpus for the reply store."
+                )
             said.add(_plain(reply.text))
             found.append(Reply(reply.text.strip(), "stop"))
         return found
 
-    def _nearest(self, vector: NDArray[np.float32], strategy: str, conversation_id: str, said: set[str]) -> StoredReply:
+    def stream(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        strategy: str,
+        shown: Mapping[str, str],
+        how: Decoding,
+        other_than: Collection[str],
+        on_text: Callable[[str], None],
+    ) -> Reply | None:
+        """The nearest reply with a text other than these, at once; None where none is left under the strategy."""
+        path = conversation.path(turn.parent)
+        said = _said_on(path) | set(map(_plain, other_than))
+        found = self._nearest(embed_contexts(self.encoder, [path])[0], strategy, conversation.id, said)
+        if found is None:
+            return None
+        on_text(found.text.strip())
+        return Reply(found.text.strip(), "stop")
+
+    def _nearest(
+        self, vector: NDArray[np.float32], strategy: str, conversation_id: str, said: set[str]
+    ) -> StoredReply | None:
         places = self.by_strategy.get(strategy, np.array([], dtype=np.intp))
         for place in places[np.argsort(-(self.vectors[places] @ vector), kind="stable")]:
             reply: StoredReply = self.replies[int(place)]
             if reply.conversation_id != conversation_id and _plain(reply.text) not in said:
                 return reply
-        raise ModelError(f"no reply is left under the strategy {strategy!r}: use a larger corpus for the reply store.")
+        return None
 
     def save(self, folder: Path) -> None:
         """Write ``store.json``, ``replies.jsonl`` and ``contexts.npy`` (float16) into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "contexts.npy", self.vectors.astype(np.float16))
+        contexts = BytesIO()  # into a file, NumPy would not notice that the disk is too full for its last bytes
+        np.save(contexts, self.vectors.astype(np.float16))
+        with atomic(folder / "contexts.npy") as temporary:
+            temporary.write_bytes(contexts.getbuffer())
         write_jsonl(folder / "replies.jsonl", map(asdict, self.replies))
         card = {"corpus": self.corpus, "licence": self.licence, "encoder": self.encoder.source}
         write_json(folder / "store.json", {"format": FORMAT, **card, "encoder_hash": self.encoder.weights_hash})
@@ -195,6 +222,10 @@ def build_store(
     ]
     paths = [use.conversation.path(use.turn.parent) for use in found]
     return ReplyStore(replies, embed_contexts(encoder, paths, advance), encoder, corpus, licence)
+
+
+def _said_on(path: Sequence[Turn]) -> set[str]:
+    return {_plain(turn.text or "") for turn in path if turn.speaker == "supporter"}
 
 
 def _plain(text: str) -> str:

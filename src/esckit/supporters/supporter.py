@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
-from esckit.files import read_text, write_json
-from esckit.models.backbone import Backbone, Decoding, Reply, load_backbone
+from esckit.files import atomic, read_text, write_json
+from esckit.models.backbone import Backbone, Decoding, Quantisation, Reply, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
 from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.parts import Generator, LanguageParts, Planner, Shown
@@ -45,6 +45,7 @@ class SupporterCard:
         planner: an adapter on the base, or an encoder's folder.
         generator: an adapter on the base, a reply store's folder, or none: then only strategies are predicted.
         calibrated: an encoder planner's scores with its calibration.
+        quantisation: how the base's weights are stored, as in training.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class SupporterCard:
     planner: PlannerKind = "language"
     generator: GeneratorKind = "language"
     calibrated: bool = True
+    quantisation: Quantisation | None = None
 
     @property
     def adapters(self) -> tuple[Part, ...]:
@@ -76,15 +78,15 @@ def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path],
         parts: the folder of each adapter, encoder planner or reply store, by part.
         base: a backbone's folder to carry along as ``base``, so that the supporter can be moved.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    for part, source in parts.items():
-        shutil.copytree(source, folder / part)
-    if base is not None:
-        shutil.copytree(base, folder / "base")
     fields = {**asdict(card), "base": "./base" if base is not None else card.base}
-    write_json(folder / "supporter.json", {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}})
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for part, source in parts.items():
+            shutil.copytree(source, temporary / part)
+        if base is not None:
+            shutil.copytree(base, temporary / "base")
+        described = {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}}
+        write_json(temporary / "supporter.json", described)
 
 
 def read_card(folder: Path) -> SupporterCard:
@@ -106,6 +108,8 @@ def read_card(folder: Path) -> SupporterCard:
     named = (card.kind, card.past_strategies, card.layout, card.planner, card.generator)
     if card.taxonomy not in TAXONOMIES or any(n not in get_args(k) for n, k in zip(named, known, strict=True)):
         raise ModelError(f"{path} names an unknown kind, part, layout or taxonomy: make the supporter again.")
+    if card.quantisation not in (None, *get_args(Quantisation)):
+        raise ModelError(f"{path} names an unknown quantisation: make the supporter again.")
     if card.adapters and None in (card.base, card.base_hash, card.max_context):
         raise ModelError(f"{path} names no base for its adapters: make the supporter again.")
     return card
@@ -160,6 +164,11 @@ class Supporter:
         """JSON-ready; changes with anything that its answers depend on."""
         return [asdict(self.card), self.planner.identity, self.generator and self.generator.identity]
 
+    @property
+    def about(self) -> str | None:
+        """What a person who talks to it must know of its replies; None where it only plans."""
+        return None if self.generator is None else self.generator.about
+
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn, of which only what stands before is read."""
         return self.planner.score(conversation, turns, shown)
@@ -184,7 +193,8 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
 
     assert card.base is not None
     assert card.max_context is not None
-    backbone = load_backbone(str(folder / card.base) if card.base.startswith(".") else card.base)
+    source = str(folder / card.base) if card.base.startswith(".") else card.base
+    backbone = load_backbone(source, quantisation=card.quantisation)
     if backbone.weights_hash != card.base_hash:
         raise ModelError(f"the weights of {backbone.source} are not those that {folder} was trained on: restore them.")
     first, *others = card.adapters
@@ -194,6 +204,7 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
             model.load_adapter(folder / part, adapter_name=part)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
-    renderer = Renderer(backbone.tokenizer, TAXONOMIES[card.taxonomy], max_context=card.max_context)
+    taxonomy = TAXONOMIES[card.taxonomy]
+    renderer = Renderer(backbone.tokenizer, taxonomy, max_context=card.max_context, layout=card.layout)
     adapted = Backbone(model.eval(), backbone.tokenizer, backbone.source)
     return LanguageParts(adapted, renderer, coupled=card.kind == "coupled")

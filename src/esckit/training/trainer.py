@@ -5,7 +5,9 @@ and all processes; so gradients do not depend on how conversations are grouped. 
 before the first step, so resuming is skipping.
 """
 
+import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
+from esckit.files import sync, write_json, writing
 from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.options import TrainingOptions
@@ -35,7 +38,8 @@ __all__ = [
 ]
 
 _MEASURED = {"loss", "valid_loss"}
-_COMPLETE = "complete"  # the mark that is written last into a checkpoint: one without it is not taken
+_COMPLETE = "complete"  # the mark that is written last into a checkpoint: its files with their sizes
+_KEPT = 2  # checkpoints
 
 
 class Trained(NamedTuple):
@@ -203,6 +207,18 @@ class TrieTrainer(Trainer):
             )
         return loss * int(self.accelerator.num_processes)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint, mark it as whole when every process has, and only then remove what it replaces."""
+        folder = Path(self.args.output_dir)
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        with writing(checkpoint):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                sync(checkpoint)
+                write_json(checkpoint / _COMPLETE, _sizes(checkpoint))
+                _keep(_whole_checkpoints(folder)[-_KEPT:], folder)
+
     def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
         """Add the objective's own figures to a point of the curve."""
         super().log({**logs, **self.objective.metrics()} if "loss" in logs else logs, *arguments, **more)
@@ -236,16 +252,41 @@ class _Watch(TrainerCallback):
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.bar.close()
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder; one that was interrupted while being written is never taken."""
-    whole = [mark.parent for mark in folder.glob(f"checkpoint-*/{_COMPLETE}")]
-    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    """The newest whole checkpoint in a folder; one that is not as it was when it was marked is never taken."""
+    return next(reversed(_whole_checkpoints(folder)), None)
+
+
+def _whole_checkpoints(folder: Path) -> list[Path]:
+    """In the order of their steps."""
+    whole = [checkpoint for checkpoint in folder.glob("checkpoint-*") if _is_whole(checkpoint)]
+    return sorted(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    mark = checkpoint / _COMPLETE
+    try:
+        return mark.exists() and bool(json.loads(mark.read_bytes()) == _sizes(checkpoint))
+    except ValueError:  # the mark itself is broken
+        return False
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    """Every file of a checkpoint but the mark, in bytes."""
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / _COMPLETE)
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def _keep(wanted: Sequence[Path], folder: Path) -> None:
+    """Remove all other checkpoints, also what is left of one that could not be finished."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint not in wanted:
+            shutil.rmtree(checkpoint)
 
 
 def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
@@ -266,7 +307,6 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         use_cpu=not cuda,
         seed=seed,
         save_strategy="no",  # _Watch saves
-        save_total_limit=2,
         logging_steps=max(1, steps // 100),
         logging_first_step=True,
         disable_tqdm=True,

@@ -54,9 +54,9 @@ def whole_ids(renderer: Renderer, messages: Sequence[Message]) -> tuple[int, ...
     """What the tokenizer itself makes of a chat, header of the next reply included: the reference for our pieces."""
     chat = [{"role": message.role, "content": message.content} for message in messages]
     if "System role not supported" in renderer.tokenizer.chat_template:
-        chat[0]["content"] = f"{renderer.system}\n\n{chat[0]['content']}"
+        chat[0]["content"] = f"{renderer.chat.system}\n\n{chat[0]['content']}"
     else:
-        chat = [{"role": "system", "content": renderer.system}, *chat]
+        chat = [{"role": "system", "content": renderer.chat.system}, *chat]
     ask = chat[-1]["role"] == "user"
     return tuple(
         renderer.tokenizer.apply_chat_template(chat, return_dict=False, add_generation_prompt=ask, date_string=DATE)
@@ -142,15 +142,15 @@ def test_there_is_one_bos_at_most_and_the_system_text_stands_in_every_context(te
     tokenizer = renderer.tokenizer
     plain = tokenizer("a")["input_ids"]
     assert (plain[0] == tokenizer.bos_token_id) == (tokenizer.bos_token is not None), "the template must not rely on it"
-    opening = tokenizer.decode(renderer.opening)
-    assert opening.count(renderer.system) == 1
+    opening = tokenizer.decode(renderer.chat.opening)
+    assert opening.count(renderer.chat.system) == 1
     assert tokenizer.bos_token is None or opening.count(tokenizer.bos_token) == 1
-    assert all(label in renderer.system for label in ESCONV.labels)
+    assert all(label in renderer.chat.system for label in ESCONV.labels)
     assert "helpful assistant" not in opening, "the template's default system text gives way to ours"
 
 
 def test_dates_of_templates_are_fixed() -> None:
-    assert f"Today Date: {DATE}\n\nYou support people" in renderer_of("headers").glue.opening
+    assert f"Today Date: {DATE}\n\nYou support people" in renderer_of("headers").chat.glue.opening
     clock = "{{ strftime_now('%d %B %Y') + '\n' }}" + CHATML_DEFAULT
     opening = ChatGlue.from_tokenizer(tokenizer_with(clock), "Be kind.").opening
     assert opening == f"{DATE}\n<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n"
@@ -161,7 +161,7 @@ def test_the_end_of_turn_is_the_templates_own(template: str) -> None:
     ends = {"chatml": "<|im_end|>", "headers": "<|eot_id|>", "alternating": "<end_of_turn>"}
     renderer = renderer_of(template)
     assert renderer.tokenizer.convert_ids_to_tokens(renderer.end_of_turn) == ends[template]
-    assert renderer.glue.trims == (template != "chatml")
+    assert renderer.chat.glue.trims == (template != "chatml")
 
 
 # ------------------------------------------------------------------------------------------------- a reply's own tokens
@@ -173,7 +173,7 @@ def assert_label_and_text_are_the_reply(renderer: Renderer, turns: Sequence[Turn
         assert turn.strategy is not None
         text = renderer.text_ids(turn.text or "")
         assert text[-1] == renderer.end_of_turn
-        content = renderer.content_ids(reply_text(turn.strategy, turn.text or ""))
+        content = renderer.chat.content(reply_text(turn.strategy, turn.text or ""))
         assert renderer.label_ids(turn.strategy) + text[:-1] == content
 
 
@@ -385,7 +385,7 @@ def test_pretraining_on_a_long_dialogue_loses_its_oldest_exchanges() -> None:
     assert 0 < len(examples) < len(full)
     assert (len(full) - len(examples)) % 2 == 0, "whole exchanges are lost"
     assert max(len(example.context) + len(example.scored) for example in examples) <= limit
-    assert examples[0].context == tiny_renderer().opening
+    assert examples[0].context == tiny_renderer().chat.opening
     assert {example.dropped for example in examples} == {(len(full) - len(examples)) // 2}, "what is lost is counted"
 
 
@@ -484,4 +484,4 @@ def test_a_tokenizer_whose_pieces_merge_over_the_seams_is_refused() -> None:
 def test_a_template_that_leaves_the_system_text_out_in_silence_gets_it_in_the_first_message() -> None:
     template = PLAIN.replace("{{", "{% if message['role'] != 'system' %}{{").replace("}}", "}}{% endif %}")
     renderer = Renderer(tokenizer_with(template.replace("CONTENT", "message['content']")), ESCONV, max_context=2048)
-    assert renderer.glue.opening == f"<|im_start|>user\n{renderer.system}\n\n"
+    assert renderer.chat.glue.opening == f"<|im_start|>user\n{renderer.chat.system}\n\n"

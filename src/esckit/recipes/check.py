@@ -1,0 +1,203 @@
+"""A dry run: recipe, corpus and chat template are checked, memory is estimated; nothing is loaded or written."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from esckit.corpora import Corpus
+from esckit.errors import ModelError
+from esckit.models.backbone import check_source
+from esckit.models.pocket import make_pocket_model, train_tokenizer
+from esckit.models.token_tree import build_tries
+from esckit.recipes.folder import stage_seed
+from esckit.recipes.memory import Kept, Memory, MetaModel
+from esckit.recipes.runner import load_dialogues
+from esckit.recipes.schema import MineStage, PreferenceStage, PretrainStage, Recipe, SftStage
+from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
+from esckit.strategy import TAXONOMIES
+from esckit.training.options import LoraOptions
+from esckit.training.preferences import PairDataset, make_item
+from esckit.training.trainer import ConversationDataset, TrieDataset, plan_batches
+
+__all__ = ["check"]
+
+TrainingStage = PretrainStage | SftStage | PreferenceStage
+
+
+class _Backbone(NamedTuple):
+    """A backbone's config, and its tokenizer where it can be had."""
+
+    config: Any
+    tokenizer: Any | None
+
+
+def check(recipe: Recipe) -> list[str]:
+    """Check everything that can be checked without weights; return what was found, in lines.
+
+    Raises:
+        EsckitError: what would stop the run: a corpus, a config, a chat template, a turn that does not fit.
+    """
+    corpus = load_dialogues(recipe)
+    lines = [f"recipe: {recipe.title or 'untitled'}, {len(recipe.stages)} stages", _corpus_line(corpus)]
+    trained = [stage for stage in recipe.stages if _is_trained(recipe, stage)]
+    if not trained:
+        return [*lines, "model: no stage trains a language model, so there is no memory to estimate"]
+    backbone = _read_backbone(recipe, corpus)
+    limit = min(recipe.model.max_context or 10**9, backbone.config.get_text_config().max_position_embeddings)
+    renderer = None
+    if backbone.tokenizer is not None:
+        taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy)]
+        renderer = Renderer(backbone.tokenizer, taxonomy, max_context=limit, layout=recipe.model.layout)
+    lines.append(_template_line(recipe, renderer))
+    return [*lines, *_memory_lines(recipe, corpus, backbone.config, renderer, limit, trained)]
+
+
+def _is_trained(recipe: Recipe, stage: Any) -> bool:
+    skipped = isinstance(stage, PretrainStage) and recipe.model.path is not None
+    return isinstance(stage, TrainingStage) and not skipped
+
+
+def _corpus_line(corpus: Corpus) -> str:
+    parts = (("train", corpus.train), ("valid", corpus.valid), ("test", corpus.test))
+    told = (
+        f"{name} {len(part):,} dialogues, {sum(len(supporter_turns(c)) for c in part):,} turns" for name, part in parts
+    )
+    return f"corpus: {corpus.name}: {'; '.join(told)}"
+
+
+def _template_line(recipe: Recipe, renderer: Renderer | None) -> str:
+    if renderer is None:
+        return (
+            f"chat template: not checked, {recipe.model.path} has no tokenizer that can be read here; "
+            "every token of a row counts as scored below, which is an upper bound"
+        )
+    return f"chat template: taken apart and put together again exactly, layout {renderer.layout}"
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+
+def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
+    """The config and tokenizer of the recipe's backbone; a pocket one's tokenizer is trained as the run would."""
+    if recipe.model.path is None:
+        tokenizer = train_tokenizer(corpus.train, recipe.model.vocabulary)
+        with torch.device("meta"):
+            return _Backbone(make_pocket_model(recipe.model.pocket, tokenizer).config, tokenizer)
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = recipe.model.path
+    if not Path(source).is_dir():
+        check_source(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        raise ModelError(
+            f"the config of {source} cannot be read ({reason}): where the Hub cannot be reached, copy the model's "
+            "folder (its config.json is enough for --check) and give it with --set model.path=FOLDER."
+        ) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError):
+        return _Backbone(config, None)
+    return _Backbone(config, tokenizer if tokenizer("a")["input_ids"] else None)  # an empty one where there is none
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def _memory_lines(
+    recipe: Recipe, corpus: Corpus, config: Any, renderer: Renderer | None, limit: int, stages: list[Any]
+) -> list[str]:
+    """A line a training stage: what it needs on a GPU (bfloat16), part by part, and in all on the CPU (float32)."""
+    four_bits = recipe.model.quantisation == "4bit"
+
+    @lru_cache
+    def model(lora: LoraOptions | None, dtype: torch.dtype) -> MetaModel:
+        return MetaModel(config, dtype, lora, four_bits=four_bits)
+
+    rows, trained = [], {}
+    for stage in stages:
+        lora = _lora(recipe, stage)
+        bound = min(stage.max_tokens_per_row or limit, limit)
+        kept = Kept(bound, bound) if renderer is None else _largest(recipe, stage, corpus, renderer)
+        frozen = isinstance(stage, PreferenceStage) and stage.needs_reference and stage.reference == "frozen"
+        gpu, cpu = (
+            model(lora, dtype).memory(kept, checkpointing=stage.gradient_checkpointing, frozen_reference=frozen)
+            for dtype in (torch.bfloat16, torch.float32)
+        )
+        trained[stage.name] = model(lora, torch.bfloat16).trained
+        rows.append(_row(stage.name, kept, gpu, cpu))
+    return [
+        f"model: {config.architectures[0] if config.architectures else config.model_type}, "
+        f"{model(None, torch.bfloat16).parameters:,} parameters{', 4-bit weights' if four_bits else ''}; "
+        f"trained: {', '.join(f'{name} {count:,}' for name, count in trained.items())}",
+        "memory of the largest forward and backward pass, GiB a process (docs/training.md says what is counted):",
+        _row_of("stage", "tokens", "scored", "weights", "trained", "logits", "activ. *", "kept whole", "GPU", "CPU"),
+        *rows,
+        "trained: adapter, gradients, AdamW and a frozen reference; * with gradient checkpointing; GPU: bfloat16, "
+        "CPU: float32, both as the stage says",
+    ]
+
+
+def _lora(recipe: Recipe, stage: TrainingStage) -> LoraOptions | None:
+    """Of the adapter that a stage trains; none where it trains every weight."""
+    if isinstance(stage, PretrainStage):
+        return None
+    return stage.lora if isinstance(stage, SftStage) or stage.reference == "merged" else recipe.sft_of(stage.start).lora
+
+
+def _row(name: str, kept: Kept, gpu: Memory, cpu: Memory) -> str:
+    figures = (gpu.weights, gpu.trained + gpu.reference, gpu.logits, gpu.checkpointed, gpu.whole, gpu.total, cpu.total)
+    return _row_of(name, f"{kept.tokens:,}", f"{kept.positions:,}", *(f"{value / 2**30:.2f}" for value in figures))
+
+
+def _row_of(name: str, *cells: str) -> str:
+    return f"  {name:<16}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _largest(recipe: Recipe, stage: TrainingStage, corpus: Corpus, renderer: Renderer) -> Kept:
+    """The largest forward pass of a stage, on the batches that training will make.
+
+    Preferences are not mined yet: each turn gets the rejected sides that its mine stage samples, as long as gold.
+    """
+    rows = [_examples(recipe, stage, conversation, renderer) for conversation in corpus.train]
+    if isinstance(stage, PreferenceStage):
+        mined = recipe.named(stage.pairs)
+        assert isinstance(mined, MineStage)
+        sides = mined.top_k or mined.samples
+        pairs = [list(_pairs(examples, sides)) for examples in rows if examples]
+        items = [make_item(own, stage.max_tokens_per_row, mismatched=stage.loss == "kto") for own in pairs]
+        return _largest_pass(recipe, stage, PairDataset(items), items, [sum(map(len, item.tries)) for item in items])
+    tries = [found for examples in rows if (found := build_tries(examples, stage.max_tokens_per_row))]
+    return _largest_pass(recipe, stage, TrieDataset(tries), tries, [sum(map(len, own)) for own in tries])
+
+
+def _largest_pass(
+    recipe: Recipe, stage: TrainingStage, dataset: ConversationDataset, items: Sequence[Any], sizes: Sequence[int]
+) -> Kept:
+    """The largest forward pass of the largest planned batch."""
+    each = max(1, stage.batch_size // stage.accumulation)
+    epochs = plan_batches(dataset.counts(), each, stage.epochs, stage_seed(recipe.seed, stage))
+    longest = max((batch for epoch in epochs for batch in epoch), key=lambda batch: sum(sizes[i] for i in batch))
+    passes = dataset.forwards([items[i] for i in longest], stage.max_tokens_per_row)
+    return max(Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes)
+
+
+def _examples(recipe: Recipe, stage: TrainingStage, conversation: Any, renderer: Renderer) -> list[Example]:
+    """What a stage trains on in a conversation, as `runner` renders it."""
+    if isinstance(stage, PretrainStage):
+        return renderer.dialogue(conversation, past_strategies(conversation, stage.past_strategies))
+    sft = recipe.sft_of(stage.name)
+    return renderer.examples(conversation, sft.part, past_strategies(conversation, sft.past_strategies))
+
+
+def _pairs(examples: list[Example], sides: int) -> Iterator[PairExample]:
+    """Pairs of gold with rejected sides as long as it, in tokens that no other side has."""
+    for example in examples:
+        for side in range(sides):
+            yield PairExample(example, replace(example, scored=tuple(-1 - side for _ in example.scored)))

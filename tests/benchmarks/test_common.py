@@ -1,0 +1,35 @@
+"""What the benchmarks share: which dialogues are taken, which round has which, and what is made of rates."""
+
+import pytest
+
+from common import OURS, Comparison, choose_dialogues, round_of
+from esckit.corpora import load_corpus
+
+
+@pytest.mark.parametrize(("count", "rounds"), [(6, 3), (5, 3), (4, 2), (1, 1), (7, 2)])
+def test_rounds_share_the_dialogues_out(count: int, rounds: int) -> None:
+    dialogues = [[length] for length in range(count)]
+    shares = [round_of(dialogues, number, rounds) for number in range(rounds)]
+    assert all(shares)
+    assert sorted(dialogue for share in shares for dialogue in share) == dialogues
+
+
+def test_rounds_are_alike_in_length() -> None:
+    dialogues = [[length] for length in range(12)]
+    assert {sum(length for (length,) in round_of(dialogues, number, 3)) for number in range(3)} == {22}
+
+
+def test_dialogues_are_of_evenly_spread_lengths() -> None:
+    corpus = load_corpus("starter").train
+    lengths = sorted(sum(len(turn.text or "") for turn in each.trunk) for each in corpus)
+    chosen = [sum(len(turn.text or "") for turn in each.trunk) for each in choose_dialogues(corpus, 4)]
+    assert chosen == sorted(chosen)
+    for quarter, length in enumerate(chosen):
+        size = len(lengths) / 4
+        assert lengths[int(quarter * size)] <= length <= lengths[min(len(lengths) - 1, int((quarter + 1) * size))]
+
+
+def test_ratios_are_those_of_a_round_and_the_median_is_theirs() -> None:
+    found = Comparison({OURS: [10.0, 6.0, 8.0], "peer": [1.0, 2.0, 4.0]}, {})
+    assert found.ratios("peer") == [10.0, 3.0, 2.0]
+    assert found.median("peer") == 3.0

@@ -1,0 +1,257 @@
+"""What each part reads and says in the layout ``paper``, and that training and inference read the same in both."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esckit.conversation import Conversation, Preference, Turn
+from esckit.corpora import load_corpus, read_corpus
+from esckit.errors import TemplateError
+from esckit.prompts import load_prompt
+from esckit.rendering import Layout, Message, Part, PastStrategies, Renderer, supporter_turns
+from esckit.rendering.templates import ChatGlue
+from esckit.strategy import ESCONV
+from esckit.turns import reply_text, to_messages
+from tests.tiny import CHATML_DEFAULT, HEADERS, TEMPLATES, strategies_shown, talk, tokenizer_with
+
+LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+PLANNING: Final[tuple[Part, ...]] = ("planner", "coupled")
+WORDING: Final[tuple[Part, ...]] = ("generator", "coupled")
+MODES: Final[tuple[PastStrategies, ...]] = get_args(PastStrategies)
+STRATEGIES: Final = ", ".join(ESCONV.labels)
+
+
+@cache
+def renderer_of(template: str, layout: Layout, max_context: int = 100_000) -> Renderer:
+    """A renderer of the tiny tokenizer under one of the template families."""
+    return Renderer(tokenizer_with(template), ESCONV, max_context=max_context, layout=layout)
+
+
+def chat_of(layout: Layout, part: Part, history: Sequence[Message], strategy: str, text: str) -> list[Message]:
+    """The whole chat, system message first, that a turn of a part is: by hand, message by message."""
+    messages, reply = list(history), reply_text(strategy, text)
+    system = load_prompt("support", "system", strategies=STRATEGIES)
+    if layout == "paper":
+        slots = {"strategy": strategy} if part == "generator" else {"strategies": STRATEGIES}
+        system = load_prompt("decoupled_esc", part, **slots)
+    if (layout, part) == ("paper", "planner"):
+        marks = {"user": "seeker:", "assistant": "supporter:"}
+        lines = [f"{marks[m.role]} {m.content.strip()}" if m.content.strip() else marks[m.role] for m in messages]
+        messages, reply = [Message("user", "\n".join(lines))], strategy
+    elif (layout, part) == ("paper", "generator"):
+        reply = text.strip()
+    return [Message("system", system), *messages, Message("assistant", reply)]
+
+
+def whole_ids(renderer: Renderer, chat: Sequence[Message]) -> tuple[int, ...]:
+    """What the tokenizer itself makes of it."""
+    messages = [{"role": message.role, "content": message.content} for message in chat]
+    if "System role not supported" in renderer.tokenizer.chat_template:
+        system, first, *others = messages
+        messages = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
+    return tuple(renderer.tokenizer.apply_chat_template(messages, return_dict=False, date_string="01 January 2025"))
+
+
+def assert_examples_are_the_whole(renderer: Renderer, conversation: Conversation, mode: PastStrategies) -> None:
+    """Every target of every part is its chat, up to the end of its turn."""
+    shown = strategies_shown(conversation, mode)
+    for turn in supporter_turns(conversation):
+        history, strategy = to_messages(conversation.path(turn.parent), shown), str(turn.strategy)
+        for part in PARTS:
+            example = renderer.example(conversation, turn, part, shown)
+            ids = (*example.context, *example.given, *example.scored)
+            whole = whole_ids(renderer, chat_of(renderer.layout, part, history, strategy, turn.text or ""))
+            assert ids == whole[: len(ids)]
+            if renderer.layout == "paper" or part != "planner":
+                assert ids[-1] == renderer.end_of_turn
+                assert renderer.end_of_turn not in whole[len(ids) :]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_target_is_the_whole_template_on_the_starter_corpus(template: str, layout: Layout) -> None:
+    for conversation, mode in zip(load_corpus("starter").valid, MODES, strict=False):
+        assert_examples_are_the_whole(renderer_of(template, layout), conversation, mode)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_target_is_the_whole_template_on_esconv(template: str, layout: Layout, data_dir: Path) -> None:
+    for index, conversation in enumerate(read_corpus(data_dir / "esconv/valid.json", "esconv")[::20]):
+        assert_examples_are_the_whole(renderer_of(template, layout), conversation, MODES[index % 3])
+
+
+said = st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "<" not in text)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from(["seeker", "supporter"]), said), min_size=1, max_size=5),
+    st.sampled_from([*TEMPLATES]),
+)
+def test_the_papers_targets_are_the_whole_template_whatever_is_said(
+    lines: list[tuple[str, str]], template: str
+) -> None:
+    conversation = talk(*((who, text, "Question") if who == "supporter" else (who, text) for who, text in lines))
+    for mode in MODES:
+        assert_examples_are_the_whole(renderer_of(template, "paper"), conversation, mode)
+
+
+def test_the_papers_layout_by_hand() -> None:
+    conversation = talk(
+        ("supporter", "Hello.", "Others"),
+        ("seeker", "I failed."),
+        ("seeker", "Again."),
+        ("supporter", "At what?", "Question"),
+        ("supporter", "Take your time.", "Others"),
+    )
+    renderer = renderer_of("chatml", "paper")
+    decode, shown = renderer.tokenizer.decode, {"0": "Others", "3": "Question"}
+
+    def shows(part: Part, known: dict[str, str]) -> tuple[str, str, str]:
+        example = renderer.example(conversation, conversation.turns[-1], part, known)
+        return decode(example.context).split("<|im_start|>", 2)[2], decode(example.given), decode(example.scored)
+
+    assert shows("planner", {}) == (
+        "user\nseeker: Hi\nsupporter: Hello.\nseeker: I failed.\nAgain.\nsupporter: At what?\nseeker:<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "",
+        "Others<|im_end|>",
+    )
+    assert "supporter: [Question] At what?\n" in shows("planner", shown)[0]
+    chat = (
+        "user\nHi<|im_end|>\n<|im_start|>assistant\n{}Hello.<|im_end|>\n<|im_start|>user\nI failed.\nAgain.<|im_end|>\n"
+        "<|im_start|>assistant\n{}At what?<|im_end|>\n<|im_start|>user\n <|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert shows("generator", {}) == (chat.format("", ""), "", "Take your time.<|im_end|>")
+    assert shows("coupled", shown) == (
+        chat.format("[Others] ", "[Question] "),
+        "",
+        "[Others] Take your time.<|im_end|>",
+    )
+    assert renderer.frame("generator", "Others").system.endswith("your next reply: Others.")
+    assert "Others" not in renderer.frame("generator", "Question").system
+    assert renderer.frame("planner", "Others") is renderer.frame("planner", "Question")
+
+
+@pytest.mark.parametrize("limit", [100_000, 420])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_training_and_inference_read_the_same(template: str, layout: Layout, limit: int) -> None:
+    renderer, dropped = renderer_of(template, layout, limit), 0
+    for conversation in load_corpus("starter").valid[:3]:
+        shown = strategies_shown(conversation, "gold")
+        for turn in supporter_turns(conversation):
+            strategy = str(turn.strategy)
+            for part in PLANNING:
+                choices = renderer.choices(conversation, turn, part, shown)
+                assert len({choice.context for choice in choices}) == 1
+                example = renderer.example(conversation, turn, part, shown)
+                gold = choices[ESCONV.labels.index(strategy)]
+                assert example.scored[: len(gold.scored)] == gold.scored
+                assert part == "coupled" or (example.context, example.dropped) == (gold.context, gold.dropped)
+                dropped += gold.dropped
+            length = len(renderer.text_ids(turn.text or "", "generator"))
+            for part in WORDING:
+                example = renderer.example(conversation, turn, part, shown)
+                prompt = renderer.prompt(conversation, turn, part, shown, len(example.scored[-length:]))
+                whole = (*example.context, *example.given, *example.scored)
+                if limit == 100_000 or part == "generator":
+                    assert whole[: len(prompt)] == prompt
+                    assert len(whole) - len(prompt) in (length, len(renderer.text_ids(turn.text or "", part)))
+    assert (dropped > 0) == (limit == 420)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_pair_is_two_targets_on_one_context(layout: Layout, part: Part) -> None:
+    conversation = talk(("seeker", "Hm."), ("supporter", "Go on.", "Question"))
+    label, text = ("Question", "Stop.") if part == "generator" else ("Others", None if part == "planner" else "Stop.")
+    aspects: dict[Part, Preference] = {
+        "planner": Preference("1", "m", "strategy"),
+        "generator": Preference("1", "m", "response"),
+        "coupled": Preference("1", "m", "turn"),
+    }
+    rejected = Turn("m", "0", "supporter", text, label, source="model")
+    tree = conversation.grow([rejected], [aspects[part]])
+    renderer = renderer_of("headers", layout)
+    pair = renderer.pair(tree, aspects[part], part, {})
+    assert pair.chosen == renderer.example(tree, tree.turn("1"), part, {})
+    assert pair.rejected == renderer.example(tree, rejected, part, {})
+    assert pair.chosen.context == pair.rejected.context
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_label_of_a_part_begins_another(layout: Layout) -> None:
+    """Else the probabilities of two labels would overlap."""
+    renderer = renderer_of("chatml", layout)
+    for part in PLANNING:
+        labels = [renderer.label_ids(label, part) for label in ESCONV.labels]
+        for one in labels:
+            assert [other[: len(one)] for other in labels].count(one) == 1
+            assert len(one) <= renderer.longest_label
+
+
+# ------------------------------------------------------------------------------------------------ roles and dates
+
+
+REFUSING: Final = "{{% if message['role'] == '{}' %}}{{{{ raise_exception('no {} here') }}}}{{% endif %}}"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_template_that_refuses_the_system_role_gets_its_text_in_the_first_message(layout: Layout) -> None:
+    body = CHATML_DEFAULT.replace("{%- for message in messages %}", "{%- for message in messages %}" + refuse("system"))
+    renderer = Renderer(tokenizer_with(body), ESCONV, max_context=2048, layout=layout)
+    for part in PARTS:
+        frame = renderer.frame(part, "Question")
+        assert frame.glue.opening.endswith(f"<|im_start|>user\n{frame.system}\n\n")
+
+
+def refuse(role: str) -> str:
+    """The piece of a template that raises at a role."""
+    return REFUSING.format(role, role)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("role", ["assistant", "user"])
+def test_a_template_that_refuses_another_role_is_refused_in_a_sentence(role: str, layout: Layout) -> None:
+    body = CHATML_DEFAULT.replace("{%- for message in messages %}", "{%- for message in messages %}" + refuse(role))
+    with pytest.raises(TemplateError) as error:
+        Renderer(tokenizer_with(body), ESCONV, max_context=2048, layout=layout)
+    assert str(error.value) == (
+        f"the chat template refuses alternating user and assistant messages (no {role} here): choose another model."
+    )
+
+
+CLOCKS: Final = {
+    "in words": ("{{ strftime_now('%d %B %Y') }}", "01 January 2025"),
+    "by numbers": ("{{ strftime_now('%Y-%m-%d') }}", "2025-01-01"),
+    "taken apart": ("{{ strftime_now('%Y-%m-%d').split('-')[0] }}", "2025"),
+    "as Llama 3.1 asks": (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d') %}{% endif %}{{ date_string }}",
+        "01 January 2025",
+    ),
+}
+
+
+@pytest.mark.parametrize(("clock", "date"), CLOCKS.values(), ids=CLOCKS.keys())
+def test_a_date_in_a_template_is_fixed_and_never_today(clock: str, date: str) -> None:
+    opening = ChatGlue.from_tokenizer(tokenizer_with(clock + "{{ '\n' }}" + CHATML_DEFAULT), "Be kind.").opening
+    assert opening == f"{date}\n<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_template_with_a_clock_is_the_whole_in_each_layout(layout: Layout) -> None:
+    """The date stands in front of every part's system text, and pieces stay the whole."""
+    clock = HEADERS.replace("'26 Jul 2024'", "strftime_now('%d %b %Y')")
+    renderer = Renderer(tokenizer_with(clock, TEMPLATES["headers"][1]), ESCONV, max_context=100_000, layout=layout)
+    (conversation,) = load_corpus("starter").valid[:1]
+    assert_examples_are_the_whole(renderer, conversation, "gold")
+    assert all("Today Date: 01 January 2025" in renderer.frame(part, "Question").glue.opening for part in PARTS)
