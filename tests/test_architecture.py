@@ -44,6 +44,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
     "recipes": JUDGING | {"mining", "report"},
     "cli_quiet": set(),
+    "cli_baseline": MODELS | {"supporters", "cli_quiet"},
     "cli_chat": MODELS | {"supporters", "chat", "embedded", "cli_quiet"},
     "cli_corpus": DATA,
     "cli_measures": DATA,
@@ -51,6 +52,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "cli_train": MODELS | {"training", "supporters", "embedded", "cli_quiet"},
     "cli": JUDGING
     | {
+        "cli_baseline",
         "cli_chat",
         "cli_corpus",
         "cli_measures",
@@ -70,9 +72,18 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
+    *("cli", "cli_baseline", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
-    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
+    *(
+        "models/structured.py",
+        "supporters/__init__.py",
+        "supporters/baselines.py",
+        "supporters/baseline_run.py",
+        "mining/export.py",
+        "mining/options.py",
+        "mining/pairs.py",
+        "recipes/schema.py",
+    ),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

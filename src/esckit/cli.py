@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli_baseline import baseline_command
 from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_measures import agreement_command, evaluate_command
@@ -20,7 +21,7 @@ from esckit.errors import EsckitError
 
 __all__ = ["app", "main"]
 
-_CONTINUES: Final = ("run", "predict", "train")
+_CONTINUES: Final = ("run", "predict", "train", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -176,6 +177,7 @@ def predict_command(
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 
+app.command("baseline")(baseline_command)
 app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
 app.command("agreement")(agreement_command)

@@ -163,6 +163,7 @@ def test_after_a_crowd_the_calls_at_once_creep_back(ledger: Ledger) -> None:
     model.concurrency, model.delay = 8, 0.001
     seen: list[int] = []
     script = model.script
+
     def watch(question: str, before: int) -> ChatReply | CallFailure:
         seen.append(model.at_once)
         return script(question, before)
