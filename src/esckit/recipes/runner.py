@@ -11,13 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from esckit.conversation import Conversation, read_conversations, write_conversations
+from esckit.conversation import Conversation, iterate_conversations, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
-from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
+from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
+from esckit.mining.statistics import pair_statistics
 from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
@@ -52,6 +53,9 @@ __all__ = ["TREES", "load_dialogues", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
+
+PAIRS: Final = "pairs.json"
+"""What a mine stage says of its pairs (`mining.statistics`)."""
 
 
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
@@ -197,6 +201,8 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
         for event, number in json.loads(path.read_text(encoding="utf-8")).items():
             this.count(stage, event, number)
+    statistics = pair_statistics(iterate_conversations(this.folder / stage.name / TREES))
+    write_json(this.folder / stage.name / PAIRS, statistics)
     kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
     return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
 
@@ -205,7 +211,10 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     """Train a part on its preferences, starting from the model after SFT, which is the reference."""
     sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
     mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
-    pairs = check_pairs(mined, drop=stage.drop_faulty)
+    wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair) in stage.kinds]
+    if not wanted:
+        raise RunError(f"{stage.pairs} holds no pair of {stage.name}'s kinds: mine others, or change kinds.")
+    pairs = check_pairs(wanted, drop=stage.drop_faulty)
     pairs = length_matched(pairs, this.seed(stage)) if stage.length_matched else pairs
     this.count(stage, "pairs left out", len(mined) - len(pairs))
 
@@ -275,6 +284,7 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
         planning=Decoding(**stage.planning.model_dump()),
         wording=Decoding(**stage.wording.model_dump()),
         past=stage.past_strategies,
+        given_gold=stage.strategies == "gold",
         calibration=read_calibration(this, stage),
         title=stage.name,
     )
@@ -289,7 +299,8 @@ def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:
     taxonomy = TAXONOMIES[this.taxonomy]
     files = {name: read_predictions(this.folder / name / "predictions.jsonl", taxonomy) for name in stage.predictions}
     for name, rows in files.items():
-        this.count(stage, f"{name}: unparsed strategies", sum(row.predicted_strategy is None for row in rows))
+        unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
+        this.count(stage, f"{name}: unparsed strategies", len(unparsed))
     evaluation = compare(files, taxonomy, seed=this.seed(stage), resamples=stage.resamples)
     write_json(this.folder / stage.name / "evaluation.json", evaluation)
     return {}

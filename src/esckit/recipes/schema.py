@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.mining.options import MiningOptions
+from esckit.mining.pairs import PairKind
 from esckit.rendering import Layout
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
@@ -115,6 +116,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     Attributes:
         start: name of the stage whose adapter is aligned and is the reference.
         pairs: name of the mine stage.
+        kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
         drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
         length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
         lora: of the fresh adapter where the reference is ``merged``.
@@ -124,6 +126,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     name: str
     start: str
     pairs: str
+    kinds: list[PairKind] | None = Field(None, min_length=1)
     epochs: int = Field(1, ge=1)
     drop_faulty: bool = False
     length_matched: bool = False
@@ -210,6 +213,7 @@ class PredictStage(_Config):
     Attributes:
         supporter: name of a supporter stage.
         split: null is test where the corpus has one, else valid.
+        strategies: ``gold`` gives the generator the gold strategy, to be measured alone; null lets the planner choose.
         past_strategies: what the history shows; null is what the supporter saw in training.
         calibration: name of a calibrate stage, whose calibration the planner's scores get.
         planning, wording: how strategy and text are chosen.
@@ -219,10 +223,17 @@ class PredictStage(_Config):
     name: str
     supporter: str
     split: Split | None = None
+    strategies: Literal["gold"] | None = None
     past_strategies: Literal["gold", "predicted", "hidden"] | None = None
     calibration: str | None = None
     planning: DecodingConfig = DecodingConfig(greedy=True)
     wording: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="after")
+    def _plans_or_is_told(self) -> Self:
+        if self.strategies and (self.calibration or self.planning != DecodingConfig(greedy=True)):
+            raise ValueError("strategies: gold plans nothing: leave out calibration and planning")
+        return self
 
 
 class EvaluateStage(_Config):
@@ -313,6 +324,8 @@ class Recipe(_Config):
             assert isinstance(mined, MineStage)
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
                 raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
+            if stage.kinds and self.sft_of(stage.start).part != "coupled":
+                raise ValueError(f"stage {stage.name!r} chooses kinds of pairs, which only a coupled part's differ in")
         if isinstance(stage, SupporterStage):
             trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
             if any(sft.part != part for part, sft in trained.items()):

@@ -21,6 +21,7 @@ from esckit.report.records import (
     Evaluation,
     Event,
     Figures,
+    MinedPairs,
     Point,
     RecipeRecord,
     StageConfig,
@@ -84,6 +85,7 @@ class Run:
     events: list[Event]
     curves: dict[str, list[Point]]
     alignments: dict[str, Alignment]
+    mined: dict[str, MinedPairs]  # by mine stage
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
 
@@ -116,6 +118,7 @@ def read_run(folder: Path) -> Run:
         events=_read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
+        mined={s.name: _read(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage == "mine"},
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
