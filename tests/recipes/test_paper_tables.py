@@ -107,3 +107,41 @@ def test_kinds_that_were_not_mined_are_an_error(place: Path, tmp_path: Path) -> 
 def test_what_does_not_fit_is_one_sentence(recipe: str, setting: str, sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         load_recipe(recipe, [setting])
+
+
+BASELINES = ("base", "direct-refine", "self-refine", "emotional-cot", "base-decoupled")
+
+
+def test_baselines_stand_in_one_table_with_the_trained(place: Path, tmp_path: Path) -> None:
+    out = _run(
+        place, "esconv-baselines", tmp_path / "run", *(f"{name}.decoding.max_new_tokens=4" for name in BASELINES)
+    )
+    evaluation = json.loads((out / "evaluate/evaluation.json").read_text(encoding="utf-8"))
+    assert {*BASELINES, "predict-coupled", "predict-decoupled-aligned"} < evaluation["files"].keys()
+    turns = evaluation["files"]["predict-coupled"]["n"]
+    for name in BASELINES:
+        assert evaluation["files"][name]["n"] == turns
+        assert {row.extra["baseline"] for row in read_predictions(out / name / "predictions.jsonl")} == {name}
+    assert _facts(out, "base")["calls"] == turns
+    assert _facts(out, "direct-refine")["calls"] == turns  # its drafts are base's
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {"stage": "base", "event": "turns without a strategy", "count": turns} in events
+    assert "emotional-cot" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("base.method=nonsense", "there is no baseline 'nonsense': use one of base, "),
+        ("base.url=http://x/v1", "set model"),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_one_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        load_recipe("esconv-baselines", [setting])
+
+
+def test_a_baseline_behind_a_url_alone_needs_no_backbone() -> None:
+    recipe = load_recipe("esconv-baselines", ["base.model=m"])
+    assert recipe.model_copy(update={"stages": [recipe.named("self-refine")]}).needs_backbone
+    assert not recipe.model_copy(update={"stages": [recipe.named("base")]}).needs_backbone

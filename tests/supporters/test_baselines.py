@@ -116,7 +116,7 @@ def test_each_baseline_predicts_every_labelled_turn(name: str, tmp_path: Path) -
     assert [row.position for row in rows] == [[2, 4], [4, 4]]
     assert rows[1].seeker_turns == ["I lost my job.", "On Monday."]
     assert all(row.finish == "stop" and row.extra["baseline"] == name for row in rows)
-    assert states == {"done": 2, "no strategy": 0}
+    assert states == {"done": 2, "without a strategy": 0}
     assert len(model.requests) == 2 * len(METHODS[name].stages)
 
 
@@ -240,7 +240,7 @@ def test_an_unparsed_strategy_is_null_counted_and_its_text_is_kept(tmp_path: Pat
     run = _run("base", ScriptedModel(says("I am sorry to hear that.")), tmp_path / "ledger")
     rows = run.rows()
     assert {(row.predicted_strategy, row.predicted_text) for row in rows} == {(None, "I am sorry to hear that.")}
-    assert write_rows(rows, tmp_path / "out.jsonl") == {"done": 2, "no strategy": 2}
+    assert write_rows(rows, tmp_path / "out.jsonl") == {"done": 2, "without a strategy": 2}
 
 
 def test_a_refused_draft_is_a_state_and_nothing_is_built_on_it(tmp_path: Path) -> None:

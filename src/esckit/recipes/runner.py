@@ -23,10 +23,12 @@ from esckit.models.backbone import Backbone, Decoding, check_source, default_dev
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
+from esckit.recipes.baselines import ask_baseline
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
 from esckit.recipes.schema import (
+    BaselineStage,
     CalibrateStage,
     EvaluateStage,
     MineStage,
@@ -106,6 +108,8 @@ def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
             return assemble(this, stage)
         case PredictStage():
             return predict_split(this, stage)
+        case BaselineStage():
+            return ask_baseline(this, stage, _split(stage, this.corpus))
         case EvaluateStage():
             return measure(this, stage)
         case ReportStage():
@@ -337,7 +341,7 @@ def load_dialogues(recipe: Recipe) -> Corpus:
             f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."
         )
     for stage in recipe.stages:
-        if isinstance(stage, PredictStage) and not getattr(corpus, _split(stage, corpus)):
+        if isinstance(stage, PredictStage | BaselineStage) and not getattr(corpus, _split(stage, corpus)):
             split = _split(stage, corpus)
             raise CorpusError(
                 f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
@@ -368,7 +372,9 @@ def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> N
 
 def _check_one_split(recipe: Recipe, stage: EvaluateStage, corpus: Corpus) -> None:
     """An evaluate stage tests its predictions against each other, turn by turn."""
-    predicting = [s for s in recipe.stages if isinstance(s, PredictStage) and s.name in stage.predictions]
+    predicting = [
+        s for s in recipe.stages if isinstance(s, PredictStage | BaselineStage) and s.name in stage.predictions
+    ]
     splits = {predicted.name: _split(predicted, corpus) for predicted in predicting}
     if len(set(splits.values())) > 1:
         told = ", ".join(f"{name}: {split}" for name, split in splits.items())
@@ -378,7 +384,7 @@ def _check_one_split(recipe: Recipe, stage: EvaluateStage, corpus: Corpus) -> No
         )
 
 
-def _split(stage: PredictStage, corpus: Corpus) -> str:
+def _split(stage: PredictStage | BaselineStage, corpus: Corpus) -> str:
     """The split that a stage predicts: test where there is one, else valid, unless the stage names it."""
     return stage.split or ("test" if corpus.test else "valid")
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.mining.options import MiningOptions
 from esckit.mining.pairs import PairKind
 from esckit.rendering import Layout
+from esckit.supporters.baselines import METHODS
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "Stage", "input_names", "tag_of"]
@@ -236,8 +237,41 @@ class PredictStage(_Config):
         return self
 
 
+class BaselineStage(_Config):
+    """Predicts a split by prompting a chat model (`supporters.baselines`).
+
+    Attributes:
+        method: which baseline.
+        split: null is test where the corpus has one, else valid.
+        model: the name of a chat model behind ``url``, whose key stands in OPENAI_API_KEY; null is the run's backbone.
+        url: up to and including ``/v1``; null is OpenAI's.
+        decoding: of every answer.
+        at_once: the most calls at once; of the backbone, prompts a batch.
+        budget_calls, budget_tokens: that the run's ledger of baselines may hold.
+    """
+
+    stage: Literal["baseline"]
+    name: str
+    method: str
+    split: Split | None = None
+    model: str | None = None
+    url: str | None = None
+    decoding: DecodingConfig = DecodingConfig(max_new_tokens=256)
+    at_once: int = Field(16, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"there is no baseline {self.method!r}: use one of {', '.join(METHODS)}")
+        if self.url and not self.model:
+            raise ValueError("a url needs the model's name there: set model")
+        return self
+
+
 class EvaluateStage(_Config):
-    """Measures the predictions of predict stages, all of one split, and tests each pair of them."""
+    """Measures the predictions of predict and baseline stages, all of one split, and tests each pair of them."""
 
     stage: Literal["evaluate"]
     name: str
@@ -262,6 +296,7 @@ Stage = (
     | CalibrateStage
     | SupporterStage
     | PredictStage
+    | BaselineStage
     | EvaluateStage
     | ReportStage
 )
@@ -311,7 +346,10 @@ class Recipe(_Config):
     @property
     def needs_backbone(self) -> bool:
         """True where a stage trains or asks a language model."""
-        return any(isinstance(stage, SftStage) for stage in self.stages)
+        return any(
+            isinstance(stage, SftStage) or (isinstance(stage, BaselineStage) and stage.model is None)
+            for stage in self.stages
+        )
 
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
@@ -359,7 +397,7 @@ def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
             calibration = [(stage.calibration, CalibrateStage)] if stage.calibration else []
             return [(stage.supporter, SupporterStage), *calibration]
         case EvaluateStage():
-            return [(name, PredictStage) for name in stage.predictions]
+            return [(name, PredictStage, BaselineStage) for name in stage.predictions]
         case _:
             return []
 

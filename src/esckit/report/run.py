@@ -41,7 +41,7 @@ SERIES: Final = 4
 class System:
     """A supporter and what it predicted."""
 
-    name: str  # the supporter's name; the predict stage's where one supporter predicts more than once
+    name: str  # the supporter's name; the stage's where one supporter predicts more than once, and of a baseline
     stage: str
     parts: tuple[str, ...]
     split: str
@@ -137,7 +137,7 @@ def _stage_record(folder: Path, name: str) -> StageRecord | None:
 def _systems(
     folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord], figures: dict[str, Figures]
 ) -> list[System]:
-    predicting = [stage for stage in recipe.stages if stage.stage == "predict" and stage.name in done]
+    predicting = [stage for stage in recipe.stages if stage.stage in ("predict", "baseline") and stage.name in done]
     uses = Counter(stage.supporter for stage in predicting)
     supporters = {stage.name: stage for stage in recipe.stages if stage.stage == "supporter"}
     systems = []

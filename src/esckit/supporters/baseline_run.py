@@ -108,5 +108,5 @@ def write_rows(rows: Sequence[Prediction], out: Path) -> Counter[str]:
     """
     write_jsonl(out, map(prediction_to_json, rows))
     states = Counter(str(row.extra["state"]) for row in rows)
-    states["no strategy"] = sum(row.extra["state"] == "done" and row.predicted_strategy is None for row in rows)
+    states["without a strategy"] = sum(row.extra["state"] == "done" and row.predicted_strategy is None for row in rows)
     return states
