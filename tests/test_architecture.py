@@ -15,7 +15,7 @@ import pytest
 
 SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 
-EVERYWHERE: Final = {"__init__", "errors", "files", "progress"}
+EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress", "quiet"}
 """Rooms that anyone may import and that import only each other."""
 
 BASE: Final = {"conversation", "strategy", "turns"}
@@ -43,21 +43,21 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "safety": MODELS,
     "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
     "recipes": JUDGING | {"mining", "report"},
-    "cli_quiet": set(),
-    "cli_baseline": MODELS | {"supporters", "cli_quiet"},
-    "cli_chat": MODELS | {"supporters", "chat", "embedded", "cli_quiet"},
+    "cli_baseline": MODELS | {"supporters"},
+    "cli_chat": MODELS | {"supporters", "chat", "embedded"},
     "cli_corpus": DATA,
+    "cli_judging": JUDGING,
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
-    "cli_train": MODELS | {"training", "supporters", "embedded", "cli_quiet"},
+    "cli_train": MODELS | {"training", "supporters", "embedded"},
     "cli": JUDGING
     | {
         "cli_baseline",
         "cli_chat",
         "cli_corpus",
+        "cli_judging",
         "cli_measures",
         "cli_preferences",
-        "cli_quiet",
         "cli_train",
         "mining",
         "report",
@@ -71,19 +71,12 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "openai"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
-    *("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures", "prompts", "report"),
-    *("cli", "cli_baseline", "cli_chat", "cli_corpus", "cli_measures", "cli_preferences", "cli_quiet", "cli_train"),
+    *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "conversation", "turns", "corpora"),
+    *("measures", "prompts", "report"),
+    *("cli", "cli_baseline", "cli_chat", "cli_corpus", "cli_judging", "cli_measures", "cli_preferences", "cli_train"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
-    *(
-        "models/structured.py",
-        "supporters/__init__.py",
-        "supporters/baselines.py",
-        "supporters/baseline_run.py",
-        "mining/export.py",
-        "mining/options.py",
-        "mining/pairs.py",
-        "recipes/schema.py",
-    ),
+    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/statistics.py"),
+    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from esckit.chat import MAX_CHARACTERS, Chat, find_strategy, printable
 from esckit.conversation import Conversation, Turn, check_conversation
-from esckit.errors import ChatError, ModelError
+from esckit.errors import ModelError, TalkError
 from esckit.models.backbone import Reply
 from esckit.strategy import CSO, ESCONV
 from esckit.supporters import Supporter
@@ -99,7 +99,7 @@ def test_another_reply_is_a_sibling_of_another_strategy_and_never_the_same_text(
         ("Reflection of feelings", "That hurts."),
         ("Question", "Since when?"),
     ]
-    with pytest.raises(ChatError, match="no other reply here"):
+    with pytest.raises(TalkError, match="no other reply here"):
         chat.reply()
     assert chat.at == replies[-1].id
 
@@ -116,7 +116,7 @@ def test_one_goes_on_from_any_turn() -> None:
     assert chat.conversation.turn("5").parent is None
     drawn = [(branch.turn.id, branch.forks, branch.current) for branch in chat.branches()]
     assert drawn == [("1", 1, False), ("2", 2, False), ("4", 2, False), ("3", 2, False), ("5", 1, True)]
-    with pytest.raises(ChatError, match="no turn '9'"):
+    with pytest.raises(TalkError, match="no turn '9'"):
         chat.go("9")
     assert chat.at == "5"
 
@@ -131,7 +131,7 @@ def test_a_strategy_is_forced_once() -> None:
     chat.force("others")
     assert chat.reply().turn.text == "Yes.", "also another reply"
     assert exchange(chat, "Well")[0] == "Question"
-    with pytest.raises(ChatError, match="no replies under Self-disclosure"):
+    with pytest.raises(TalkError, match="no replies under Self-disclosure"):
         chat.force("self")
 
 
@@ -183,7 +183,7 @@ def test_a_supporter_that_only_plans_is_refused_and_nothing_cannot_be_answered()
     parts = Scripted()
     with pytest.raises(ModelError, match="only plans"):
         Chat(Supporter(SupporterCard("decoupled", "gold", planner="encoder", generator="none"), parts, None), "x")
-    with pytest.raises(ChatError, match="nothing has been said"):
+    with pytest.raises(TalkError, match="nothing has been said"):
         chat_with(parts).reply()
 
 
@@ -191,7 +191,7 @@ def test_what_is_no_word_is_left_out_and_what_is_too_long_is_refused() -> None:
     chat = chat_with(Scripted(que=["Why?"]))
     assert chat.say("a\x00b\x1b[31m \ud800c\tü 😀\n").text == "ab[31m \ufffdc\tü 😀"
     for text, words in ((" \x00\n", "no words"), ("x" * (MAX_CHARACTERS + 1), "20,001 characters")):
-        with pytest.raises(ChatError, match=words):
+        with pytest.raises(TalkError, match=words):
             chat.say(text)
     assert len(chat.conversation.turns) == 1
     assert printable("\ud83d\ude00") == "😀", "a pair that was read as two halves"
@@ -217,7 +217,7 @@ def test_a_strategy_is_found_by_label_abbreviation_or_beginning(taxonomy: Any, n
     [("re", "Restatement or Paraphrasing or Reflection"), ("hug", "no strategy 'hug'"), ("", "no strategy ''")],
 )
 def test_a_name_of_none_or_several_strategies_is_refused(name: str, words: str) -> None:
-    with pytest.raises(ChatError, match=words):
+    with pytest.raises(TalkError, match=words):
         find_strategy(ESCONV, name)
 
 

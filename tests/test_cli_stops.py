@@ -25,8 +25,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "rows.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
     (folder / "ratings.csv").write_text("item,rater,rating\n1,a,1\n1,b,2\n", encoding="utf-8")
     tiny_encoder(folder / "encoder")
-    planner: list[str | Path] = ["train", "planner", folder / "dialogues.jsonl", folder / "supporter"]
-    assert esckit([*planner, "--model", "majority", "--encoder", folder / "encoder"], folder).code == 0
+    files = [str(folder / name) for name in ("dialogues.jsonl", "supporter")]
+    made = esckit(["train", "planner", *files, "--model", "majority", "--encoder", str(folder / "encoder")], folder)
+    assert made.code == 0, made.errors
     return folder
 
 

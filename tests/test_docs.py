@@ -49,11 +49,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     starter = load_corpus("starter")
     parts = {"train": starter.train[:8], "valid": starter.valid[:3], "test": starter.test[:3]}
-    for name, conversations in parts.items():
-        short = [replace(shorten(each, 10), id=f"esconv-{name}{i}") for i, each in enumerate(conversations)]
+    for place, (name, conversations) in enumerate(parts.items()):
         for spelt in (name, name.upper(), f"parts/{name}"):
-            (folder / spelt).parent.mkdir(exist_ok=True)
-            write_corpus(folder / f"{spelt}.json", short, "esconv")
+            path = folder / f"{spelt}.json"
+            path.parent.mkdir(exist_ok=True)
+            write_corpus(path, [shorten(each, 10) for each in conversations], "esconv")
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps([{"id": 10 * place + i, **row} for i, row in enumerate(rows)]), encoding="utf-8")
     write_corpus(folder / "ESConv.json", whole(starter.train), "esconv")
     write_corpus(folder / "esconv.jsonl", whole(starter.train)[:5])
     for name in ("dialogues.jsonl", "dialogues.json"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from esckit.errors import CorpusError, EsckitError, PredictionsError
-from esckit.files import atomic_write, decode_json, hash_file, read_text, write_json, write_jsonl
+from esckit.files import atomic_write, decode_json, hash_file, read_lines, read_text, write_json, write_jsonl
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -126,6 +126,24 @@ def test_a_text_that_cannot_be_read_is_named_in_the_callers_error(
     monkeypatch.setattr("pathlib.Path.read_text", failing(errno.EIO))
     with pytest.raises(CorpusError, match=r"cannot be read \(Input/output error\): give a readable path of a poem\."):
         read_text(good, what="a poem")
+
+
+def test_lines_are_numbered_and_end_only_where_the_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffa\u2028b\r\n\n é\n".encode())
+    assert list(read_lines(path, what="a file")) == [(1, "a\u2028b"), (2, ""), (3, " é")]
+
+
+def test_lines_that_cannot_be_read_are_named_in_the_callers_error(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"good\ncaf\xe9\n")
+    for path, message in [
+        (tmp_path / "none.txt", f"{tmp_path / 'none.txt'} does not exist: give the path of a poem."),
+        (tmp_path, f"{tmp_path} is not a file: give the path of a poem."),
+        (tmp_path / "latin.txt", f"{tmp_path / 'latin.txt'}:2: this line is not UTF-8 text: save the file as UTF-8."),
+    ]:
+        with pytest.raises(PredictionsError) as error:
+            list(read_lines(path, what="a poem", error=PredictionsError))
+        assert str(error.value) == message
 
 
 def test_a_hash_is_sha256_of_the_bytes(tmp_path: Path) -> None:

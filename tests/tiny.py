@@ -21,8 +21,9 @@ from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
 from esckit.training.options import PlannerOptions
 
-Architecture = Literal["qwen2", "llama"]
+Architecture = Literal["qwen2", "qwen2-window", "llama", "mistral", "mistral-window", "gemma2"]
 POSITIONS: Final = 2048
+WINDOW: Final = 24  # tokens that a sliding layer sees: fewer than a turn has, so that every path loses some
 
 CHATML_DEFAULT: Final = (  # after Qwen2.5: a default system text, contents verbatim
     "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
@@ -106,25 +107,45 @@ def tiny_renderer(max_context: int = POSITIONS, layout: Layout = "shared-prefix"
 def tiny_model(architecture: Architecture = "qwen2", *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
     """A random model of two layers in eval mode, its weights large enough for sharp attention and uneven logits.
 
-    The Llama has grouped-query attention and an untied head.
+    The Qwen2s have a key for each head and a tied head, the others grouped-query attention and an untied one. Sliding
+    windows: the second layer of ``qwen2-window``, both of ``mistral-window``, the first of ``gemma2``.
     """
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config
 
     torch.manual_seed(seed)
-    config = {"qwen2": Qwen2Config, "llama": LlamaConfig}[architecture](
+    family = architecture.split("-")[0]
+    own: dict[str, dict[str, Any]] = {
+        "qwen2-window": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+        "mistral": {"sliding_window": None},
+        "mistral-window": {"sliding_window": WINDOW},
+        "gemma2": {
+            "sliding_window": WINDOW,
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 2.0,
+            "attn_implementation": "eager",
+        },
+    }
+    kinds: dict[str, Any] = {
+        "qwen2": Qwen2Config,
+        "llama": LlamaConfig,
+        "mistral": MistralConfig,
+        "gemma2": Gemma2Config,
+    }
+    config = kinds[family](
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads={"qwen2": 4, "llama": 2}[architecture],
+        num_key_value_heads=4 if family == "qwen2" else 2,
         vocab_size=len(tiny_tokenizer()),
         max_position_embeddings=POSITIONS,
-        tie_word_embeddings=architecture == "qwen2",
+        tie_word_embeddings=family == "qwen2",
         initializer_range=0.15,
         pad_token_id=tiny_tokenizer().pad_token_id,
         bos_token_id=None,
         eos_token_id=tiny_tokenizer().eos_token_id,
-        attn_implementation="sdpa",
+        **{"attn_implementation": "sdpa", **own.get(architecture, {})},
     )
     return AutoModelForCausalLM.from_config(config).to(dtype).eval()
 
@@ -148,9 +169,9 @@ def randomise_adapter(model: Any, part: str) -> None:
                 parameter.normal_(std=0.1)
 
 
-def save_base(folder: Path, *, seed: int = 0) -> Path:
+def save_base(folder: Path, architecture: Architecture = "qwen2", *, seed: int = 0) -> Path:
     """Write a tiny backbone with its tokenizer."""
-    tiny_model(seed=seed).save_pretrained(folder)
+    tiny_model(architecture, seed=seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 
@@ -171,7 +192,7 @@ def write_supporter(
         model = with_lora(tiny_model(), part, seed=seed + offset)
         model.save_pretrained(str(folder.with_name(f"{folder.name}-adapters")))
         adapters[part] = folder.with_name(f"{folder.name}-adapters") / part
-    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model()), max_context, layout)
+    card = SupporterCard(kind, past_strategies, "", hash_weights(tiny_model(), rounded=True), max_context, layout)
     save_supporter(folder, card, adapters, base)
     return folder
 

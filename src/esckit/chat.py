@@ -9,7 +9,7 @@ import numpy as np
 
 from esckit import __version__
 from esckit.conversation import Conversation, Turn
-from esckit.errors import ChatError, ModelError
+from esckit.errors import ModelError, TalkError
 from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.rendering import past_strategies
 from esckit.strategy import Taxonomy
@@ -102,13 +102,13 @@ class Chat:
         """Add what the seeker says; control characters, which no one writes, are left out.
 
         Raises:
-            ChatError: there are no words, or far too many.
+            TalkError: there are no words, or far too many.
         """
         words = printable(text).strip()
         if not words:
-            raise ChatError("there are no words in that: write something, or /help.")
+            raise TalkError("there are no words in that: write something, or /help.")
         if len(words) > MAX_CHARACTERS:
-            raise ChatError(f"that has {len(words):,} characters, more than {MAX_CHARACTERS:,}: say it in fewer.")
+            raise TalkError(f"that has {len(words):,} characters, more than {MAX_CHARACTERS:,}: say it in fewer.")
         return self._add(Turn(self._next_id(), self.at, "seeker", words))
 
     def reply(self, on_text: Callable[[str], None] = lambda _: None) -> Answer:
@@ -122,7 +122,7 @@ class Chat:
             on_text: is told the reply's text piece by piece while it is written.
 
         Raises:
-            ChatError: nothing has been said, or there is no other reply.
+            TalkError: nothing has been said, or there is no other reply.
             CorpusError: what was said does not fit the model.
         """
         parent = self._answered()
@@ -137,7 +137,7 @@ class Chat:
                 break
             skipped.append(strategy)
         else:
-            raise ChatError("the supporter has no other reply here: go on from another turn (/tree, /go N).")
+            raise TalkError("the supporter has no other reply here: go on from another turn (/tree, /go N).")
         forced, self.forced = self.forced is not None, None
         rounded = {label: round(p, 6) for label, p in probabilities.items()}
         extra = {"strategy_probabilities": rounded, "forced": forced, "finish": reply.finish}
@@ -148,11 +148,11 @@ class Chat:
         """Ask for the next reply's strategy by label, abbreviation or unambiguous beginning; return its label.
 
         Raises:
-            ChatError: no strategy is named, or several are, or the supporter has no replies under it.
+            TalkError: no strategy is named, or several are, or the supporter has no replies under it.
         """
         strategy = find_strategy(self.supporter.taxonomy, name)
         if not self._can(strategy):
-            raise ChatError(f"this supporter has no replies under {strategy}: choose another strategy.")
+            raise TalkError(f"this supporter has no replies under {strategy}: choose another strategy.")
         self.forced = strategy
         return strategy
 
@@ -160,10 +160,10 @@ class Chat:
         """Go on from another turn of the tree; 0 is before the first one.
 
         Raises:
-            ChatError: there is no such turn.
+            TalkError: there is no such turn.
         """
         if turn_id != "0" and all(turn.id != turn_id for turn in self.conversation.turns):
-            raise ChatError(f"there is no turn {turn_id[:40]!r}: /tree shows the numbers.")
+            raise TalkError(f"there is no turn {turn_id[:40]!r}: /tree shows the numbers.")
         self.at = None if turn_id == "0" else turn_id
 
     def branches(self) -> Iterator[Branch]:
@@ -188,7 +188,7 @@ class Chat:
     def _answered(self) -> str:
         """The seeker's turn that a reply answers: the one that the chat stands on, or the one before it."""
         if self.at is None:
-            raise ChatError("nothing has been said yet that could be answered: say something first.")
+            raise TalkError("nothing has been said yet that could be answered: say something first.")
         turn = self.conversation.turn(self.at)
         return turn.id if turn.speaker == "seeker" else str(turn.parent)
 
@@ -218,7 +218,7 @@ def find_strategy(taxonomy: Taxonomy, name: str) -> str:
     """The label that a name means: the label itself, its abbreviation, or the beginning of one label alone.
 
     Raises:
-        ChatError: it means none, or several.
+        TalkError: it means none, or several.
     """
     wanted = name.strip().casefold()
     short = {abbreviation.casefold(): label for label, abbreviation in taxonomy.abbreviations.items()}
@@ -228,8 +228,8 @@ def find_strategy(taxonomy: Taxonomy, name: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ChatError(f"{wanted!r} may mean {' or '.join(found)}: write more of it.")
-    raise ChatError(f"there is no strategy {wanted[:40]!r}: choose one of {', '.join(taxonomy.labels)}.")
+        raise TalkError(f"{wanted!r} may mean {' or '.join(found)}: write more of it.")
+    raise TalkError(f"there is no strategy {wanted[:40]!r}: choose one of {', '.join(taxonomy.labels)}.")
 
 
 def printable(text: str) -> str:

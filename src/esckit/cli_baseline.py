@@ -90,7 +90,7 @@ def _model(name: str | None, url: str | None, backbone: str | None, at_once: int
         from esckit.models.remote import OPENAI_URL, RemoteChatModel
 
         return RemoteChatModel(name, url or OPENAI_URL, concurrency=at_once)
-    from esckit.cli_quiet import quiet
+    from esckit.quiet import quiet
 
     assert backbone is not None
     quiet()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esckit.cli_quiet import quiet
 from esckit.conversation import write_conversations
-from esckit.errors import ChatError, EsckitError, ModelError
+from esckit.errors import EsckitError, ModelError, TalkError
+from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.chat import Answer, Branch, Chat
@@ -89,9 +89,9 @@ def _check_new(path: Path) -> None:
     try:
         exists = path.exists()
     except OSError as error:
-        raise ChatError(f"{path.name[:80]!r} cannot be a file ({error.strerror}): give another name.") from error
+        raise TalkError(f"{path.name[:80]!r} cannot be a file ({error.strerror}): give another name.") from error
     if exists:
-        raise ChatError(f"{path} exists already: give the name of a new file.")
+        raise TalkError(f"{path} exists already: give the name of a new file.")
 
 
 class _Terminal:
@@ -159,7 +159,7 @@ class _Terminal:
         elif command == "/help":
             print(HELP)
         else:
-            raise ChatError(f"there is no command {command[:40]!r}: /help shows them, a space before it says it.")
+            raise TalkError(f"there is no command {command[:40]!r}: /help shows them, a space before it says it.")
 
     def _say(self, line: str) -> None:
         before = self.chat.at
@@ -172,7 +172,7 @@ class _Terminal:
         except EsckitError as error:
             self.chat.at = before
             stands = f"you are back at turn {before or 0}, and your words stay in the tree as turn {said.id}."
-            raise ChatError(f"no reply came: {error}\n{stands}") from error
+            raise TalkError(f"no reply came: {error}\n{stands}") from error
 
     def _reply(self) -> None:
         from esckit.chat import printable
@@ -188,7 +188,7 @@ class _Terminal:
             answer = self.chat.reply(show)
         except (MemoryError, RuntimeError) as error:  # torch's, such as no memory: the tree must outlive it
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ChatError(f"the model failed ({reason}): say less, or go on from an earlier turn.") from error
+            raise TalkError(f"the model failed ({reason}): say less, or go on from an earlier turn.") from error
         finally:
             if begun:
                 print()
@@ -213,20 +213,20 @@ class _Terminal:
 
     def _tree(self) -> None:
         if not self.chat.conversation.turns:
-            raise ChatError("nothing has been said yet: there is no tree to draw.")
+            raise TalkError("nothing has been said yet: there is no tree to draw.")
         short = self.chat.supporter.taxonomy.abbreviations
         for branch in self.chat.branches():
             print(_drawn(branch, short))
 
     def _save_as(self, name: str) -> None:
         if not name:
-            raise ChatError("/save needs the name of a file: /save chat.jsonl.")
+            raise TalkError("/save needs the name of a file: /save chat.jsonl.")
         if not self.chat.conversation.turns:
-            raise ChatError("nothing has been said yet: there is nothing to save.")
+            raise TalkError("nothing has been said yet: there is nothing to save.")
         try:
             path = Path(name).expanduser()
         except RuntimeError as error:
-            raise ChatError(f"{name[:80]!r} names no home folder: give another name.") from error
+            raise TalkError(f"{name[:80]!r} names no home folder: give another name.") from error
         self._write(path)
         print(f"{self.saved} turns written to {path}; esckit corpus stats reads it.")
 

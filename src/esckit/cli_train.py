@@ -5,8 +5,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from esckit.cli_quiet import quiet
 from esckit.errors import EsckitError
+from esckit.quiet import quiet
 
 __all__ = ["train_app"]
 

@@ -7,9 +7,10 @@ EsckitError
 ├── ModelError         a backbone, adapter or supporter folder cannot be used
 │   └── TemplateError  a chat template cannot be taken apart into stable pieces
 ├── PredictionsError   a predictions file cannot be measured
-├── ChatError          a chat cannot do what it is asked to, or a chat model cannot be asked
+├── ChatError          a chat model cannot be asked
 ├── LedgerError        a ledger cannot be used
-└── BudgetSpent        calls or tokens that were allowed are used up
+├── BudgetSpent        the calls or tokens that were allowed are used up
+└── TalkError          a chat in the terminal cannot do what it is asked to
 """
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PredictionsError",
     "RecipeError",
     "RunError",
+    "TalkError",
     "TemplateError",
 ]
 
@@ -55,7 +57,7 @@ class PredictionsError(EsckitError):
 
 
 class ChatError(EsckitError):
-    """A chat cannot do what it is asked to, or a chat model cannot be asked: no key, an unknown model, nobody there."""
+    """A chat model cannot be asked: no key, a refused key, an unknown model, nobody there."""
 
 
 class LedgerError(EsckitError):
@@ -64,3 +66,7 @@ class LedgerError(EsckitError):
 
 class BudgetSpent(EsckitError):
     """Calls or tokens that were allowed are used up; the same command continues with more."""
+
+
+class TalkError(EsckitError):
+    """A chat in the terminal cannot do what it is asked to."""

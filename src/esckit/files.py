@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from esckit.errors import CorpusError, EsckitError
+from esckit.memory import check_fits
 
 __all__ = [
     "Resumed",
@@ -23,6 +24,7 @@ __all__ = [
     "decode_json",
     "decode_json_at",
     "hash_file",
+    "read_lines",
     "read_text",
     "remove_folder",
     "remove_leftovers",
@@ -274,16 +276,46 @@ def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) 
         error: the class to raise.
 
     Raises:
-        EsckitError: of the class asked for, where the file is missing, is a folder, or is not UTF-8.
+        EsckitError: of the class asked for, where the file is missing, is a folder, is not UTF-8, or is larger than
+            memory.
     """
+    with _readable(path, what, error):
+        try:
+            return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        except UnicodeDecodeError as cause:
+            raise error(f"{path} is not UTF-8 text (byte {cause.start}): save it as UTF-8.") from cause
+
+
+def read_lines(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a UTF-8 file that a user named, each with its number from 1 and without its end.
+
+    One line is in memory at a time: records made of them need half of what they would beside the whole text.
+
+    Args:
+        path, what, error: as of `read_text`.
+
+    Raises:
+        EsckitError: as `read_text`.
+    """
+    with _readable(path, what, error), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as cause:
+                raise error(f"{path}:{number}: this line is not UTF-8 text: save the file as UTF-8.") from cause
+            yield number, text.rstrip("\r\n")
+
+
+@contextmanager
+def _readable(path: Path, what: str, error: type[EsckitError]) -> Iterator[None]:
+    """Name a file that cannot be read, or does not fit into memory."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        check_fits(path, error)
+        yield
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist: give the path of {what}.") from cause
     except (IsADirectoryError, NotADirectoryError) as cause:
         raise error(f"{path} is not a file: give the path of {what}.") from cause
-    except UnicodeDecodeError as cause:
-        raise error(f"{path} is not UTF-8 text (byte {cause.start}): save it as UTF-8.") from cause
     except OSError as cause:
         raise error(f"{path} cannot be read ({cause.strerror}): give a readable path of {what}.") from cause
 

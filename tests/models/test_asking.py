@@ -159,16 +159,13 @@ def test_as_many_calls_at_once_as_the_model_takes_and_fewer_in_a_crowd(ledger: L
 
 
 def test_after_a_crowd_the_calls_at_once_creep_back(ledger: Ledger) -> None:
-    model = ScriptedModel(lambda q, before: BUSY if "n 0?" in q and not before else ChatReply(GOOD, "stop"))
-    model.concurrency, model.delay = 8, 0.001
     seen: list[int] = []
-    script = model.script
 
-    def watch(question: str, before: int) -> ChatReply | CallFailure:
+    def script(question: str, before: int) -> ChatReply | CallFailure:
         seen.append(model.at_once)
-        return script(question, before)
+        return BUSY if "n 0?" in question and not before else ChatReply(GOOD, "stop")
 
-    model.script = watch
+    model = ScriptedModel(script, concurrency=8, delay=0.001)
     Asker(model, ledger, STEP, FAST).ask(questions(120))
     assert (seen[0], max(seen[-40:])) == (8, 8)
     assert max(seen[8:18]) <= 6

@@ -1,6 +1,7 @@
 """The encoder: what it gives equals the library that defines it, and nothing else is taken for it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,23 @@ def test_every_text_is_in_one_pack_and_in_one_batch() -> None:
     assert module._batches([5, 1, 3]) == [[1, 2, 0]]
     assert [len(batch) for batch in module._batches([1] * 130)] == [64, 64, 2]
     assert module._packs([]) == module._batches([]) == []
+
+
+def test_a_text_without_tokens_is_nowhere(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some tokenizers frame nothing, so that an empty text has no token at all."""
+
+    class Bare:
+        pad = encoder.tokenizer.pad
+
+        def __call__(self, texts: list[str], **how: Any) -> Any:
+            return encoder.tokenizer(texts, add_special_tokens=False, **how)
+
+    bare = Encoder(encoder.model, Bare(), encoder.source)
+    for kind in ("bert", "other"):
+        monkeypatch.setattr(encoder.model.config, "model_type", kind)
+        nothing, something = bare.embed(["", "I cannot sleep."])
+        assert not nothing.any()
+        assert np.linalg.norm(something) == pytest.approx(1, abs=1e-5)
 
 
 def test_bfloat16_is_close_to_float32(encoder: Encoder) -> None:

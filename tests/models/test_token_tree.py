@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from esckit.models.masks import trie_attention
 from esckit.models.token_tree import (
     TokenTrie,
     TrieBatch,
@@ -18,7 +19,6 @@ from esckit.models.token_tree import (
     count_nodes,
     target_log_probabilities,
     token_log_probabilities,
-    trie_attention,
 )
 from esckit.rendering import Example
 
@@ -157,6 +157,7 @@ class Bag:
         self.token = torch.randn(VOCABULARY, 16, generator=draw, dtype=torch.float64)
         self.position = torch.randn(16, 16, generator=draw, dtype=torch.float64)
         self.head = torch.randn(16, VOCABULARY, generator=draw, dtype=torch.float64)
+        self.config = SimpleNamespace(_attn_implementation="sdpa")
 
     def logits(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """(B, N, V)."""

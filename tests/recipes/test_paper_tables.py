@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
-from esckit.errors import RecipeError, RunError
+from esckit.errors import ChatError, RecipeError, RunError
 from esckit.measures import read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.reading import load_recipe
@@ -145,3 +145,13 @@ def test_a_baseline_behind_a_url_alone_needs_no_backbone() -> None:
     recipe = load_recipe("esconv-baselines", ["base.model=m"])
     assert recipe.model_copy(update={"stages": [recipe.named("self-refine")]}).needs_backbone
     assert not recipe.model_copy(update={"stages": [recipe.named("base")]}).needs_backbone
+
+
+def test_a_missing_key_is_told_before_anything_is_trained(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ChatError, match="OPENAI_API_KEY is not set"):
+        _run(place, "esconv-baselines", tmp_path / "run", "base.model=m")
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 from esckit.cli import main
 from esckit.conversation import read_conversations, write_conversations
 from esckit.corpora import load_corpus
-from esckit.errors import CorpusError, RecipeError, RunError
+from esckit.errors import CorpusError, EsckitError, ModelError, RecipeError, RunError
 from esckit.measures import read_predictions
 from esckit.models.strategy_calibration import Calibration
 from esckit.recipes.reading import load_recipe
@@ -138,6 +138,23 @@ def test_nothing_is_fitted_to_what_is_evaluated(recipe: Path, tmp_path: Path) ->
 def test_wrong_parts_get_one_sentence(settings: list[str], sentence: str, recipe: Path) -> None:
     with pytest.raises(RecipeError, match=sentence):
         load_recipe(str(recipe), settings)
+
+
+def test_a_loss_that_overflows_stops_and_leaves_no_planner(recipe: Path, tmp_path: Path) -> None:
+    told = "encoder-planner stopped, a network has no finite .+: lower its learning_rate"
+    with pytest.raises(EsckitError, match=told):
+        run(load_recipe(str(recipe), ["encoder-planner.learning_rate=1e30"]), tmp_path / "run")
+    assert not (tmp_path / "run/encoder-planner/planner.json").exists()
+
+
+def test_an_encoder_that_cannot_be_had_is_said_before_anything_is_written(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esckit.models.backbone.unreachable", lambda _: "the Hub is away")
+    for stage in ("encoder-planner", "replies"):
+        with pytest.raises(ModelError, match="owner/name is no folder here, and the Hub is away: give a folder"):
+            run(load_recipe(str(recipe), [f"{stage}.encoder=owner/name"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_dialogues_are_said(recipe: Path, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from esckit.conversation import read_conversations
+from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes import runner
-from esckit.recipes.folder import stage_seed
+from esckit.recipes.folder import Run, stage_seed
 from esckit.recipes.reading import load_recipe
 from esckit.recipes.results import print_results
 from esckit.recipes.runner import run
@@ -168,6 +170,41 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         run(load_recipe(str(recipe), settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_overflows_stops_the_run_and_leaves_nothing_that_looks_whole(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        EsckitError, match=r"^pretrain stopped, its (valid_)?loss is nan (at|after) step \d+: lower its"
+    ):
+        run(load_recipe(str(recipe), ["pretrain.learning_rate=1e30", "pretrain.epochs=3"]), tmp_path / "run")
+    assert json.loads((tmp_path / "run/stages/pretrain.json").read_text())["state"] == "running"
+    assert not (tmp_path / "run/pretrain/model").exists()
+    assert not (tmp_path / "run/pretrain/curve.jsonl").exists()
+
+
+def test_other_weights_in_a_model_s_folder_are_noticed(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    """Adapters that were trained on the weights before do not fit them."""
+    model = Path(shutil.copytree(finished / "pretrain/model", tmp_path / "model"))
+    loaded = load_recipe(str(recipe), [f"model.path={model}"])
+    stage = loaded.named("planner-sft")
+    before = Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
+    assert before == Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
+    weights = load_file(model / "model.safetensors")
+    save_file({**weights, min(weights): weights[min(weights)] + 1}, model / "model.safetensors", {"format": "pt"})
+    assert before != Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
+
+
+def test_a_supporter_on_a_folder_s_backbone_is_loaded_from_wherever_one_stands(
+    finished: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe names the backbone relative to where it was run; then the supporter is moved."""
+    shutil.copytree(finished / "pretrain/model", tmp_path / "models/tiny")
+    monkeypatch.chdir(tmp_path)
+    run(load_recipe(str(recipe), ["model.path=./models/tiny"]), Path("run"))
+    (tmp_path / "far/away").mkdir(parents=True)
+    shutil.move("run/decoupled", "far/away/moved")
+    monkeypatch.chdir("far")
+    assert Supporter.load("away/moved").card.base == str(tmp_path / "models/tiny")
 
 
 def test_a_model_folder_without_weights_is_refused(recipe: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,13 @@ from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, ModelError
 from esckit.models.backbone import Decoding
-from esckit.models.encoder import Encoder
+from esckit.models.encoder import Encoder, load_encoder
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import CSO, ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.encoder_planner import EncoderPlanner
 from esckit.supporters.prediction import predict_conversation
+from esckit.supporters.retrieval import build_store
 from esckit.supporters.supporter import SupporterCard, save_supporter
 from esckit.training.encoder import train_planner
 from tests.tiny import TINY_PLANNER, starter_dialogues, tiny_encoder
@@ -130,6 +132,29 @@ def test_a_moved_folder_scores_as_before(
     np.testing.assert_array_equal(moved.score(dialogue, turns, {}), planner.score(dialogue, turns, {}))
     assert moved.identity == planner.identity
     assert moved.encoder is encoder
+
+
+def test_a_planner_on_a_folder_s_encoder_is_loaded_from_wherever_one_stands(
+    dialogue: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by a path relative to where it was trained; then the supporter is moved, and called from elsewhere."""
+    tiny_encoder(tmp_path / "encoders/tiny")
+    monkeypatch.chdir(tmp_path)
+    encoder = load_encoder("encoders/tiny")
+    train = load_corpus("starter").train[:6]
+    train_planner(train, encoder, ESCONV, TINY_PLANNER, tmp_path / "planner")
+    build_store(train, encoder, "starter", "CC0-1.0", Counter()).save(tmp_path / "replies")
+    card = SupporterCard("decoupled", "gold", planner="encoder", generator="retrieval")
+    parts = {"planner": tmp_path / "planner", "generator": tmp_path / "replies"}
+    save_supporter(tmp_path / "supporter", card, parts)
+    before, turns = Supporter.load(tmp_path / "supporter"), supporter_turns(dialogue)
+    (tmp_path / "far/away").mkdir(parents=True)
+    shutil.move(tmp_path / "supporter", tmp_path / "far/away/moved")
+    monkeypatch.chdir(tmp_path / "far")
+    after = Supporter.load("away/moved")
+    np.testing.assert_array_equal(after.score(dialogue, turns, {}), before.score(dialogue, turns, {}))
+    replies = [each.reply(dialogue, turns[:1], ["Question"], {}, Decoding()) for each in (before, after)]
+    assert replies[0] == replies[1]
 
 
 def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]

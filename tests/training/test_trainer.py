@@ -18,13 +18,13 @@ from esckit.errors import EsckitError
 from esckit.files import write_json
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example, Part
+from esckit.training.checkpoints import latest_checkpoint
 from esckit.training.options import TrainingOptions
 from esckit.training.trainer import (
     Likelihood,
     Trained,
     TrieDataset,
     TrieTrainer,
-    latest_checkpoint,
     mean_loss,
     plan_batches,
     train,
@@ -211,9 +211,35 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
         model.model.norm.weight[0] = float("nan")
     with pytest.raises(EsckitError) as error:
         train(model, dataset(rendered()), options(), folder=tmp_path, title="test", seed=0)
-    assert str(error.value) == "the loss is nan at step 1: lower learning_rate, or check the model's weights."
-    with pytest.raises(EsckitError, match=r"^the loss is (nan|inf) at step [2-8]: lower learning_rate, or check the m"):
+    assert str(error.value) == (
+        "test stopped, its loss is nan at step 1: lower its learning_rate, or check the weights that it starts from."
+    )
+    with pytest.raises(EsckitError, match=r"^test stopped, its loss is (nan|inf) at step [2-8]: lower its learning_r"):
         train(full(), dataset(rendered()), options(learning_rate=1e30), folder=tmp_path, title="test", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("valid", "told"),
+    [(False, "its model is ruined after step 1, the last"), (True, "its valid_loss is nan after ste")],
+)
+def test_a_last_step_that_ruins_the_model_is_noticed(valid: bool, told: str, tmp_path: Path) -> None:
+    once, rows = options(learning_rate=1e30, epochs=1, batch_size=10**6, warmup=0), dataset(rendered())
+    with pytest.raises(EsckitError, match=f"^test stopped, {told}"):
+        train(full(), rows, once, folder=tmp_path, title="test", seed=0, valid=rows if valid else None)
+
+
+def test_no_checkpoint_is_made_of_a_ruined_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrieTrainer, "compute_loss", ruin)
+    with pytest.raises(EsckitError, match="stopped"):
+        train(full(), dataset(rendered()), options(checkpoint_seconds=0), folder=tmp_path, title="test", seed=0)
+    assert latest_checkpoint(tmp_path) is None
+
+
+def ruin(trainer: TrieTrainer, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+    """A finite loss whose gradient is not: weights that are none after one step."""
+    weight = model.model.norm.weight[0]
+    loss: Tensor = (weight - weight.detach()).sqrt()
+    return loss
 
 
 # ----------------------------------------------------------------------------------------------------------------- run
@@ -444,7 +470,7 @@ def test_a_checkpoint_that_lacks_anything_is_not_taken(stopped: Path, tmp_path: 
     names = files_of(stopped / "checkpoint-4")
     assert {"complete", "model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt"} < set(names)
     for name in names:
-        for spoil in (Path.unlink, lambda path: os.truncate(path, path.stat().st_size - 1)):
+        for spoil in (Path.unlink, lambda path: os.truncate(path, path.stat().st_size // 2)):
             folder = shutil.copytree(stopped, tmp_path / "copy", dirs_exist_ok=True)
             assert latest_checkpoint(folder) == folder / "checkpoint-4"
             spoil(folder / "checkpoint-4" / name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from esckit.conversation.tree import FORMAT, Conversation, Problem, Turn, check_conversation
 from esckit.errors import CorpusError
-from esckit.files import read_text, write_jsonl
+from esckit.files import read_lines, write_jsonl
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -132,7 +132,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 def iterate_conversations(path: Path) -> Iterator[Conversation]:
     """Yield the conversations of a file one by one, each checked; ids are unique in a file."""
     ids: set[str] = set()
-    for number, line in enumerate(read_text(path, what="a conversation file (JSON Lines)").split("\n"), 1):
+    for number, line in read_lines(path, what="a conversation file (JSON Lines)"):
         if not line.strip():
             continue
         try:

@@ -15,6 +15,7 @@ from esckit.corpora.corpus import Corpus, make_corpus
 from esckit.corpora.reading import Dialogue, Reading, dialogue_name, strictly
 from esckit.errors import CorpusError
 from esckit.files import read_text
+from esckit.hub import unreachable
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
 __all__ = [
@@ -203,6 +204,8 @@ def _download(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HTTPError
 
+    if unreachable(_HUB, file=name, kind="dataset"):
+        raise ConnectionError
     try:
         return Path(hf_hub_download(_HUB, name, repo_type="dataset"))
     except HTTPError as error:  # a broken transfer; all other failures are OSErrors already

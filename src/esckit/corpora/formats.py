@@ -22,7 +22,7 @@ from esckit.corpora.extes import read_extes_item
 from esckit.corpora.reading import Reading
 from esckit.corpora.records import Record, json_lines, json_list, text_lines
 from esckit.errors import CorpusError
-from esckit.files import atomic_write, read_text
+from esckit.files import atomic_write, read_lines
 
 __all__ = [
     "FORMATS",
@@ -159,8 +159,8 @@ def detect_format(path: Path) -> str:
     Raises:
         CorpusError: it is none of ours, or it could be two of them.
     """
-    start = read_text(path, what="a dialogue file").lstrip()
-    if not start:
+    start = next((line.lstrip() for _, line in read_lines(path, what="a dialogue file") if line.strip()), None)
+    if start is None:
         raise CorpusError(f"{path} is empty: give a file with at least one dialogue.")
     if start.startswith("["):
         return _detect_list(path)
@@ -170,7 +170,7 @@ def detect_format(path: Path) -> str:
             return "tree"
         if "dialog" in first:
             raise CorpusError(f"{path} could be cpsycoun or smile, which differ in their licences: name the format.")
-    elif "main_therapist_behaviour" in start.partition("\n")[0]:
+    elif "main_therapist_behaviour" in start:
         return "annomi"
     raise CorpusError(
         f"{path} is in no format that esckit knows ({', '.join(FORMATS)}): "

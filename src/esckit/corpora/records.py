@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.files import after_space, decode_json, decode_json_at, read_text
+from esckit.files import after_space, decode_json, decode_json_at, read_lines, read_text
 
 __all__ = ["Record", "json_lines", "json_list", "json_problem", "text_lines"]
 
@@ -27,7 +27,7 @@ class Record:
 
 def text_lines(path: Path) -> Iterator[Record]:
     """Yield the lines of a file that hold more than white space."""
-    for number, line in enumerate(read_text(path, what="a dialogue file (JSON Lines)").split("\n"), 1):
+    for number, line in read_lines(path, what="a dialogue file (JSON Lines)"):
         if line.strip():
             yield Record(number, line)
 

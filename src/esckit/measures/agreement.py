@@ -56,6 +56,7 @@ def cohen_kappa(
     second: Sequence[Hashable],
     *,
     quadratic: bool = False,
+    clusters: Sequence[Hashable] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Coefficient:
@@ -65,20 +66,24 @@ def cohen_kappa(
         first: one rater's ratings, None where an item is not rated.
         second: the other's, of the same items.
         quadratic: weigh a disagreement by the squared difference of the ratings, which then must be numbers.
+        clusters: what each item belongs to, such as its dialogue; these are then drawn instead of items.
         resamples: bootstrap resamples of items.
         seed: of the resamples.
 
     Raises:
         EsckitError: no item is rated by both, or ``quadratic`` and a rating is no number.
     """
-    pairs = [pair for pair in zip(first, second, strict=True) if None not in pair]
+    whole = range(len(first)) if clusters is None else clusters
+    rated = [item for item in zip(first, second, whole, strict=True) if None not in item[:2]]
+    pairs = [item[:2] for item in rated]
     if not pairs:
         raise EsckitError("Cohen's kappa needs items that both raters rated: there is none.")
     categories = _categories(pairs)
     index = {category: i for i, category in enumerate(categories)}
-    totals = np.zeros((len(pairs), len(categories), len(categories)))
-    for row, (one, two) in enumerate(pairs):
-        totals[row, index[one], index[two]] = 1
+    row = {cluster: place for place, cluster in enumerate(dict.fromkeys(cluster for *_, cluster in rated))}
+    totals = np.zeros((len(row), len(categories), len(categories)))
+    for one, two, cluster in rated:
+        totals[row[cluster], index[one], index[two]] += 1
     distance = _squared(categories) if quadratic else 1 - np.eye(len(categories))
 
     def kappa(sums: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from esckit.errors import EsckitError
 from esckit.files import hash_file
+from esckit.hub import is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
 
 __all__ = ["bertscore_figures", "describe_encoder", "relevance_figures"]
@@ -117,6 +118,8 @@ def _layers(encoder: str) -> int | None:
 @contextmanager
 def _needs(metric: str, package: str, encoder: str) -> Iterator[None]:
     try:
+        if is_hub_id(encoder) and (reason := unreachable(encoder)):
+            raise OSError(reason)
         yield
     except ImportError as error:
         raise EsckitError(f"{metric} needs the package {package}: pip install 'esckit[encoder]'.") from error

@@ -1,20 +1,24 @@
-"""Attention of a token trie on the CPU, block by block: a block of nodes meets only the keys that one of them sees.
+"""Attention of a token trie, block by block: a block of nodes meets only the keys that one of them sees.
 
 A trie in depth-first order hides most of the square from itself: what comes later, and side branches of earlier turns.
 A dense mask computes all of it. Values and gradients are those of `torch.nn.functional.scaled_dot_product_attention`
-with the whole mask, up to rounding. Registered with transformers as the attention ``trie``; whatever is no trie (one
-new token, no mask) goes the ordinary way.
+with the whole mask, up to rounding. Registered with transformers as the attentions ``trie`` (CPU: SDPA a block) and
+``trie_flex`` (CUDA: torch's flex_attention); whatever is no trie (one new token, no mask) goes the ordinary way.
 """
 
+from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["BLOCK", "TRIE_ATTENTION", "blocked_attention"]
+from esckit.models.masks import FLEX_ATTENTION
+
+__all__ = ["BLOCK", "TRIE_ATTENTION", "attention_for", "blocked_attention", "flex_trie_attention"]
 
 TRIE_ATTENTION: Final = "trie"
 """What to give transformers as ``attn_implementation``."""
@@ -72,5 +76,41 @@ def _block(
     return found
 
 
+def flex_trie_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form, as `blocked_attention`, where the mask is a BlockMask: by flex_attention.
+
+    Compiled on CUDA. Elsewhere it runs as it is, which computes the whole square and has no gradient: for tests.
+    """
+    if not isinstance(attention_mask, BlockMask):
+        whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
+        return whole, None
+    attend = _compiled_flex() if query.is_cuda else flex_attention
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)  # the kernels take not every number of groups
+    found: Any = attend(query, key, value, block_mask=attention_mask, scale=options.get("scaling"))
+    return found.transpose(1, 2).contiguous(), None
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention)
+
+
+def attention_for(config: Any, device: torch.device) -> str:
+    """The attention to load a model with: the fastest that computes what its configuration says.
+
+    Soft-capping (Gemma 2) is computed by eager attention only, dropout of attention weights not by flex.
+    """
+    if getattr(config, "attn_logit_softcapping", None):
+        return "eager"
+    if device.type != "cuda":
+        return TRIE_ATTENTION
+    return "sdpa" if getattr(config, "attention_dropout", 0) else FLEX_ATTENTION
+
+
 AttentionInterface.register(TRIE_ATTENTION, blocked_attention)
 AttentionMaskInterface.register(TRIE_ATTENTION, sdpa_mask)
+AttentionInterface.register(FLEX_ATTENTION, flex_trie_attention)
+AttentionMaskInterface.register(FLEX_ATTENTION, sdpa_mask)

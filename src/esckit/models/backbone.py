@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
-from esckit.models.attention import TRIE_ATTENTION
+from esckit.hub import is_hub_id, unreachable
+from esckit.models.attention import attention_for
 from esckit.models.chat import Decoding
+from esckit.models.masks import SUPPORTED, check_layers, trie_masks
+from esckit.models.probe import check_exactness
 from esckit.models.streaming import TextStreamer
-from esckit.models.token_tree import TokenTrie, collate, target_log_probabilities, trie_attention
+from esckit.models.token_tree import TokenTrie, collate
 from esckit.rendering import Example
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "Decoding",
     "Quantisation",
     "Reply",
+    "check_reachable",
     "check_source",
     "device_of",
     "generate",
@@ -55,16 +59,21 @@ class Backbone:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 over names and bytes of all weights, in hexadecimal; adapters are not part of it."""
-        return hash_weights(self.model)
+        """SHA-256 over all weights, in hexadecimal: the same on the CPU (float32) and on CUDA (bfloat16)."""
+        return hash_weights(self.model, rounded=True)
 
 
-def hash_weights(model: Any, having: str = "") -> str:
-    """SHA-256 over names, dtypes and bytes of the weights whose names have a part (all by default), in hexadecimal."""
+def hash_weights(model: Any, having: str = "", *, rounded: bool = False) -> str:
+    """SHA-256 over names, dtypes and bytes of the weights whose names have a part (all by default), in hexadecimal.
+
+    ``rounded`` reads floats as bfloat16, so that the precision that a model is loaded in does not matter.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if having not in name:
             continue
+        if rounded and tensor.is_floating_point():
+            tensor = tensor.bfloat16()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -102,6 +111,19 @@ def check_source(source: str) -> None:
         raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
 
 
+def check_reachable(source: str) -> None:
+    """Check in seconds that a model on the Hub can be had from there, or was before; a folder passes.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if is_hub_id(source) and (reason := unreachable(source)):
+        raise ModelError(
+            f"{source} is no folder here, and {reason}: give a folder instead, which "
+            f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
+        )
+
+
 Quantisation = Literal["4bit"]
 
 
@@ -127,8 +149,8 @@ def _in_four_bits() -> Any:
 def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
-    float32 on the CPU and bfloat16 on CUDA; attention by SDPA, on the CPU in blocks (`models.attention`). The model is
-    probed: where it does not follow a trie's mask, it is refused.
+    float32 on the CPU and bfloat16 on CUDA; attention as `models.attention` chooses. A model that would not read a
+    trie as separate sequences is refused, by what its configuration says and by trying it.
 
     Args:
         source: a folder or a Hub id.
@@ -140,22 +162,33 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
+    check_reachable(source)
     stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
-    dtype, attention = (torch.bfloat16, "sdpa") if device.type == "cuda" else (torch.float32, TRIE_ATTENTION)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
+        check_layers(config, source)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
+            source,
+            dtype=dtype,
+            attn_implementation=attention_for(config, device),
+            output_loading_info=True,
+            **stored,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
             f"{source} cannot be loaded as a causal language model ({reason}): "
             "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
+        ) from error
+    except KeyError as error:  # transformers looks the attention up in a table of the architecture's own
+        raise ModelError(
+            f"{source} ({config.model_type}) takes no attention but its own, hence no token trie: {SUPPORTED}."
         ) from error
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
@@ -164,28 +197,8 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
     placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
-    backbone = Backbone(placed.eval(), tokenizer, source)
-    _probe_exactness(backbone)
-    return backbone
-
-
-@torch.no_grad()
-def _probe_exactness(backbone: Backbone) -> None:
-    """Refuse a model on which two branches of one context influence each other."""
-    size = backbone.model.config.vocab_size
-    ids = torch.arange(3, 27).mul(7).remainder(size).tolist()
-    first, second = (Example("", tuple(ids[:12]), (), tuple(ids[a:b])) for a, b in ((12, 18), (18, 24)))
-    device = device_of(backbone.model)
-    together = target_log_probabilities(backbone.model, collate([TokenTrie.merge([first, second])]).to(device))
-    apart = torch.cat(
-        [target_log_probabilities(backbone.model, collate([TokenTrie.merge([e])]).to(device)) for e in (first, second)]
-    )
-    tolerance = 1e-3 if together.dtype == torch.float32 and device.type == "cpu" else 0.3
-    if not torch.allclose(together, apart, atol=tolerance, rtol=tolerance):
-        raise ModelError(
-            f"{backbone.source} does not follow a four-dimensional attention mask (log-probabilities of a token trie "
-            "differ from those of separate sequences): use a Qwen2 or Llama architecture."
-        )
+    check_exactness(placed.eval(), source)
+    return Backbone(placed, tokenizer, source)
 
 
 def generate(
@@ -198,13 +211,7 @@ def generate(
 ) -> list[Reply]:
     """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling.
 
-    Args:
-        model: a causal language model, adapters chosen.
-        tokenizer: the model's.
-        prompts: token ids, at least one prompt, each of two tokens or more.
-        end_of_turn: the token that ends a reply.
-        decoding: how tokens are chosen.
-        on_text: where there is one prompt, is told the reply's text piece by piece while it is written.
+    ``on_text``, where there is one prompt, is told the reply's text piece by piece while it is written.
     """
     streamer = on_text and TextStreamer(lambda ids: read_reply(tokenizer, ids, end_of_turn).text, on_text)
     written = generate_ids(model, prompts, end_of_turn, decoding, streamer=streamer)
@@ -218,6 +225,7 @@ def generate_ids(
     end_of_turn: int,
     decoding: Decoding,
     seeds: Sequence[int] | None = None,
+    *,
     streamer: TextStreamer | None = None,
 ) -> list[list[int]]:
     """Continue each prompt in one left-padded batch, until the end of turn.
@@ -231,7 +239,7 @@ def generate_ids(
         end_of_turn: the token that ends a reply.
         decoding: how tokens are chosen.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
-        streamer: where there is one prompt, is told each token.
+        streamer: is given the tokens of the one prompt as they come.
 
     Returns:
         The ids that were written, each up to and including the first end of turn.
@@ -260,8 +268,8 @@ def generate_ids(
         attention_mask=attention_mask.to(device),
         past_key_values=_read(model, prompts, width - 1),
         generation_config=config,
-        logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
         streamer=streamer,
+        logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
     )
     rows = output[:, width:].tolist()
     return [row[: row.index(end_of_turn) + 1] if end_of_turn in row else row for row in rows]
@@ -293,8 +301,9 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
     batch = collate([trie]).to(device_of(model))
     read = model(
         input_ids=batch.input_ids,
-        attention_mask=trie_attention(batch.end),
+        attention_mask=trie_masks(model, batch.end, batch.position_ids),
         position_ids=batch.position_ids,
+        past_key_values=DynamicCache(),  # a model's own would keep the last rows of a sliding window, not of a path
         logits_to_keep=1,
         use_cache=True,
     ).past_key_values

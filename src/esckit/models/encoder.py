@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from esckit.errors import ModelError
 from esckit.files import hash_file
-from esckit.models.backbone import default_device, hash_weights
+from esckit.models.backbone import check_reachable, default_device, hash_weights
 
-__all__ = ["EMBEDDED", "Encoder", "Precision", "load_encoder"]
+__all__ = ["EMBEDDED", "Encoder", "Precision", "check_encoder", "load_encoder"]
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
@@ -59,7 +59,7 @@ class Encoder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float32]:
-        """Embed texts: the mean of the last layer's vectors, of length 1.
+        """Embed texts: the mean of the last layer's vectors, of length 1; of a text without tokens 0.
 
         Args:
             texts: any; a longer one than ``max_tokens`` keeps its beginning.
@@ -71,10 +71,12 @@ class Encoder:
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
-        lengths = [len(ids) for ids in tokens]
+        said = [place for place, ids in enumerate(tokens) if ids]  # where nothing frames it, an empty text has no token
+        lengths = [len(tokens[place]) for place in said]
         for rows in _packs(lengths) if can_pack else _batches(lengths):
-            read = self._packed if can_pack else self._padded
-            vectors[rows] = torch.nn.functional.normalize(read([tokens[row] for row in rows]), dim=-1).cpu().numpy()
+            read, places = self._packed if can_pack else self._padded, [said[row] for row in rows]
+            found = read([tokens[place] for place in places])
+            vectors[places] = torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
         return vectors
 
     def _packed(self, tokens: list[list[int]]) -> torch.Tensor:
@@ -125,6 +127,18 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
     return [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
 
 
+def check_encoder(source: str) -> None:
+    """Check, without loading it, that an encoder's package is installed or the Hub has it.
+
+    Raises:
+        ModelError: neither.
+    """
+    if source == EMBEDDED:
+        _embedded_folder()
+    else:
+        check_reachable(source)
+
+
 def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> Encoder:
     """Load an encoder onto the default device.
 
@@ -139,6 +153,9 @@ def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> En
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
+    check_encoder(source)
+    if Path(source).is_dir():  # what is trained with it may be moved, and be loaded from anywhere
+        source = str(Path(source).absolute())
     path = _embedded_folder() if source == EMBEDDED else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -40,9 +40,9 @@ class LocalChatModel:
 
     @property
     def identity(self) -> Any:
-        """Hashes of the weights and of the chat template."""
+        """Hashes of the weights and of the chat template, and the precision that it reads in."""
         template = sha256(self.backbone.tokenizer.get_chat_template().encode()).hexdigest()
-        return {"weights": self.backbone.weights_hash, "template": template}
+        return {"weights": self.backbone.weights_hash, "dtype": str(self.backbone.model.dtype), "template": template}
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from esckit.models.masks import trie_masks
 from esckit.rendering import Example
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "sum_targets",
     "target_log_probabilities",
     "token_log_probabilities",
-    "trie_attention",
 ]
 
 _ROOT = -1
@@ -236,17 +236,11 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
     )
 
 
-def trie_attention(end: Tensor) -> Tensor:
-    """The mask (B, 1, N, N), true where node i (row) sees node j (column): ``j <= i < end[j]``."""
-    node = torch.arange(end.shape[1], device=end.device)
-    return ((node[None, :] <= node[:, None]) & (node[None, :, None] < end[:, None, :]))[:, None]
-
-
 def kept_logits(model: Any, batch: TrieBatch) -> Tensor:
     """Logits (M, V) of the next token at each node that predicts a scored one, as the model gives them."""
     output = model(
         input_ids=batch.input_ids,
-        attention_mask=trie_attention(batch.end),
+        attention_mask=trie_masks(model, batch.end, batch.position_ids),
         position_ids=batch.position_ids,
         logits_to_keep=batch.keep,
         use_cache=False,

@@ -14,7 +14,7 @@ from esckit.recipes.schema import BaselineStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows
 from esckit.supporters.baselines import METHODS, places_of
 
-__all__ = ["LEDGER", "ask_baseline"]
+__all__ = ["LEDGER", "ask_baseline", "check_baseline"]
 
 LEDGER: Final = "baselines.ledger"
 """In the run's folder, for all baseline stages: methods share their drafts, a stage that is run again its answers."""
@@ -49,7 +49,21 @@ def ask_baseline(this: Run, stage: BaselineStage, split: str) -> dict[str, Any]:
     }
 
 
+def check_baseline(stage: BaselineStage) -> None:
+    """Refuse before anything is trained what a model behind a URL could not be asked with.
+
+    Raises:
+        ChatError: there is no key, the URL is none, or the package openai is missing.
+    """
+    if stage.model is not None:
+        _remote(stage.model, stage)
+
+
+def _remote(name: str, stage: BaselineStage) -> RemoteChatModel:
+    return RemoteChatModel(name, stage.url or OPENAI_URL, concurrency=stage.at_once)
+
+
 def _model(this: Run, stage: BaselineStage) -> ChatModel:
     if stage.model is not None:
-        return RemoteChatModel(stage.model, stage.url or OPENAI_URL, concurrency=stage.at_once)
+        return _remote(stage.model, stage)
     return LocalChatModel(this.load_backbone(), batch_size=stage.at_once)

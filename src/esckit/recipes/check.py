@@ -1,13 +1,14 @@
 """A dry run: recipe, corpus and chat template are checked, memory is estimated; nothing is loaded or written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
+from esckit.conversation import Conversation
 from esckit.corpora import Corpus
 from esckit.errors import ModelError
 from esckit.models.backbone import check_source
@@ -16,14 +17,17 @@ from esckit.models.token_tree import build_tries
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory import Kept, Memory, MetaModel
 from esckit.recipes.runner import load_dialogues
-from esckit.recipes.schema import MineStage, PreferenceStage, PretrainStage, Recipe, SftStage
+from esckit.recipes.schema import MineStage, PreferenceStage, PretrainStage, Recipe, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import LoraOptions
 from esckit.training.preferences import PairDataset, make_item
-from esckit.training.trainer import ConversationDataset, TrieDataset, plan_batches
+from esckit.training.trainer import TrieDataset, plan_batches
 
 __all__ = ["check"]
+
+_TRIED: Final = 8
+"""Longest batches whose forward passes are made: passes share prefixes, so the longest is not always the largest."""
 
 TrainingStage = PretrainStage | SftStage | PreferenceStage
 
@@ -120,18 +124,26 @@ def _memory_lines(
     def model(lora: LoraOptions | None, dtype: torch.dtype) -> MetaModel:
         return MetaModel(config, dtype, lora, four_bits=four_bits)
 
+    @lru_cache
+    def rows_of(name: str) -> list[list[Example]]:
+        assert renderer is not None
+        return [_examples(recipe.named(name), conversation, renderer) for conversation in corpus.train]
+
     rows, trained = [], {}
     for stage in stages:
         lora = _lora(recipe, stage)
         bound = min(stage.max_tokens_per_row or limit, limit)
-        kept = Kept(bound, bound) if renderer is None else _largest(recipe, stage, corpus, renderer)
+        kept = Kept(bound, bound)
+        if renderer is not None:
+            root = stage.name if isinstance(stage, PretrainStage) else recipe.sft_of(stage.name).name
+            kept = _largest(stage, rows_of(root), _sides(recipe, stage), stage_seed(recipe.seed, stage))
         frozen = isinstance(stage, PreferenceStage) and stage.needs_reference and stage.reference == "frozen"
         gpu, cpu = (
             model(lora, dtype).memory(kept, checkpointing=stage.gradient_checkpointing, frozen_reference=frozen)
             for dtype in (torch.bfloat16, torch.float32)
         )
         trained[stage.name] = model(lora, torch.bfloat16).trained
-        rows.append(_row(stage.name, kept, gpu, cpu))
+        rows.append(_row(stage.name, kept, gpu, None if four_bits else cpu))
     return [
         f"model: {config.architectures[0] if config.architectures else config.model_type}, "
         f"{model(None, torch.bfloat16).parameters:,} parameters{', 4-bit weights' if four_bits else ''}; "
@@ -151,49 +163,61 @@ def _lora(recipe: Recipe, stage: TrainingStage) -> LoraOptions | None:
     return stage.lora if isinstance(stage, SftStage) or stage.reference == "merged" else recipe.sft_of(stage.start).lora
 
 
-def _row(name: str, kept: Kept, gpu: Memory, cpu: Memory) -> str:
-    figures = (gpu.weights, gpu.trained + gpu.reference, gpu.logits, gpu.checkpointed, gpu.whole, gpu.total, cpu.total)
-    return _row_of(name, f"{kept.tokens:,}", f"{kept.positions:,}", *(f"{value / 2**30:.2f}" for value in figures))
+def _row(name: str, kept: Kept, gpu: Memory, cpu: Memory | None) -> str:
+    figures = (gpu.weights, gpu.trained + gpu.reference, gpu.logits, gpu.checkpointed, gpu.whole, gpu.total)
+    in_gib = [f"{value / 2**30:.2f}" for value in (*figures, *([cpu.total] if cpu else []))]
+    return _row_of(name, f"{kept.tokens:,}", f"{kept.positions:,}", *in_gib, *([] if cpu else ["-"]))
 
 
 def _row_of(name: str, *cells: str) -> str:
     return f"  {name:<16}" + "".join(f"{cell:>11}" for cell in cells)
 
 
-def _largest(recipe: Recipe, stage: TrainingStage, corpus: Corpus, renderer: Renderer) -> Kept:
-    """The largest forward pass of a stage, on the batches that training will make.
+def _largest(stage: TrainingStage, rows: list[list[Example]], sides: int, seed: int) -> Kept:
+    """The largest forward pass of a stage, among the longest of the batches that training will plan.
 
-    Preferences are not mined yet: each turn gets the rejected sides that its mine stage samples, as long as gold.
+    Args:
+        stage: which.
+        rows: its targets, a conversation each.
+        sides: rejected sides a target; preferences are not mined yet, so each is taken to be as long as gold.
+        seed: of the stage.
     """
-    rows = [_examples(recipe, stage, conversation, renderer) for conversation in corpus.train]
-    if isinstance(stage, PreferenceStage):
-        mined = recipe.named(stage.pairs)
-        assert isinstance(mined, MineStage)
-        sides = mined.top_k or mined.samples
-        pairs = [list(_pairs(examples, sides)) for examples in rows if examples]
-        items = [make_item(own, stage.max_tokens_per_row, mismatched=stage.loss == "kto") for own in pairs]
-        return _largest_pass(recipe, stage, PairDataset(items), items, [sum(map(len, item.tries)) for item in items])
-    tries = [found for examples in rows if (found := build_tries(examples, stage.max_tokens_per_row))]
-    return _largest_pass(recipe, stage, TrieDataset(tries), tries, [sum(map(len, own)) for own in tries])
-
-
-def _largest_pass(
-    recipe: Recipe, stage: TrainingStage, dataset: ConversationDataset, items: Sequence[Any], sizes: Sequence[int]
-) -> Kept:
-    """The largest forward pass of the largest planned batch."""
+    rows = [examples for examples in rows if examples]
     each = max(1, stage.batch_size // stage.accumulation)
-    epochs = plan_batches(dataset.counts(), each, stage.epochs, stage_seed(recipe.seed, stage))
-    longest = max((batch for epoch in epochs for batch in epoch), key=lambda batch: sum(sizes[i] for i in batch))
-    passes = dataset.forwards([items[i] for i in longest], stage.max_tokens_per_row)
-    return max(Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes)
+    counts = [len(examples) * max(1, sides) for examples in rows]
+    lengths = [sum(len(e.context) + len(e.scored) for e in examples) for examples in rows]
+    batches = [batch for epoch in plan_batches(counts, each, stage.epochs, seed) for batch in epoch]
+    longest = sorted(batches, key=lambda batch: -sum(lengths[index] for index in batch))[:_TRIED]
+    return max(kept for batch in longest for kept in _passes(stage, [rows[index] for index in batch], sides))
 
 
-def _examples(recipe: Recipe, stage: TrainingStage, conversation: Any, renderer: Renderer) -> list[Example]:
-    """What a stage trains on in a conversation, as `runner` renders it."""
+def _passes(stage: TrainingStage, rows: list[list[Example]], sides: int) -> list[Kept]:
+    """The forward passes of one batch."""
+    most = stage.max_tokens_per_row
+    if isinstance(stage, PreferenceStage):
+        pairs = [list(_pairs(examples, sides)) for examples in rows]
+        items = [make_item(own, most, mismatched=stage.loss == "kto") for own in pairs]
+        passes = PairDataset.forwards(items, most)
+    else:
+        passes = TrieDataset.forwards([build_tries(examples, most) for examples in rows], most)
+    return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
+
+
+def _sides(recipe: Recipe, stage: TrainingStage) -> int:
+    """Rejected sides that a turn may get; none where a stage trains on no pairs."""
+    if not isinstance(stage, PreferenceStage):
+        return 0
+    mined = recipe.named(stage.pairs)
+    assert isinstance(mined, MineStage)
+    return mined.top_k or mined.samples
+
+
+def _examples(stage: Stage, conversation: Conversation, renderer: Renderer) -> list[Example]:
+    """What a pretrain or an sft stage trains on in a conversation, as `runner` renders it."""
     if isinstance(stage, PretrainStage):
         return renderer.dialogue(conversation, past_strategies(conversation, stage.past_strategies))
-    sft = recipe.sft_of(stage.name)
-    return renderer.examples(conversation, sft.part, past_strategies(conversation, sft.past_strategies))
+    assert isinstance(stage, SftStage)
+    return renderer.examples(conversation, stage.part, past_strategies(conversation, stage.past_strategies))
 
 
 def _pairs(examples: list[Example], sides: int) -> Iterator[PairExample]:

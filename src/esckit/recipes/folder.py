@@ -18,13 +18,14 @@ from esckit import __version__
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
-from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl, writing
+from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import BaselineStage, PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
+from esckit.training.processes import count_processes, is_main
 from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
 
 __all__ = ["CHECKPOINTS", "Run", "stage_seed"]
@@ -54,10 +55,19 @@ class Run:
         return _digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
 
     @cached_property
+    def model(self) -> dict[str, Any]:
+        """What the recipe says of the model; of a folder, its weights' hashes too: others may take their place."""
+        folder = Path(self.recipe.model.path or "")
+        files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if self.recipe.model.path else []
+        weights = {path.name: hash_file(path) for path in sorted(files)}
+        return {**self.recipe.model.model_dump(), **({"weights": weights} if weights else {})}
+
+    @cached_property
     def backbone_source(self) -> str:
         """Where the backbone is: the recipe's path, or what the pretrain stage made."""
-        if self.recipe.model.path:
-            return self.recipe.model.path
+        path = self.recipe.model.path
+        if path:  # a folder's supporters may be moved, and be loaded from anywhere
+            return str(Path(path).absolute()) if Path(path).is_dir() else path
         made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
         return str(self.folder / made / "model")
 
@@ -108,9 +118,10 @@ class Run:
             objective=objective,
             valid=valid,
         )
-        with writing(folder):
-            save()
-        write_jsonl(folder / "curve.jsonl", trained.curve)
+        if is_main():
+            with writing(folder):
+                save()
+            write_jsonl(folder / "curve.jsonl", trained.curve)
         return trained
 
     def tries(
@@ -137,8 +148,7 @@ class Run:
             inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
         if isinstance(stage, ReportStage):
             inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
-        model = self.recipe.model.model_dump()
-        return _digest([stage.model_dump(mode="json"), model, self.seed(stage), self.corpus_hash, inputs])
+        return _digest([stage.model_dump(mode="json"), self.model, self.seed(stage), self.corpus_hash, inputs])
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current."""
@@ -199,7 +209,9 @@ class Run:
         write_json(self.folder / "stages" / f"{record['name']}.json", record)
 
     def record(self, stage: Stage, *, state: str, facts: dict[str, Any] | None = None, seconds: float = 0) -> None:
-        """Write a stage's record, and gather every stage's events into events.jsonl."""
+        """Write a stage's record, and gather every stage's events into events.jsonl; in the main process only."""
+        if not is_main():
+            return
         events = dict(self.events.get(stage.name, {}))
         value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": self.fingerprint(stage)}
         self._write_record({**value, "seconds": seconds, "facts": facts or {}, "events": events})
@@ -215,7 +227,9 @@ class Run:
             self.events.setdefault(stage.name, Counter())[event] += number
 
     def describe(self) -> None:
-        """Write what the run is made of: recipe, corpus, versions."""
+        """Write what the run is made of: recipe, corpus, versions; in the main process only."""
+        if not is_main():
+            return
         write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
         parts = {"train": self.corpus.train, "valid": self.corpus.valid, "test": self.corpus.test}
         statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
@@ -253,5 +267,6 @@ def _versions() -> dict[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "device": str(default_device()),
         "threads": torch.get_num_threads(),
+        "processes": count_processes(),
         **{package: metadata.version(package) for package in packages},
     }

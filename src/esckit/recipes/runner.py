@@ -19,11 +19,19 @@ from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.mining.statistics import pair_statistics
-from esckit.models.backbone import Backbone, Decoding, check_source, default_device, seed_everything
+from esckit.models.backbone import (
+    Backbone,
+    Decoding,
+    check_reachable,
+    check_source,
+    default_device,
+    seed_everything,
+)
+from esckit.models.encoder import check_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
-from esckit.recipes.baselines import ask_baseline
+from esckit.recipes.baselines import ask_baseline, check_baseline
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
@@ -48,7 +56,9 @@ from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.training.options import TrainingOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
+from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
 
 __all__ = ["TREES", "load_dialogues", "run"]
@@ -63,6 +73,8 @@ PAIRS: Final = "pairs.json"
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.
 
+    Where a launcher started several processes, all train, and the first one does the rest and all writing.
+
     Args:
         recipe: the experiment.
         out: the run's folder.
@@ -72,18 +84,22 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
         EsckitError: another run is at work in the folder; any stage's own.
     """
+    join_processes()
     this = Run(recipe, out, _load(recipe))
     with this.alone():
         if not fresh:
-            this.refuse_outdated()
+            from_main(this.refuse_outdated)
         this.describe()
         for stage in recipe.stages:
-            if not this.is_done(stage):
+            if not from_main(this.is_done, stage):
                 started = time.monotonic()
-                this.begin(stage)
-                facts = carry_out(this, stage)
+                from_main(this.begin, stage)
+                # All processes train; whatever else there is to do, the main one does while the others wait.
+                takes_part = is_main() or isinstance(stage, TrainingOptions | MineStage)
+                facts = carry_out(this, stage) if takes_part else {}
+                wait()
                 this.record(stage, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
-            this.remove_checkpoints(stage)
+            from_main(this.remove_checkpoints, stage)
     return this
 
 
@@ -176,17 +192,22 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     total = len(this.corpus.train)
     source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
 
+    def folder_of(fold: int) -> Path:
+        return this.folder / stage.name / f"fold-{fold}" if stage.folds > 1 else this.folder / stage.model
+
+    for fold in range(stage.folds if stage.folds > 1 else 0):  # all first: here, other processes take part
+        others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
+        if not from_main((folder_of(fold) / "events.json").exists):
+            _fine_tune(this, stage, sft, others, folder_of(fold))
+            if is_main():  # of folds before a stop too
+                write_json(folder_of(fold) / "events.json", this.events.pop(stage.name, {}))
+    if not is_main():
+        return {}
+
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
-        folder = this.folder / stage.model
-        if stage.folds > 1:
-            folder = this.folder / stage.name / f"fold-{fold}"
-            others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
-            if not (folder / "events.json").exists():
-                _fine_tune(this, stage, sft, others, folder)
-                write_json(folder / "events.json", this.events.pop(stage.name, {}))  # of folds before a stop too
         backbone = this.load_backbone()
-        model = open_adapter(backbone, folder, sft.part)
+        model = open_adapter(backbone, folder_of(fold), sft.part)
         return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
 
     counts = mine(
@@ -216,7 +237,7 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
     mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
     wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair) in stage.kinds]
-    if not wanted:
+    if stage.kinds and not wanted:
         raise RunError(f"{stage.pairs} holds no pair of {stage.name}'s kinds: mine others, or change kinds.")
     pairs = check_pairs(wanted, drop=stage.drop_faulty)
     pairs = length_matched(pairs, this.seed(stage)) if stage.length_matched else pairs
@@ -323,6 +344,7 @@ def _load(recipe: Recipe) -> Corpus:
     """Load the corpus, and refuse before anything is written what would fail after hours."""
     if recipe.model.path:
         check_source(recipe.model.path)
+        check_reachable(recipe.model.path)
     return load_dialogues(recipe)
 
 
@@ -335,6 +357,9 @@ def load_dialogues(recipe: Recipe) -> Corpus:
     """
     if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
+    for stage in recipe.stages:
+        if isinstance(stage, RepliesStage) or (isinstance(stage, PlannerStage) and stage.model == "encoder"):
+            check_encoder(stage.encoder)
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
         raise CorpusError(
@@ -346,6 +371,8 @@ def load_dialogues(recipe: Recipe) -> Corpus:
             raise CorpusError(
                 f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
             )
+        if isinstance(stage, BaselineStage):
+            check_baseline(stage)
         if isinstance(stage, EvaluateStage):
             _check_one_split(recipe, stage, corpus)
         if isinstance(stage, PredictStage) and stage.calibration:

@@ -26,21 +26,24 @@ _DATED: Final = "".join(f"|replace('%{code}', '{_TODAY.strftime('%' + code)}')" 
 _FIXED_CLOCK: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATED} }}}}{{% endmacro +%}}"
 
 
-def render_chat(tokenizer: Tokenizer, system: str | None, messages: Sequence[Message], **options: Any) -> str:
+def render_chat(tokenizer: Tokenizer, system: str, messages: Sequence[Message]) -> str:
     """Render messages to text; where the template has no system role, its text goes into the first user message.
 
     Raises:
         TemplateError: the template refuses alternating user and assistant messages.
     """
+    return _render(tokenizer, system, [{"role": message.role, "content": message.content} for message in messages])
+
+
+def _render(tokenizer: Tokenizer, system: str | None, chat: list[dict[str, str]], **options: Any) -> str:
     from jinja2.exceptions import TemplateError as JinjaError
 
     def render(chat: list[dict[str, str]]) -> str:
-        template, date = _FIXED_CLOCK + tokenizer.get_chat_template(), _TODAY.strftime("%d %B %Y")
-        return str(
-            tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date, **options)
-        )
+        template = _FIXED_CLOCK + tokenizer.get_chat_template()
+        date = _TODAY.strftime("%d %B %Y")
+        told = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date, **options)
+        return str(told)
 
-    chat = [{"role": message.role, "content": message.content} for message in messages]
     if system is not None:
         with suppress(JinjaError):
             text = render([{"role": "system", "content": system}, *chat])
@@ -53,33 +56,6 @@ def render_chat(tokenizer: Tokenizer, system: str | None, messages: Sequence[Mes
         raise TemplateError(
             f"the chat template refuses alternating user and assistant messages ({error}): choose another model."
         ) from error
-
-
-def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
-    """Token ids of chat messages up to where the assistant's reply begins.
-
-    Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
-    ``<|im_end|>`` says it in letters. Contents are trimmed.
-
-    Args:
-        tokenizer: has a chat template.
-        messages: the first may be the system's; then user and assistant, the last is the user's.
-
-    Raises:
-        TemplateError: the template refuses these roles, or drops or repeats a message.
-    """
-    marks = [f"ESCKIT{place}SENTINEL" for place in range(len(messages))]
-    chat = [Message(message.role, mark) for message, mark in zip(messages, marks, strict=True)]
-    system = marks[0] if messages[0].role == "system" else None
-    text = render_chat(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
-    pieces = re.split("|".join(marks), text)
-    if re.findall("|".join(marks), text) != marks:
-        raise TemplateError("the chat template drops, repeats or moves messages: esckit cannot use it, choose another.")
-    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
-    for message, piece in zip(messages, pieces[1:], strict=True):
-        ids += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
-    return tuple(ids)
 
 
 @dataclass(frozen=True)
@@ -190,3 +166,30 @@ class Frame:
                 "messages tokenised apart differ from the whole chat template tokenised at once: "
                 "esckit cannot train this tokenizer exactly, choose a model with a byte-level BPE tokenizer."
             )
+
+
+def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Token ids of chat messages up to where the assistant's reply begins.
+
+    Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
+    ``<|im_end|>`` says it in letters. Contents are trimmed.
+
+    Args:
+        tokenizer: has a chat template.
+        messages: the first may be the system's; then user and assistant, the last is the user's.
+
+    Raises:
+        TemplateError: the template refuses these roles, or drops or repeats a message.
+    """
+    marks = [f"ESCKIT{place}SENTINEL" for place in range(len(messages))]
+    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    system = marks[0] if messages[0].role == "system" else None
+    text = _render(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
+    pieces = re.split("|".join(marks), text)
+    if re.findall("|".join(marks), text) != marks:
+        raise TemplateError("the chat template drops, repeats or moves messages: esckit cannot use it, choose another.")
+    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
+    for message, piece in zip(messages, pieces[1:], strict=True):
+        ids += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+    return tuple(ids)

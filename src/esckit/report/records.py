@@ -49,6 +49,7 @@ class ModelConfig(_Record):
 
     path: str | None = None
     pocket: str | None = None
+    layout: str = "shared-prefix"
 
 
 class RecipeRecord(_Record):

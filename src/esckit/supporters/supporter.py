@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
-from esckit.files import atomic, read_text, write_json
+from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.models.backbone import Backbone, Decoding, Quantisation, Reply, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
 from esckit.strategy import TAXONOMIES, Taxonomy
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Kind", "Supporter", "SupporterCard", "save_supporter"]
 
 FORMAT = 1
+_ADAPTER = "adapter_model.safetensors"
 Kind = Literal["coupled", "decoupled"]
 PlannerKind = Literal["language", "encoder"]
 GeneratorKind = Literal["language", "retrieval", "none"]
@@ -40,6 +41,7 @@ class SupporterCard:
         past_strategies: what the planner sees at inference unless told otherwise, as in training.
         base: of language-model parts: a Hub id, or a path relative to the file; None where there are none.
         base_hash: SHA-256 of the base's weights.
+        adapter_hashes: SHA-256 of each adapter's file; None in a folder that was written before there were any.
         max_context: the most tokens of a path.
         layout, taxonomy: names.
         planner: an adapter on the base, or an encoder's folder.
@@ -59,6 +61,7 @@ class SupporterCard:
     generator: GeneratorKind = "language"
     calibrated: bool = True
     quantisation: Quantisation | None = None
+    adapter_hashes: Mapping[str, str] | None = None
 
     @property
     def adapters(self) -> tuple[Part, ...]:
@@ -74,11 +77,12 @@ def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path],
 
     Args:
         folder: made anew.
-        card: its ``base`` is ignored where a base folder is given.
+        card: its ``base`` is ignored where a base folder is given, and its ``adapter_hashes`` are taken here.
         parts: the folder of each adapter, encoder planner or reply store, by part.
         base: a backbone's folder to carry along as ``base``, so that the supporter can be moved.
     """
-    fields = {**asdict(card), "base": "./base" if base is not None else card.base}
+    hashes = {part: hash_file(parts[part] / _ADAPTER) for part in card.adapters}
+    fields = {**asdict(card), "base": "./base" if base is not None else card.base, "adapter_hashes": hashes}
     with atomic(folder) as temporary:
         temporary.mkdir()
         for part, source in parts.items():
@@ -204,6 +208,12 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
             model.load_adapter(folder / part, adapter_name=part)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
+    for adapter, wanted in (card.adapter_hashes or {}).items():
+        if hash_file(folder / adapter / _ADAPTER) != wanted:
+            raise ModelError(
+                f"{folder / adapter} is not the adapter that {folder} was made with and may belong to another base: "
+                "restore it, or make the supporter again."
+            )
     taxonomy = TAXONOMIES[card.taxonomy]
     renderer = Renderer(backbone.tokenizer, taxonomy, max_context=card.max_context, layout=card.layout)
     adapted = Backbone(model.eval(), backbone.tokenizer, backbone.source)

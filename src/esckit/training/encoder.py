@@ -40,7 +40,7 @@ from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
 from esckit.training.options import PlannerOptions
 from esckit.training.strategy_forest import grow_forest
-from esckit.training.strategy_networks import predict_turns, train_network
+from esckit.training.strategy_networks import check_finite, predict_turns, train_network
 from esckit.training.unseen import MODES, Scores, Unseen, fit_modes, unseen_figures
 
 __all__ = ["train_planner"]
@@ -257,11 +257,12 @@ def _train_one(
     if forest:
         member = grow_forest(seen, making.taxonomy, making.options, seed)
     else:
-        member = train_network(seen, making.taxonomy, making.sizes, making.options, seed)
+        member = train_network(seen, making.taxonomy, making.sizes, making.options, seed, making.title)
     k = len(making.taxonomy.labels)
     made = {_PREFIX + name: tensor for name, tensor in member.state_dict().items()}
     for mode in MODES:
         made[mode] = torch.from_numpy(predict_turns(member, unseen, k, hidden=mode == "hidden"))
+        check_finite(made[mode], "predictions after the last step", making.title)
     return made
 
 

@@ -21,6 +21,7 @@ from esckit.models.token_tree import (
 from esckit.rendering import Example, PairExample
 from esckit.training import objectives
 from esckit.training.options import PreferenceOptions
+from esckit.training.processes import total
 from esckit.training.references import Reference, in_evaluation
 
 __all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "rows_of", "store_reference"]
@@ -111,6 +112,16 @@ class PairDataset(Dataset[PairItem]):
     def tries(self) -> Iterator[TokenTrie]:
         """Every trie."""
         return (trie for item in self.items for trie in item.tries)
+
+    @staticmethod
+    def size(item: PairItem) -> int:
+        """How many tokens the model reads for a conversation."""
+        return sum(map(len, item.tries))
+
+    @staticmethod
+    def idle(inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same forward pass without pairs."""
+        return {**inputs, **{side: inputs[side][:0] for side in ("chosen", "rejected", "mismatched")}}
 
     @staticmethod
     def forwards(items: Sequence[PairItem], max_tokens: int | None) -> list[dict[str, Any]]:
@@ -215,7 +226,7 @@ class PreferenceObjective:
                 both = torch.cat([chosen, rejected])
                 desirable = torch.arange(len(both), device=both.device) < len(chosen)
                 losses = objectives.kto(both, desirable, divergence=divergence, beta=options.beta)
-                return losses.view(2, -1).mean(0)
+                return losses.view(2, len(chosen)).mean(0)
 
     def _note(self, scores: Tensor, inputs: dict[str, Any]) -> None:
         chosen, rejected = (self.options.beta * scores[inputs[side]].double() for side in ("chosen", "rejected"))
@@ -226,12 +237,12 @@ class PreferenceObjective:
         self.sums["rejected_reward"] += float(rejected.sum())
 
     def metrics(self) -> dict[str, float]:
-        """Means over the pairs since the last call; a tie is not accurate.
+        """Means over the pairs since the last call, those of all processes; a tie is not accurate.
 
         Rewards are beta times the log ratio of the whole reply, or times its mean log-probability where there is no
         reference; for IPO too, whatever its loss divides by.
         """
-        pairs = self.sums.pop("pairs", 0)
-        means = {name: total / pairs for name, total in self.sums.items()}
+        sums = total(self.sums)
         self.sums.clear()
-        return means
+        pairs = sums.pop("pairs", 0)
+        return {name: value / pairs for name, value in sums.items()}

@@ -7,13 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from esckit.errors import EsckitError
 from esckit.models.planner_folder import Sizes, new_network
 from esckit.models.strategy_network import Binner
 from esckit.models.turn_batches import ReadTurns, collate_turns
 from esckit.strategy import Taxonomy
 from esckit.training.options import PlannerOptions
 
-__all__ = ["predict_turns", "train_network"]
+__all__ = ["check_finite", "predict_turns", "train_network"]
 
 _WARMUP = 0.15  # share of the steps over which the rate rises
 _MAX_GRAD_NORM = 1.0
@@ -22,7 +23,12 @@ _AT_ONCE = 64  # dialogues a batch of predictions
 
 
 def train_network(
-    dialogues: Sequence[ReadTurns], taxonomy: Taxonomy, sizes: Sizes | None, options: PlannerOptions, seed: int
+    dialogues: Sequence[ReadTurns],
+    taxonomy: Taxonomy,
+    sizes: Sizes | None,
+    options: PlannerOptions,
+    seed: int,
+    title: str = "planner",
 ) -> nn.Module:
     """Train a network on dialogues that were read with their gold strategies shown, and with their turns' own texts.
 
@@ -35,24 +41,39 @@ def train_network(
         sizes: of the network; None trains a linear one.
         options: how.
         seed: of weights, order, dropout and of which dialogues' past is hidden.
+        title: for the error.
+
+    Raises:
+        EsckitError: the loss is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random = np.random.default_rng(seed)
         network = new_network(Binner.fit(np.concatenate([each.features for each in dialogues])), taxonomy, sizes)
         optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+        batches = (each for _ in range(options.epochs) for each in _batches(dialogues, options.batch_size, random))
         steps = options.epochs * len(_batches(dialogues, options.batch_size, np.random.default_rng(0)))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=_WARMUP)
         network.train()
-        for _ in range(options.epochs):
-            for batch in _batches(dialogues, options.batch_size, random):
-                loss = _loss(network, batch, len(taxonomy.labels), options, random)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
-                optimizer.step()
-                schedule.step()
+        for step, batch in enumerate(batches, 1):
+            loss = _loss(network, batch, len(taxonomy.labels), options, random)
+            check_finite(loss, f"loss at step {step}", title)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
+            optimizer.step()
+            schedule.step()
     return network.eval()
+
+
+def check_finite(values: torch.Tensor, what: str, title: str) -> None:
+    """Stop a training whose figures have overflowed.
+
+    Raises:
+        EsckitError: some value is infinite or not a number.
+    """
+    if not torch.isfinite(values).all():
+        raise EsckitError(f"{title} stopped, a network has no finite {what}: lower its learning_rate.")
 
 
 @torch.no_grad()

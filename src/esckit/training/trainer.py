@@ -2,14 +2,14 @@
 
 What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over accumulation
 and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
-before the first step, so resuming is skipping.
+before the first step, so resuming is skipping. Several processes divide each batch among themselves.
 """
 
-import json
+import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
-from esckit.files import sync, write_json, writing
+from esckit.files import writing
 from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
 from esckit.progress import Progress
+from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.options import TrainingOptions
+from esckit.training.processes import divide, from_main
 
 __all__ = [
     "ConversationDataset",
@@ -38,8 +40,6 @@ __all__ = [
 ]
 
 _MEASURED = {"loss", "valid_loss"}
-_COMPLETE = "complete"  # the mark that is written last into a checkpoint: its files with their sizes
-_KEPT = 2  # checkpoints
 
 
 class Trained(NamedTuple):
@@ -62,8 +62,14 @@ class ConversationDataset(Protocol):
     def tries(self) -> Iterator[TokenTrie]:
         """Every trie."""
 
+    def size(self, item: Any) -> int:
+        """How many tokens the model reads for an item."""
+
     def forwards(self, items: Sequence[Any], max_tokens: int | None) -> list[dict[str, Any]]:
         """The tensors of a batch, a dict a forward pass."""
+
+    def idle(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same forward pass, counting for nothing."""
 
 
 class TrieDataset(Dataset[list[TokenTrie]]):
@@ -87,6 +93,16 @@ class TrieDataset(Dataset[list[TokenTrie]]):
         return (trie for tries in self.items for trie in tries)
 
     @staticmethod
+    def size(item: list[TokenTrie]) -> int:
+        """How many tokens the model reads for a conversation."""
+        return sum(map(len, item))
+
+    @staticmethod
+    def idle(inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same forward pass with weights of 0."""
+        return {**inputs, "weight": torch.zeros_like(inputs["weight"])}
+
+    @staticmethod
     def forwards(items: Sequence[list[TokenTrie]], max_tokens: int | None) -> list[dict[str, Any]]:
         """The tensors of a batch, divided into forward passes of at most ``max_tokens`` tokens where it is given."""
         tries = [trie for own in items for trie in own]
@@ -103,7 +119,7 @@ class Objective(Protocol):
         """A batch's part of the step's loss, a mean over ``units`` (U,), the denominators of the whole step."""
 
     def metrics(self) -> dict[str, float]:
-        """Means since the last call, for the curve."""
+        """Means since the last call, over all processes, for the curve; every process calls it."""
 
 
 class Likelihood:
@@ -167,57 +183,87 @@ class TrieTrainer(Trainer):
     """Trainer whose batches are planned ahead and whose loss is an objective's."""
 
     def __init__(
-        self, batches: list[list[int]], objective: Objective, *, max_tokens: int | None = None, **arguments: Any
+        self,
+        batches: list[list[int]],
+        objective: Objective,
+        *,
+        max_tokens: int | None = None,
+        title: str = "training",
+        **arguments: Any,
     ) -> None:
-        forwards = arguments["train_dataset"].forwards
-        super().__init__(data_collator=lambda items: {"forwards": forwards(items, max_tokens)}, **arguments)
+        super().__init__(data_collator=self._collate, **arguments)
         self.batches = batches
         self.objective = objective
+        self.max_tokens = max_tokens
+        self.title = title
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
-        """Batches in the planned order."""
-        loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
+        """Batches in the planned order, the same in every process: each takes its share when it collates."""
+        return DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
+
+    def _collate(self, items: Sequence[Any]) -> dict[str, Any]:
+        """This process's forward passes of a batch, and the units of all processes.
+
+        Every process makes equally many passes, since they meet in each; who has less to read reads something again
+        that counts for nothing.
+        """
+        data = self.train_dataset
+        shares = divide([data.size(item) for item in items], int(self.accelerator.num_processes))
+        passes = [data.forwards([items[i] for i in share], self.max_tokens) if share else [] for share in shares]
+        every = [one for own in passes for one in own]
+        own = passes[self.accelerator.process_index]
+        idle = data.idle(min(every, key=lambda one: int(one["input_ids"].numel())))
+        return {
+            "forwards": own + [idle] * (max(map(len, passes)) - len(own)),
+            "units": torch.stack([self.objective.units(one) for one in every]).sum(0),  # (U,)
+        }
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The optimiser step's batches and its units over all processes."""
         samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
         if not samples:
             return samples, None
-        each = [self.objective.units(inputs) for sample in samples for inputs in sample["forwards"]]
-        units = torch.stack(each).sum(0).to(device)  # (U,)
-        return samples, self.accelerator.gather(units[None]).sum(0)
+        return samples, torch.stack([sample["units"] for sample in samples]).sum(0).to(device)  # (U,)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward, one part of the batch after the other: memory is that of the largest part."""
-        losses = [super(TrieTrainer, self).training_step(model, one, num_items_in_batch) for one in inputs["forwards"]]
+        *parts, last = inputs["forwards"]
+        losses = []
+        for part in parts:
+            with self._step_goes_on(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    @contextmanager
+    def _step_goes_on(self, model: Any) -> Iterator[None]:
+        """Gradients are added up without asking the other processes; DeepSpeed, which steps by itself, does not yet."""
+        state = self.accelerator.gradient_state
+        synchronised = state.sync_gradients
+        state._set_sync_gradients(False)
+        with nullcontext() if self.is_deepspeed_enabled else self.accelerator.no_sync(model):
+            yield
+        state._set_sync_gradients(synchronised)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """This batch's part of the step's loss; processes are averaged, hence their number."""
         loss = self.objective.loss(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise EsckitError(
-                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
-                "lower learning_rate, or check the model's weights."
-            )
+        value = float(loss.detach())
+        _check_loss(value, f"{self.title} stopped, its loss is {value} at step {self.state.global_step + 1}")
         return loss * int(self.accelerator.num_processes)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, mark it as whole when every process has, and only then remove what it replaces."""
-        folder = Path(self.args.output_dir)
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with writing(checkpoint):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
-                sync(checkpoint)
-                write_json(checkpoint / _COMPLETE, _sizes(checkpoint))
-                _keep(_whole_checkpoints(folder)[-_KEPT:], folder)
+                mark_whole(checkpoint)
 
     def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
         """Add the objective's own figures to a point of the curve."""
@@ -242,13 +288,18 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         control.should_log = control.should_log or state.global_step in self.epoch_ends
         due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
-        control.should_save = due and control.should_log  # between, a point of the curve would be cut in two
+        # Between, a point of the curve would be cut in two; nothing continues from ruined weights; clocks differ, so
+        # one process decides.
+        control.should_save = control.should_log and from_main(lambda: due and _finite(model))
         losses = [
             f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
         ]
-        self.bar.advance("  ".join(losses))
+        if state.is_world_process_zero:
+            self.bar.advance("  ".join(losses))
         if self.valid and state.global_step in self.epoch_ends:
-            state.log_history.append({"step": state.global_step, "valid_loss": self.valid(model)})
+            loss = self.valid(model)
+            _check_loss(loss, f"{self.bar.title} stopped, its valid_loss is {loss} after step {state.global_step}")
+            state.log_history.append({"step": state.global_step, "valid_loss": loss})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
@@ -257,42 +308,28 @@ class _Watch(TrainerCallback):
         self.bar.close()
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder; one that is not as it was when it was marked is never taken."""
-    return next(reversed(_whole_checkpoints(folder)), None)
+def _check_loss(loss: float, told: str) -> None:
+    """Stop where a loss says that the weights are ruined."""
+    if not math.isfinite(loss):
+        raise EsckitError(f"{told}: lower its learning_rate, or check the weights that it starts from.")
 
 
-def _whole_checkpoints(folder: Path) -> list[Path]:
-    """In the order of their steps."""
-    whole = [checkpoint for checkpoint in folder.glob("checkpoint-*") if _is_whole(checkpoint)]
-    return sorted(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+@torch.no_grad()
+def _check_trained(model: Any, trie: TokenTrie, told: str) -> None:
+    """Stop where the last step ruined the weights, as no loss was taken after it."""
+    batch = collate([trie]).to(next(model.parameters()).device)
+    _check_loss(float(token_log_probabilities(model, batch).sum()), told)
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    mark = checkpoint / _COMPLETE
-    try:
-        return mark.exists() and bool(json.loads(mark.read_bytes()) == _sizes(checkpoint))
-    except ValueError:  # the mark itself is broken
-        return False
-
-
-def _sizes(checkpoint: Path) -> dict[str, int]:
-    """Every file of a checkpoint but the mark, in bytes."""
-    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / _COMPLETE)
-    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-
-
-def _keep(wanted: Sequence[Path], folder: Path) -> None:
-    """Remove all other checkpoints, also what is left of one that could not be finished."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint not in wanted:
-            shutil.rmtree(checkpoint)
+def _finite(model: Any) -> bool:
+    """True where no trained weight is infinite or not a number."""
+    return all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
     """What transformers' Trainer is told."""
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -314,7 +351,10 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         restore_callback_states_from_checkpoint=True,
+        ddp_find_unused_parameters=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else several devices in one process would divide a trie's row
+    return arguments
 
 
 def train(
@@ -341,7 +381,7 @@ def train(
         valid: its likelihood is measured after each epoch.
 
     Raises:
-        EsckitError: the loss is not finite.
+        EsckitError: a loss is not finite, or none would be after the last step.
     """
     epochs = plan_batches(dataset.counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
@@ -353,14 +393,16 @@ def train(
         batches,
         objective or Likelihood(),
         max_tokens=options.max_tokens_per_row,
+        title=title,
         model=model,
         args=_arguments(options, folder, steps, seed),
         train_dataset=dataset,
         callbacks=[watch],
     )
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = from_main(latest_checkpoint, folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    _check_trained(model, next(dataset.tries()), f"{title} stopped, its model is ruined after step {steps}, the last")
     return Trained(
         curve=[_point(row, steps, options.epochs) for row in trainer.state.log_history if _MEASURED & row.keys()],
         steps=steps,

@@ -1,0 +1,202 @@
+"""``esckit annotate``, ``esckit train annotator``, ``esckit check annotator``. Heavy imports happen inside commands."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esckit.errors import EsckitError
+from esckit.quiet import quiet
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.judging.annotator import Annotator
+
+__all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
+
+LabelsArgument = Annotated[
+    Path, typer.Argument(help="Labelled replies: DecoupledESC's records (JSON) or examples (docs/error-examples.md).")
+]
+DialoguesOption = Annotated[
+    Path | None,
+    typer.Option(help="Where the records' replies were said (FailedESConv.json): gives them their context."),
+]
+EncoderOption = Annotated[str, typer.Option(help="embedded, a folder or a Hub id.")]
+
+
+def annotate_command(
+    trees: Annotated[Path, typer.Argument(help="Conversation trees, ESConv JSON, or a predictions file.")],
+    out: Annotated[Path, typer.Argument(help="The trees with verdicts to write.")],
+    annotator: Annotated[
+        str, typer.Option(help="embedded, a trained annotator's folder, or remote:MODEL (a chat model behind a URL).")
+    ] = "embedded",
+    conversations: Annotated[
+        Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
+    ] = None,
+    encoder: EncoderOption = "embedded",
+    base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Answers of remote:MODEL; default OUT.ledger.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Your own examples for remote:MODEL's prompt.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to remote:MODEL.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of remote:MODEL.")] = None,
+) -> None:
+    """Look for psychological errors in every supporter turn, and write what is found into the trees.
+
+    The same command continues an annotation that was stopped; a turn that was judged is not judged again.
+
+    Example: esckit annotate dialogues.jsonl annotated.jsonl
+    """
+    read = _read(trees, conversations)
+    quiet()
+    from esckit.judging.annotation import annotate
+
+    remote = {"base_url": base_url, "examples": examples, "calls": budget_calls, "tokens": budget_tokens}
+    try:
+        with _annotator(annotator, encoder, ledger or out.with_name(f"{out.name}.ledger"), remote) as judge:
+            _check_language(read, annotator)
+            done = annotate(read, judge, out)
+    except KeyboardInterrupt:
+        print("\nesckit: stopped; the same command continues.", file=sys.stderr)
+        sys.exit(130)
+    told = ", ".join(f"{outcome} {count}" for outcome, count in done.outcomes.most_common())
+    left = f"; {done.open} could not be judged, the same command tries them again" if done.open else ""
+    print(f"{done.turns} turns judged by {judge.judge}, {done.new} of them now: {told or 'nothing'}{left}; in {out}")
+
+
+def train_annotator_command(
+    labels: LabelsArgument,
+    out: Annotated[Path, typer.Argument(help="The annotator's folder to write.")],
+    dialogues: DialoguesOption = None,
+    encoder: EncoderOption = "embedded",
+) -> None:
+    """Fit the embedded annotator on labelled replies; how strongly is chosen by cross-validation over dialogues.
+
+    The folder may hold what can be told of the labels: pass it on as you would pass on the labels.
+
+    Example: esckit train annotator labels.json runs/annotator --dialogues FailedESConv.json
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / "annotator.json").exists():
+        raise EsckitError(f"{out} holds something else than an annotator: choose another folder.")
+    replies = _labelled(labels, dialogues).replies
+    quiet()
+    from esckit.judging.error_fit import fit_annotator
+    from esckit.judging.psychological_errors import save_annotator
+    from esckit.models.encoder import load_encoder
+
+    save_annotator(out, fit_annotator(replies, load_encoder(encoder), f"{len(replies)} replies of {labels.name}"))
+    print(f"fitted on {len(replies)} replies: {out}; next: esckit annotate dialogues.jsonl out.jsonl --annotator {out}")
+
+
+def check_annotator_command(
+    labels: LabelsArgument,
+    annotator: Annotated[str, typer.Option(help="embedded, or a trained annotator's folder.")] = "embedded",
+    cross_validate: Annotated[
+        bool, typer.Option("--cross-validate", help="Measure what train annotator would reach on such labels instead.")
+    ] = False,
+    dialogues: DialoguesOption = None,
+    encoder: EncoderOption = "embedded",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Measure an annotator against labelled replies: kappa, each type, confusion, and the labels' own noise.
+
+    Example: esckit check annotator labels.json --dialogues FailedESConv.json
+    """
+    from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
+    from esckit.measures.tables import draw
+
+    found = _labelled(labels, dialogues)
+    replies = found.replies
+    quiet()
+    said = _cross_validated(replies, encoder) if cross_validate else _said(replies, annotator, encoder)
+    gold = [reply.error for reply in replies]
+    figures = error_agreement(gold, said, [reply.group for reply in replies], seed=seed)
+    shown = [(tuple(turn.text for turn in r.context), r.strategy, " ".join(r.response.split())) for r in replies]
+    name = "cross-validated" if cross_validate else annotator
+    figures = {**figures, "annotator": name, "placed": found.placed, "label_noise": label_noise(shown, gold)}
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
+        return
+    print(
+        draw(types_table(figures, f"Annotator {name} against {labels.name}")),
+        draw(confusion_table(figures)),
+        sep="\n\n",
+    )
+    if figures["label_noise"]:
+        noise = figures["label_noise"]
+        print(
+            f"note: the labels themselves: {noise['pairs']} pairs of equal replies in equal contexts, "
+            f"{100 * noise['agree']:.0f}% with equal labels ({100 * noise['by_chance']:.0f}% by chance)"
+        )
+
+
+def _read(path: Path, conversations: Path | None) -> "list[Conversation]":
+    from esckit.corpora import read_corpus
+
+    if conversations is None:
+        return read_corpus(path)
+    from esckit.judging.annotation import add_predictions
+    from esckit.measures import read_predictions
+
+    return add_predictions(read_corpus(conversations), read_predictions(path), path.stem)
+
+
+def _labelled(path: Path, dialogues: Path | None) -> Any:
+    from esckit.corpora import read_corpus
+    from esckit.corpora.error_labels import read_error_labels
+
+    return read_error_labels(path, read_corpus(dialogues) if dialogues else ())
+
+
+def _said(replies: Any, annotator: str, encoder: str) -> list[str | None]:
+    from esckit.judging.evidence import Case
+    from esckit.judging.psychological_errors import load_annotator
+
+    cases = [Case(reply.context, reply.strategy, reply.response) for reply in replies]
+    outcomes = [decision.outcome for decision in load_annotator(annotator, encoder).decisions(cases)]
+    return [None if outcome == "none" else outcome for outcome in outcomes]
+
+
+def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
+    from esckit.judging.error_fit import cross_validate
+    from esckit.judging.error_model import OUTCOMES
+    from esckit.models.encoder import load_encoder
+
+    best = cross_validate(replies, load_encoder(encoder)).argmax(1)
+    return [None if place == 0 else OUTCOMES[place] for place in best]
+
+
+@contextmanager
+def _annotator(source: str, encoder: str, ledger: Path, remote: dict[str, Any]) -> "Iterator[Annotator]":
+    """The annotator that is asked for; one behind a URL holds its ledger open meanwhile."""
+    if not source.startswith("remote:"):
+        from esckit.judging.psychological_errors import load_annotator
+
+        yield load_annotator(source, encoder)
+        return
+    from esckit.corpora.error_examples import read_error_examples
+    from esckit.judging.asked_errors import STEP, AskedAnnotator
+    from esckit.models.asking import Asker
+    from esckit.models.ledger import Ledger
+    from esckit.models.pacing import Pace
+    from esckit.models.remote import OPENAI_URL, RemoteChatModel
+
+    name = source.removeprefix("remote:")
+    model = RemoteChatModel(name, remote["base_url"] or OPENAI_URL)
+    pace = Pace(budget_calls=remote["calls"], budget_tokens=remote["tokens"])
+    with Ledger(ledger) as opened:
+        yield AskedAnnotator(name, Asker(model, opened, STEP, pace), read_error_examples(remote["examples"]))
+
+
+def _check_language(conversations: "list[Conversation]", annotator: str) -> None:
+    """The embedded annotator's words are English; a chat model reads what it can."""
+    other = sorted({conversation.language for conversation in conversations} - {"en"})
+    if other and not annotator.startswith("remote:"):
+        raise EsckitError(
+            f"the embedded annotator reads English alone and there are dialogues in {', '.join(other)}: "
+            "use --annotator remote:MODEL for them."
+        )

@@ -1,0 +1,41 @@
+"""The Hugging Face Hub, asked once whether it has something: its own library tries for most of a minute a file."""
+
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+__all__ = ["is_hub_id", "unreachable"]
+
+_ID: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_SECONDS: Final = 10.0
+
+
+def is_hub_id(source: str) -> bool:
+    """True where a source can only be a name on the Hub: ``name`` or ``owner/name``, and no folder here."""
+    return _ID.fullmatch(source) is not None and not Path(source).is_dir()
+
+
+def unreachable(
+    name: str, *, file: str = "config.json", kind: Literal["model", "dataset"] = "model", seconds: float = _SECONDS
+) -> str | None:
+    """Why a repository cannot be had from the Hub, for the middle of a sentence; None where it can, or was before.
+
+    Args:
+        name: ``owner/name``.
+        file: one of its files; where the local cache has it, the Hub is not asked.
+        kind: of repository.
+        seconds: the longest wait for an answer.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        hf_hub_download(name, file, repo_type=kind, local_files_only=True)
+    except LocalEntryNotFoundError:
+        try:
+            HfApi().repo_info(name, repo_type=kind, timeout=seconds)
+        except RepositoryNotFoundError:
+            return f"the Hugging Face Hub has no {kind} of this name that you may see"
+        except (HTTPError, OSError) as error:
+            return f"the Hugging Face Hub cannot be reached ({type(error).__name__})"
+    return None

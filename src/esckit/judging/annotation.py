@@ -1,0 +1,123 @@
+"""Verdicts of an annotator into conversation trees: each turn once, and a stopped annotation is continued."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from esckit.conversation import Conversation, Turn, Verdict, conversation_to_json
+from esckit.conversation.disk import iterate_conversations
+from esckit.conversation.tree import mined_id
+from esckit.errors import CorpusError, PredictionsError
+from esckit.files import resume_jsonl
+from esckit.judging.annotator import RUBRIC, Annotator, case_of, open_turns
+from esckit.measures import Prediction
+from esckit.progress import progress
+from esckit.strategy import TAXONOMIES
+
+__all__ = ["Annotated", "add_predictions", "annotate"]
+
+
+class Annotated(NamedTuple):
+    """What an annotation found.
+
+    Attributes:
+        turns: with a verdict of this judge.
+        new: of these, the ones judged now.
+        open: supporter turns that could not be judged; the same annotation again tries them again.
+        outcomes: error types, "none", and for verdicts that are not done their state, with their counts.
+    """
+
+    turns: int
+    new: int
+    open: int
+    outcomes: Counter[str]
+
+
+def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: Path) -> Annotated:
+    """Write conversations with a verdict for every supporter turn that has a text.
+
+    Turns that this judge has judged are left as they are; a stopped annotation goes on where it stopped.
+
+    Args:
+        conversations: trees; in English, unless the annotator reads other languages.
+        annotator: who judges.
+        out: the JSON Lines file of trees to write.
+
+    Raises:
+        EsckitError: the annotator cannot go on, or the file cannot be written; what was judged is kept.
+    """
+    todo = [open_turns(conversation, annotator.judge) for conversation in conversations]
+    texts = repr([conversation_to_json(conversation) for conversation in conversations])
+    key = ["annotate/1", annotator.judge, sha256(texts.encode()).hexdigest()]
+    with resume_jsonl(out, key, [1] * len(conversations)) as file:
+        left = list(zip(conversations, todo, strict=True))[file.done :]
+        groups = [[case_of(conversation, turn) for turn in turns] for conversation, turns in left]
+        with progress("annotate", len(conversations), file.done) as bar:
+            for (conversation, turns), verdicts in zip(left, annotator.verdicts(groups), strict=True):
+                given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
+                file.append([conversation_to_json(_with(conversation, given))])
+                bar.advance()
+    return _count(out, annotator.judge, sum(map(len, todo)))
+
+
+def _with(conversation: Conversation, given: dict[str, Verdict]) -> Conversation:
+    turns = [
+        replace(turn, verdicts=[*turn.verdicts, given[turn.id]]) if turn.id in given else turn
+        for turn in conversation.turns
+    ]
+    return replace(conversation, turns=turns)
+
+
+def _count(out: Path, judge: str, asked: int) -> Annotated:
+    outcomes: Counter[str] = Counter()
+    missed = 0
+    for conversation in iterate_conversations(out):
+        missed += len(open_turns(conversation, judge))
+        for verdict in (verdict for turn in conversation.turns for verdict in turn.verdicts):
+            if verdict.judge == judge and verdict.rubric == RUBRIC:
+                outcomes[(verdict.error or "none") if verdict.state == "done" else verdict.state] += 1
+    return Annotated(outcomes.total(), asked - missed, missed, outcomes)
+
+
+def add_predictions(
+    conversations: Sequence[Conversation], predictions: Sequence[Prediction], source: str
+) -> list[Conversation]:
+    """Return the dialogues that were predicted, each with the predicted turns beside the turns they stand for.
+
+    Args:
+        conversations: the dialogues.
+        predictions: rows of a predictions file; those without a text are left out.
+        source: of the new turns, such as the file's name.
+
+    Raises:
+        PredictionsError: a row's turn is in none of the dialogues.
+    """
+    by_id = {conversation.id: conversation for conversation in conversations}
+    grown: dict[str, list[Turn]] = {}
+    for row in predictions:
+        conversation = by_id.get(str(row.conversation_id))
+        try:
+            gold = conversation.turn(str(row.turn_id)) if conversation else None
+        except KeyError:
+            gold = None
+        if conversation is None or gold is None:
+            raise PredictionsError(
+                f"conversation {row.conversation_id!r}, turn {row.turn_id!r} is in none of the dialogues: give the "
+                "file of dialogues that the predictions were made from."
+            )
+        if row.predicted_text is not None and row.predicted_text.strip():
+            strategy = _label(conversation, row.predicted_strategy)
+            turn_id = mined_id(gold.parent, source, strategy, row.predicted_text)
+            turn = Turn(turn_id, gold.parent, "supporter", row.predicted_text, strategy, source=source)
+            grown.setdefault(conversation.id, []).append(turn)
+    if not grown:
+        raise CorpusError("the predictions hold no text: nothing can be annotated.")
+    return [by_id[conversation_id].grow(turns) for conversation_id, turns in grown.items()]
+
+
+def _label(conversation: Conversation, strategy: str | None) -> str | None:
+    """The taxonomy's label that a prediction names; None for any other."""
+    return TAXONOMIES[conversation.taxonomy].match(strategy) if conversation.taxonomy else None

@@ -1,0 +1,106 @@
+"""A chat model as annotator of psychological errors, with author-written examples in its prompt."""
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Final, Literal
+
+from pydantic import BaseModel
+
+from esckit.conversation import PSYCHOLOGICAL_ERRORS, Turn, Verdict
+from esckit.corpora.error_examples import ErrorExample
+from esckit.corpora.error_labels import example_reply
+from esckit.judging.annotator import RUBRIC
+from esckit.judging.evidence import Case
+from esckit.models.asking import Asker
+from esckit.models.chat import ChatRequest, Decoding
+from esckit.models.ledger import Outcome
+from esckit.prompts import load_prompt
+from esckit.prompts.transcript import quote, transcript
+from esckit.turns import Message
+
+__all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
+
+STEP: Final = f"annotate/{RUBRIC}"
+_METHOD: Final = "psychological_errors"
+_EACH: Final = 3  # examples of each outcome
+_DECODING: Final = Decoding(greedy=True, max_new_tokens=300)
+
+
+class ErrorReply(BaseModel):
+    """What the model has to answer; the explanation comes first, so that it is not made up for the label."""
+
+    explanation: str
+    error: Literal[
+        "strategy_mismatch",
+        "lack_of_empathy",
+        "early_emotion_shift",
+        "template_response",
+        "emotion_misread",
+        "other",
+        "none",
+    ]
+
+
+def choose_examples(examples: Sequence[ErrorExample]) -> list[ErrorExample]:
+    """The first three examples of each error and of clean replies, in turn, so that no type comes last in a block."""
+    by_error = {error: [e for e in examples if e.error == error][:_EACH] for error in (None, *PSYCHOLOGICAL_ERRORS)}
+    return [chosen[place] for place in range(_EACH) for chosen in by_error.values() if place < len(chosen)]
+
+
+def criteria(examples: Sequence[ErrorExample]) -> str:
+    """The system text: what to look for, and examples with their answers."""
+    return load_prompt(_METHOD, "criteria", examples="\n\n".join(map(_example, examples)))
+
+
+def _example(example: ErrorExample) -> str:
+    labelled = example_reply(example)
+    answer = {"explanation": example.reason, "error": example.error or "none"}
+    return f"{_case(labelled.context, example.strategy, example.response)}\nAnswer: {json.dumps(answer)}"
+
+
+def _case(context: Sequence[Turn], strategy: str | None, response: str) -> str:
+    reply = f'{{"strategy": {quote(strategy or "not said")}, "reply": {quote(response)}}}'
+    return load_prompt(_METHOD, "case", transcript=transcript(context) or "(nothing was said before)", reply=reply)
+
+
+def annotation_request(case: Case, system: str) -> ChatRequest:
+    """What the model is asked about one reply; the texts of the dialogue stand in it as quoted data."""
+    said = _case(case.context, case.strategy, case.response)
+    return ChatRequest((Message("system", system), Message("user", said)), _DECODING, ErrorReply)
+
+
+def verdict_of(outcome: Outcome, judge: str) -> Verdict | None:
+    """The verdict that an outcome says; None where no reply could be had: the turn stays open for another run."""
+    if outcome.state == "failed":
+        return None
+    if outcome.state == "done":
+        reply = outcome.value(ErrorReply)
+        return Verdict(judge, RUBRIC, None if reply.error == "none" else reply.error, explanation=reply.explanation)
+    return Verdict(judge, RUBRIC, explanation=outcome.text or outcome.detail, state=outcome.state)
+
+
+class AskedAnnotator:
+    """A chat model that is asked about each reply; every answer is in the asker's ledger, so none is asked twice.
+
+    Args:
+        name: of the model, for verdicts.
+        asker: asks it, under `STEP`.
+        examples: shown in the prompt.
+    """
+
+    def __init__(self, name: str, asker: Asker, examples: Sequence[ErrorExample]) -> None:
+        self.asker = asker
+        self.system = criteria(choose_examples(examples))
+        asked = json.dumps([asker.model.identity, self.system, STEP], sort_keys=True)
+        self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}"
+
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Iterator[list[Verdict | None]]:
+        """Ask about all replies, as many at once as the model takes, then yield the groups' verdicts.
+
+        Raises:
+            BudgetSpent, ChatError, LedgerError: see `Asker.answers`; the answers so far are in the ledger.
+        """
+        outcomes = iter(self.asker.ask([annotation_request(case, self.system) for cases in groups for case in cases]))
+        for cases in groups:
+            yield [verdict_of(next(outcomes), self.judge) for _ in cases]

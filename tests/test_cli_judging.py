@@ -1,0 +1,106 @@
+"""``esckit annotate``, ``train annotator``, ``check annotator`` as a user meets them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esckit.conversation import read_conversations, write_conversations
+from esckit.judging import psychological_errors
+from esckit.models import encoder
+from tests.judging.tiny import letters, some_labels
+from tests.test_cli import call
+from tests.trees import small_tree
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (encoder, psychological_errors):
+        monkeypatch.setattr(module, "load_encoder", lambda source="embedded": letters())
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    names = {None: "", "early_emotion_shift": "Premature Emotional Transition", "other": "Others"}
+    records: list[dict[str, Any]] = [
+        {
+            "Contains Empathy Error": "Yes" if reply.error else "No",
+            "Error Type": names[reply.error],
+            "user_input": reply.context[0].text,
+            "strategy": "Question",
+            "response": reply.response,
+            "dialogue": int(reply.group[1:]),
+        }
+        for reply in some_labels()
+    ]
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def test_every_help_has_an_example(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    for command in (["annotate"], ["train", "annotator"], ["check", "annotator"]):
+        assert call(monkeypatch, *command, "--help") == 0
+        assert f"Example: esckit {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_trains_checks_and_annotates(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    folder, tree, out = tmp_path / "mine", tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
+    assert call(monkeypatch, "train", "annotator", labels, folder) == 0
+    assert capsys.readouterr().out.startswith(f"fitted on 18 replies: {folder}; next: esckit annotate")
+    assert call(monkeypatch, "check", "annotator", labels, "--annotator", folder, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["n"], figures["dialogues"], figures["kappa"], figures["label_noise"]) == (18, 6, 1.0, None)
+    assert call(monkeypatch, "check", "annotator", labels, "--cross-validate") == 0
+    assert "kappa 1.000" in capsys.readouterr().out
+    write_conversations(tree, [small_tree()])
+    for new in (3, 0):
+        assert call(monkeypatch, "annotate", tree, out, "--annotator", folder) == 0
+        assert "3 turns judged by mine@" in (said := capsys.readouterr().out)
+        assert f"{new} of them now" in said
+        tree = out
+    (written,) = read_conversations(out)
+    assert sum(len(turn.verdicts) for turn in written.turns) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            ["annotate", "TREES", "OUT", "--annotator", "nowhere"],
+            "nowhere/annotator.json does not exist: give",
+        ),
+        (["annotate", "CHINESE", "OUT"], "reads English alone and there are dialogues in zh: use --annotator remote:"),
+        (["annotate", "TREES", "OUT", "--annotator", "remote:m"], "OPENAI_API_KEY is not set: export the key"),
+        (["train", "annotator", "LABELS", "TREES"], "holds something else than an annotator: choose another folder."),
+        (["check", "annotator", "TREES"], "trees.jsonl:1: "),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    command: list[str], sentence: str, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr("esckit.models.remote._check_installed", lambda: None)
+    paths = {"TREES": tmp_path / "trees.jsonl", "CHINESE": tmp_path / "zh.jsonl", "OUT": tmp_path / "o.jsonl"}
+    write_conversations(paths["TREES"], [small_tree()])
+    write_conversations(paths["CHINESE"], [small_tree(language="zh")])
+    monkeypatch.setattr(psychological_errors, "load_annotator", _shipped_or_missing())
+    assert call(monkeypatch, *({**paths, "LABELS": labels}.get(word, word) for word in command)) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("esckit: ") == 1
+
+
+def _shipped_or_missing() -> Any:
+    """Loading as it is, but that the shipped annotator is taken with any encoder."""
+    real = psychological_errors.load_annotator
+
+    class Shipped:
+        judge = "embedded@0"
+
+    return lambda source, encoder="embedded": Shipped() if source == "embedded" else real(source, encoder)

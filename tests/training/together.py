@@ -1,0 +1,147 @@
+"""What several processes do in `test_processes`, and one process too: the same steps, the same run.
+
+torchrun --standalone --nproc-per-node 2 -m tests.training.together FOLDER
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainingArguments
+
+from esckit.models.token_tree import build_tries
+from esckit.training.options import PreferenceOptions, TrainingOptions
+from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
+from esckit.training.processes import count_processes, from_main, is_main, join_processes, total, wait
+from esckit.training.references import Reference, adapter_off, frozen_adapter
+from esckit.training.trainer import Likelihood, TrieDataset, TrieTrainer, train
+from tests.tiny import randomise_adapter, starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.training.pairs import rendered_pairs
+
+STEPS: Final[dict[str, tuple[str, list[list[int]], int | None]]] = {
+    "sft": ("sft", [[0, 1, 2, 3]], None),
+    "sft, a process without a conversation": ("sft", [[0], [1, 2, 3]], None),
+    "sft, more passes in one process": ("sft", [[0, 1, 2, 3]], 300),
+    "dpo": ("dpo", [[0, 1, 2, 3]], None),
+    "dpo, a process without a conversation": ("dpo", [[1], [0, 2], [3]], None),
+    "dpo, more passes in one process": ("dpo", [[0, 1, 2, 3]], 500),
+    "dpo with sft, adapter off": ("dpo + sft", [[0, 1], [2, 3]], None),
+    "orpo": ("orpo", [[0, 1], [2, 3]], None),
+}
+"""Each an objective, the batches of one optimiser step, and the most tokens of a forward pass."""
+
+
+class Step(NamedTuple):
+    """The loss and the objective's figures as they are logged, and the gradients as the optimiser takes them."""
+
+    logged: dict[str, float]
+    gradients: dict[str, Tensor]
+
+
+class Run(NamedTuple):
+    """A whole run's curve and trained weights."""
+
+    curve: list[dict[str, float]]
+    weights: dict[str, Tensor]
+
+
+class Catch(TrainerCallback):
+    """Keeps the gradients as they are when the optimiser takes them."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def setting(kind: str, most: int | None = None) -> tuple[Any, Any, Any]:
+    """Model, data and objective; conversations of different lengths, so that means of means would show."""
+    model = with_lora(tiny_model(seed=1), "generator", seed=2)
+    if kind == "sft":
+        renderer = tiny_renderer()
+        examples = [renderer.examples(c, "generator", {}) for c in starter_dialogues(4, 8)]
+        counts = (4, 1, 3, 2)
+        tries = (build_tries(own[:count], most) for own, count in zip(examples, counts, strict=True))
+        return model, TrieDataset(tries), Likelihood()
+    pairs = rendered_pairs("generator", count=4, turns=6, each=2)
+    items = [make_item(own[:count], most) for own, count in zip(pairs, (4, 1, 3, 2), strict=True)]
+    reference: Reference = adapter_off
+    if kind == "dpo":
+        reference = with_frozen_copy(model)
+    options = {
+        "dpo": PreferenceOptions(beta=0.3),
+        "dpo + sft": PreferenceOptions(sft_weight=0.5),
+        "orpo": PreferenceOptions(loss="orpo"),
+    }[kind]
+    return model, PairDataset(items), PreferenceObjective(options, reference)
+
+
+def with_frozen_copy(model: Any) -> Reference:
+    """A second adapter beside the trained one, frozen, that says something else."""
+    model.add_adapter("reference", model.peft_config["generator"])
+    torch.manual_seed(5)
+    randomise_adapter(model, ".reference.")
+    model.set_adapter("generator")
+    return frozen_adapter("generator", "reference")
+
+
+def one_step(kind: str, batches: list[list[int]], most: int | None, folder: Path) -> Step:
+    """A single optimiser step."""
+    model, data, objective = setting(kind, most)
+    catch = Catch()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=1,
+        gradient_accumulation_steps=len(batches),
+        max_grad_norm=0,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+    )
+    trainer = TrieTrainer(
+        batches, objective, max_tokens=most, model=model, args=arguments, train_dataset=data, callbacks=[catch]
+    )
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    keep = {"loss", "margin", "accuracy", "chosen_reward", "rejected_reward"} & logged.keys()
+    return Step({key: logged[key] for key in keep}, catch.gradients)
+
+
+def whole_run(folder: Path) -> Run:
+    """Two epochs, a checkpoint a step; where checkpoints are there already, it continues from the newest."""
+    model, data, objective = setting("dpo")
+    valid = setting("sft")[1]
+    options = TrainingOptions(epochs=2, batch_size=3, learning_rate=3e-3, warmup=0.2, checkpoint_seconds=0)
+    trained = train(model, data, options, folder=folder, title="test", seed=3, objective=objective, valid=valid)
+    return Run(trained.curve, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All of the above by name."""
+    found: dict[str, Any] = {name: one_step(*step, folder / "step") for name, step in STEPS.items()}
+    return {**found, "run": whole_run(folder / "run"), "again": whole_run(folder / "run")}
+
+
+def main(folder: Path) -> None:
+    """Do everything, and save what each process found."""
+    torch.set_num_threads(1)
+    processes = join_processes()
+    found = everything(folder)
+    rank = torch.distributed.get_rank() if processes > 1 else 0
+    heard, sums = from_main(lambda: rank), total({"a": rank + 1.0, str(rank): 1})
+    found["talk"] = (processes, count_processes(), is_main(), heard, sums)
+    torch.save(found, folder / f"{rank}.pt")
+    wait()
+
+
+if __name__ == "__main__":
+    from tests.training import together  # what is saved must not belong to __main__
+
+    together.main(Path(sys.argv[1]))
