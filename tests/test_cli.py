@@ -22,6 +22,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["corpus", "convert"],
     ["chat"],
     ["baseline"],
+    ["errors"],
 )
 ROW = {
     "conversation_id": "a",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from esckit.cli import main
-from esckit.conversation import Conversation, Preference, write_conversations
+from esckit.conversation import Conversation, Preference, Turn, Verdict, write_conversations
 from esckit.corpora import load_corpus, write_corpus
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import SupporterCard, save_supporter
@@ -64,6 +64,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("trees.jsonl", "runs/starter/planner-pairs/trees.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_conversations(folder / name, grown)
+    judged = [replace(tree, turns=[with_verdict(turn) for turn in tree.turns]) for tree in grown]
+    write_conversations(folder / "annotated.jsonl", judged)
     write_supporter(folder / "runs/starter/decoupled")
     write_planner(folder / "runs/planner", tmp_path_factory.mktemp("encoder"))
     write_predictions(folder)
@@ -76,6 +78,12 @@ def whole(conversations: list[Conversation]) -> list[Conversation]:
     """As many dialogues as ESConv has, each two turns long."""
     short = [shorten(each, 2) for each in conversations]
     return [replace(short[i % len(short)], id=f"esconv-{i}") for i in range(1300)]
+
+
+def with_verdict(turn: Turn) -> Turn:
+    """A supporter turn judged to be clean."""
+    clean = Verdict("by hand", "psychological-errors/1")
+    return replace(turn, verdicts=[clean]) if turn.speaker == "supporter" else turn
 
 
 def with_pair(conversation: Conversation) -> Conversation:

@@ -14,7 +14,7 @@ from esckit.cli_baseline import baseline_command
 from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_judging import annotate_command, check_annotator_command, train_annotator_command
-from esckit.cli_measures import agreement_command, evaluate_command
+from esckit.cli_measures import agreement_command, errors_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
@@ -202,6 +202,7 @@ def predict_command(
 app.command("baseline")(baseline_command)
 app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
+app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
