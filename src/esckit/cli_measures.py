@@ -9,7 +9,7 @@ import typer
 
 from esckit.errors import EsckitError
 
-__all__ = ["agreement_command", "errors_command", "evaluate_command"]
+__all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
 
 
 def evaluate_command(
@@ -60,7 +60,7 @@ def evaluate_command(
         "metrics": [name.strip() for name in metrics.split(",")],
         "encoder": encoder,
     }
-    rows = {name: import_predictions(path, source, TAXONOMIES[taxonomy]) for name, path in _names(files).items()}
+    rows = {name: import_predictions(path, source, TAXONOMIES[taxonomy]) for name, path in name_files(files).items()}
     if conversations is not None:
         from esckit.corpora import read_corpus
 
@@ -112,7 +112,7 @@ def errors_command(
     print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) if as_json else draw(shares_table(found)))
 
 
-def _names(files: Sequence[Path]) -> dict[str, Path]:
+def name_files(files: Sequence[Path]) -> dict[str, Path]:
     """Name each file by as much of the end of its path as tells it from the others."""
     paths = [path.absolute() for path in files]
     for path in paths:

@@ -18,6 +18,8 @@ import torch
 
 from esckit.corpora import load_corpus
 from esckit.errors import ChatError
+from esckit.judging.judge import judge_files
+from esckit.judging.options import JudgingOptions
 from esckit.models.asking import Asker
 from esckit.models.backbone import load_backbone
 from esckit.models.chat import ChatRequest, Decoding
@@ -26,6 +28,7 @@ from esckit.models.local_chat import LocalChatModel
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.models.remote import RemoteChatModel
 from esckit.turns import Message
+from tests.judging.judged import dialogues, predicted
 from tests.models.questions import questions
 
 MISSING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
@@ -113,6 +116,25 @@ def test_random_weights_give_no_json_and_that_is_a_recorded_state(served: Served
     assert (asker.usage.calls, asker.usage.repairs) == (4, 2)
     again, asker = ask(served, tmp_path / "ledger", requests)
     assert (again, asker.usage.calls) == (outcomes, 0)
+
+
+def test_a_judging_goes_through_it(served: Served, tmp_path: Path) -> None:
+    """It cannot judge, and every verdict says so; by the same call again nothing is asked."""
+    talks = dialogues(2, turns=1)
+    options = JudgingOptions(
+        judge=f"remote:{served.folder}", base_url=served.url, reference="hidden", pairs=True, max_new_tokens=4
+    )
+    files = {name: predicted(talks, lambda c, t, name=name: f"{name} hears you") for name in ("one", "two")}  # type: ignore[misc]
+    told: list[str] = []
+    for _ in range(2):
+        found = judge_files(files, talks, options, tmp_path, ledger=tmp_path / "ledger", tell=told.append)
+        assert [row["states"]["unparsed"] for row in found["scores"]] == [2] * 8
+        assert found["pairs"][0]["states"]["unparsed"] == 4
+        assert found["differences"] == []
+    assert "to ask: 20 questions" in told[0]
+    assert "; 40 calls" in told[1]
+    assert "to ask: 0 questions" in told[2]
+    assert "; 0 calls" in told[3]
 
 
 def test_a_model_that_it_does_not_serve_stops_the_run(served: Served, tmp_path: Path) -> None:

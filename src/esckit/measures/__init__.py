@@ -12,6 +12,8 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
     evaluation, permutation, comparison one file; paired tests; several files
     tables                              figures on a terminal, in LaTeX, in Markdown
     agreement, ratings, bradley_terry   kappas and alpha; a CSV file of ratings; strengths from pairwise verdicts
+    judgements, pairwise, length_control, people, judging_tables
+                                        a judge's scores and pairs, what length explains, agreement with people
 """
 
 from esckit.measures.bradley_terry import Duel, bradley_terry

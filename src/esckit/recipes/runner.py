@@ -15,6 +15,7 @@ from esckit.conversation import Conversation, iterate_conversations, read_conver
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
+from esckit.judging.judge import check_options
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
@@ -34,11 +35,13 @@ from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, sa
 from esckit.recipes.baselines import ask_baseline, check_baseline
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
+from esckit.recipes.judges import judge_predictions
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
 from esckit.recipes.schema import (
     BaselineStage,
     CalibrateStage,
     EvaluateStage,
+    JudgeStage,
     MineStage,
     PlannerStage,
     PredictStage,
@@ -128,6 +131,8 @@ def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
             return ask_baseline(this, stage, _split(stage, this.corpus))
         case EvaluateStage():
             return measure(this, stage)
+        case JudgeStage():
+            return judge_predictions(this, stage)
         case ReportStage():
             return report(this)
         case _:
@@ -373,7 +378,9 @@ def load_dialogues(recipe: Recipe) -> Corpus:
             )
         if isinstance(stage, BaselineStage):
             check_baseline(stage)
-        if isinstance(stage, EvaluateStage):
+        if isinstance(stage, JudgeStage):
+            check_options(stage)
+        if isinstance(stage, EvaluateStage | JudgeStage):
             _check_one_split(recipe, stage, corpus)
         if isinstance(stage, PredictStage) and stage.calibration:
             _check_calibration(recipe, stage, corpus)
@@ -397,7 +404,7 @@ def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> N
         raise CorpusError(f"stage {fitted.name!r} needs the part {fitted.split}: give corpus.{fitted.split}=FILE.")
 
 
-def _check_one_split(recipe: Recipe, stage: EvaluateStage, corpus: Corpus) -> None:
+def _check_one_split(recipe: Recipe, stage: EvaluateStage | JudgeStage, corpus: Corpus) -> None:
     """An evaluate stage tests its predictions against each other, turn by turn."""
     predicting = [
         s for s in recipe.stages if isinstance(s, PredictStage | BaselineStage) and s.name in stage.predictions

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.judging.options import JudgingOptions
 from esckit.mining.options import MiningOptions
 from esckit.mining.pairs import PairKind
 from esckit.rendering import Layout
@@ -279,6 +280,14 @@ class EvaluateStage(_Config):
     resamples: int = Field(1000, ge=100)
 
 
+class JudgeStage(JudgingOptions):
+    """Lets a language model score what predict and baseline stages predicted, all of one split (`JudgingOptions`)."""
+
+    stage: Literal["judge"]
+    name: str
+    predictions: list[str] = Field(min_length=1)
+
+
 class ReportStage(_Config):
     """Writes report.html from the run's folder."""
 
@@ -298,6 +307,7 @@ Stage = (
     | PredictStage
     | BaselineStage
     | EvaluateStage
+    | JudgeStage
     | ReportStage
 )
 
@@ -396,7 +406,7 @@ def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
         case PredictStage():
             calibration = [(stage.calibration, CalibrateStage)] if stage.calibration else []
             return [(stage.supporter, SupporterStage), *calibration]
-        case EvaluateStage():
+        case EvaluateStage() | JudgeStage():
             return [(name, PredictStage, BaselineStage) for name in stage.predictions]
         case _:
             return []

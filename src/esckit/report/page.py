@@ -18,7 +18,7 @@ from esckit.report.tables import aligned, contests, gold_texts, notes, published
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render", "write_report"]
+__all__ = ["page_environment", "render", "write_report"]
 
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
@@ -58,13 +58,14 @@ def render(run: Run) -> str:
         if s.figures and s.figures.strategy and s.figures.strategy.calibration
     ]
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             run=run,
             measured=measured,
             notes=notes(run),
             contests=contests(run),
+            judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
             published=published_figures() if measured else [],
@@ -99,7 +100,7 @@ def _recipe_yaml(recipe: dict[str, Any]) -> str:
     return dump(head, flow=None) + "stages:\n" + "".join(f"- {dump(stage, flow=True)}" for stage in stages)
 
 
-def _environment() -> "Environment":
+def page_environment() -> "Environment":
     """Autoescaping is on for every template: dialogues are text that anyone may have written."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -14,6 +14,7 @@ from esckit.errors import RunError
 from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
 from esckit.measures.text import Tokenizer, make_tokenizer
+from esckit.report.judging_records import Judging
 from esckit.report.records import (
     Alignment,
     CorpusRecord,
@@ -88,6 +89,7 @@ class Run:
     mined: dict[str, MinedPairs]  # by mine stage
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
+    judgings: list[Judging]  # a judge stage each
 
 
 def read_run(folder: Path) -> Run:
@@ -122,6 +124,11 @@ def read_run(folder: Path) -> Run:
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
+        judgings=[
+            _read(folder / stage.name / "judging.json", Judging).model_copy(update={"name": stage.name})
+            for stage in stages
+            if stage.stage == "judge"
+        ],
     )
 
 

@@ -1,0 +1,156 @@
+"""``esckit judge`` and ``esckit check judge``. Heavy imports happen inside commands."""
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from esckit.cli_measures import name_files
+from esckit.errors import EsckitError
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+
+__all__ = ["check_judge_command", "judge_command"]
+
+
+def judge_command(
+    files: Annotated[list[Path], typer.Argument(help="Predictions files, then the folder to write.")],
+    judge: Annotated[str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a model's folder.")],
+    base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
+    conversations: Annotated[
+        Path | None,
+        typer.Option(help="The dialogues predicted; default: conversations.jsonl beside the first predictions file."),
+    ] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
+    rubrics: Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")] = (
+        "decoupled-esc"
+    ),
+    reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
+    pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
+    known_groups: Annotated[
+        bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
+    ] = False,
+    failed: Annotated[
+        Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
+    ] = None,
+    mined: Annotated[
+        list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
+    ] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Answers so far; default OUT/ledger.sqlite.")] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Of an answer; a model that thinks before it answers needs thousands.")
+    ] = 512,
+    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to the judge.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the judge.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample, bootstrap and permutations.")] = 0,
+) -> None:
+    """Let a language model score predicted replies by rubrics, and test the systems against each other.
+
+    The same command continues a judging that was stopped; nothing that was answered is asked again.
+
+    Example: esckit judge coupled.jsonl decoupled.jsonl judged --judge remote:MODEL --pairs --known-groups
+    """
+    *predictions, out = files
+    if not predictions or out.is_file():
+        raise EsckitError(f"{out} is the last path and has to be the folder to write: give predictions, then a folder.")
+    from esckit.judging.options import JudgingOptions, Reference
+
+    if reference not in get_args(Reference):
+        raise EsckitError(f"--reference {reference!r} is unknown: use both, shown or hidden.")
+    how: Any = reference
+    options = JudgingOptions(
+        judge=judge,
+        base_url=base_url,
+        turns=turns,
+        rubrics=rubrics,
+        reference=how,
+        pairs=pairs,
+        known_groups=known_groups,
+        failed=None if failed is None else str(failed),
+        max_new_tokens=max_new_tokens,
+    )
+    from esckit.corpora import read_corpus
+    from esckit.judging.judge import check_options, judge_files
+    from esckit.judging.same_judge import mining_judges
+    from esckit.measures import read_predictions
+    from esckit.models.pacing import Pace
+    from esckit.report.judging import write_judging_page
+
+    check_options(options)
+    found = judge_files(
+        {name: read_predictions(path) for name, path in name_files(predictions).items()},
+        _dialogues(predictions, conversations),
+        options,
+        out,
+        ledger=ledger or out / "ledger.sqlite",
+        miners=sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))}),
+        pace=Pace(budget_calls=budget_calls, budget_tokens=budget_tokens),
+        seed=seed,
+        tell=lambda line: print(line, file=sys.stderr),
+    )
+    write_judging_page(out)
+    _show(found)
+    print(f"\nin {out}: judging.html, judging.json, judgements.jsonl; for people to rate the same replies: sheet.csv")
+
+
+def check_judge_command(
+    judged: Annotated[Path, typer.Argument(help="The folder that esckit judge wrote.")],
+    ratings: Annotated[Path, typer.Argument(help="People's ratings, CSV: item, rater, rating (see its sheet.csv).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Measure how far a judge agrees with people about the same replies: Pearson, Spearman, kappa, with intervals.
+
+    Example: esckit check judge judged ratings.csv
+    """
+    from esckit.judging.writing import read_judgements
+    from esckit.measures.judging_tables import people_table
+    from esckit.measures.people import JudgedItem, against_people
+    from esckit.measures.ratings import Ratings, read_ratings
+    from esckit.measures.tables import draw
+
+    people = read_ratings(ratings)
+    items = [(item, each) for item, own in read_judgements(judged).items() for each, known in own if not known]
+    agreements = []
+
+    def group(entry: Any) -> tuple[str, bool]:
+        return entry[1].rubric, entry[1].reference
+
+    for (rubric, reference), own in groupby(sorted(items, key=group), key=group):
+        scored = {item: JudgedItem(e.score, e.conversation_id) for item, e in own if e.score is not None}
+        kept = [place for place, item in enumerate(people.items) if item in scored]
+        if kept:
+            part = Ratings([people.items[k] for k in kept], people.raters, [people.table[k] for k in kept])
+            agreements.append((rubric, reference, against_people(scored, part, seed=seed)))
+    if not agreements:
+        raise EsckitError(f"{ratings} rates no item that {judged} judged: take the items from its sheet.csv.")
+    if as_json:
+        found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
+        print(json.dumps({"format": 1, "agreement": found}, ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        print(draw(people_table(agreements)))
+
+
+def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Conversation]":
+    from esckit.corpora import read_corpus
+
+    path = given or predictions[0].with_name("conversations.jsonl")
+    if given is None and not path.exists():
+        raise EsckitError(f"a judge needs the talk before a reply and {path} does not exist: give --conversations.")
+    return read_corpus(path)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from esckit.measures.judging_tables import differences_table, groups_table, pairs_table, scores_table
+    from esckit.measures.tables import draw
+
+    tables = [scores_table(found)]
+    tables += [differences_table(found)] if found["differences"] else []
+    tables += [pairs_table(found)] if found["pairs"] else []
+    tables += [groups_table(found)] if found["known_groups"] else []
+    print(*map(draw, tables), sep="\n\n")

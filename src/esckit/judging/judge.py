@@ -1,0 +1,127 @@
+"""A whole judging: from predictions files to a folder of verdicts and figures, through a ledger."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from esckit.conversation import Conversation
+from esckit.corpora import read_corpus
+from esckit.errors import EsckitError
+from esckit.judging.options import JudgingOptions
+from esckit.judging.plan import STEP, figures, make_plan
+from esckit.judging.rubric import load_rubrics
+from esckit.judging.sampling import sample_turns
+from esckit.judging.writing import write_judging
+from esckit.measures import Prediction
+from esckit.models.asking import Asker, Estimate
+from esckit.models.chat import ChatModel
+from esckit.models.ledger import Ledger
+from esckit.models.pacing import Pace
+from esckit.models.remote import OPENAI_URL, RemoteChatModel
+from esckit.quiet import quiet
+
+__all__ = ["REMOTE", "check_options", "judge_files"]
+
+REMOTE: Final = "remote:"
+
+
+def judge_files(
+    files: Mapping[str, Sequence[Prediction]],
+    conversations: Sequence[Conversation],
+    options: JudgingOptions,
+    out: Path,
+    *,
+    ledger: Path,
+    miners: Sequence[str] = (),
+    pace: Pace | None = None,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Judge systems and write what was found (`writing.write_judging`).
+
+    A judging that was stopped continues by the same call: answers are in the ledger, and only failed items are asked
+    again.
+
+    Args:
+        files: system to predictions.
+        conversations: the dialogues predicted.
+        options: who judges what.
+        out: the folder to write.
+        ledger: the ledger's file.
+        miners: judges of the preferences that the systems were trained on (`same_judge.mining_judges`).
+        pace: patience and budget.
+        seed: of the sample, known groups, bootstrap and permutations.
+        tell: is given a line before asking (what is to be asked) and one after it (what it took).
+
+    Returns:
+        The figures, as they stand in ``judging.json``.
+
+    Raises:
+        EsckitError: a rubric, the predictions, the model or the ledger cannot be used, or the budget is spent.
+    """
+    check_options(options)
+    rubrics = load_rubrics(options.rubrics)
+    sampled = sample_turns(files, conversations, options.turns, seed)
+    plan = make_plan(
+        sampled,
+        rubrics,
+        reference=options.reference,
+        duels=options.pairs,
+        known_groups=options.known_groups,
+        failed=read_corpus(Path(options.failed)) if options.failed else None,
+        seed=seed,
+        max_new_tokens=options.max_new_tokens,
+    )
+    name, model = _model(options)
+    with Ledger(ledger) as opened:
+        opened.forget_failed()
+        asker = Asker(model, opened, STEP, pace)
+        tell(_to_ask(asker.estimate(plan.requests())))
+        judged = plan.ask(asker)
+        tell(f"asked: {asker.usage}")
+    found = figures(judged, plan, sampled, judge=name, identity=model.identity, miners=miners, seed=seed)
+    write_judging(out, judged, plan, found)
+    return found
+
+
+def check_options(options: JudgingOptions) -> None:
+    """Refuse, before anything is read or asked, what would fail later: options, rubrics, a remote model's key and URL.
+
+    Raises:
+        EsckitError: one sentence says what is wrong.
+    """
+    if not options.judge.removeprefix(REMOTE):
+        raise EsckitError(f"the judge {options.judge!r} names no model: write {REMOTE}MODEL.")
+    if options.base_url is not None and not options.judge.startswith(REMOTE):
+        raise EsckitError(f"a base URL is for a model behind a URL: write {REMOTE}{options.judge} as the judge.")
+    if options.failed is not None and not options.known_groups:
+        raise EsckitError("failed replies are a known group: ask for known groups with them.")
+    load_rubrics(options.rubrics)
+    if options.judge.startswith(REMOTE):
+        _remote(options)
+
+
+def _model(options: JudgingOptions) -> tuple[str, ChatModel]:
+    """The model's name for the record, and the model."""
+    judge = options.judge
+    if judge.startswith(REMOTE):
+        remote = _remote(options)
+        return remote.model, remote
+    if (Path(judge) / "supporter.json").exists():
+        raise EsckitError(f"{judge} is a supporter and cannot judge: give a chat model's folder, or {REMOTE}MODEL.")
+    quiet()
+    from esckit.models.backbone import load_backbone
+    from esckit.models.local_chat import LocalChatModel
+
+    return Path(judge).name or judge, LocalChatModel(load_backbone(judge))
+
+
+def _remote(options: JudgingOptions) -> RemoteChatModel:
+    return RemoteChatModel(options.judge.removeprefix(REMOTE), options.base_url or OPENAI_URL)
+
+
+def _to_ask(left: Estimate) -> str:
+    return (
+        f"to ask: {left.items:,} questions, about {left.prompt_tokens:,} tokens of prompts and at most "
+        f"{left.completion_tokens:,} of replies; {left.recorded:,} are answered already"
+    )
