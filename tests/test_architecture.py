@@ -43,6 +43,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "safety": MODELS,
     "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
     "recipes": JUDGING | {"mining", "report"},
+    "cli_baseline": MODELS | {"supporters"},
     "cli_chat": MODELS | {"supporters", "chat", "embedded"},
     "cli_corpus": DATA,
     "cli_judge": JUDGING | {"cli_measures", "report"},
@@ -52,6 +53,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "cli_train": MODELS | {"training", "supporters", "embedded"},
     "cli": JUDGING
     | {
+        "cli_baseline",
         "cli_chat",
         "cli_corpus",
         "cli_judge",
@@ -73,8 +75,19 @@ HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "conversation", "turns", "corpora"),
     *("measures", "prompts", "report"),
-    *("cli", "cli_chat", "cli_corpus", "cli_judge", "cli_judging", "cli_measures", "cli_preferences", "cli_train"),
+    *(
+        "cli",
+        "cli_baseline",
+        "cli_chat",
+        "cli_corpus",
+        "cli_judge",
+        "cli_judging",
+        "cli_measures",
+        "cli_preferences",
+        "cli_train",
+    ),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
+    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/statistics.py"),
     *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""

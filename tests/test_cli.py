@@ -13,7 +13,17 @@ from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
 from tests.recipes.tiny import shorten, write_tiny
 
-COMMANDS: tuple[list[str], ...] = ([], ["run"], ["predict"], ["evaluate"], ["corpus"], ["corpus", "convert"], ["chat"])
+COMMANDS: tuple[list[str], ...] = (
+    [],
+    ["run"],
+    ["predict"],
+    ["evaluate"],
+    ["corpus"],
+    ["corpus", "convert"],
+    ["chat"],
+    ["baseline"],
+    ["errors"],
+)
 ROW = {
     "conversation_id": "a",
     "turn_id": "1",

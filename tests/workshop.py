@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from esckit.conversation import Conversation, Preference, write_conversations
+from esckit.conversation import Conversation, Preference, Turn, Verdict, write_conversations
 from esckit.corpora import load_corpus, write_corpus
 from esckit.files import write_json, write_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
@@ -38,9 +38,12 @@ def make_workshop(folder: Path, work: Path) -> Path:
     talks = [shorten(each, 14) for each in starter.test[:2]]
     for name in ("dialogues.jsonl", "dialogues.json"):
         write_conversations(folder / name, talks)
+    grown = [with_pair(shorten(each)) for each in starter.train[:2]]
     for name in ("trees.jsonl", "runs/starter/planner-pairs/trees.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_conversations(folder / name, [with_pair(shorten(each)) for each in starter.train[:2]])
+        write_conversations(folder / name, grown)
+    judged = [replace(tree, turns=[with_verdict(turn) for turn in tree.turns]) for tree in grown]
+    write_conversations(folder / "annotated.jsonl", judged)
     write_supporter(folder / "runs/starter/decoupled")
     train_planner(starter.train[:4], tiny_encoder(work / "encoder"), ESCONV, TINY_PLANNER, work / "made")
     planner = SupporterCard("decoupled", "gold", planner="encoder", generator="none")
@@ -79,6 +82,12 @@ def with_pair(conversation: Conversation) -> Conversation:
     worded = replace(gold, id="worded", text="Calm down.", source="model")
     pair = Preference(gold.id, worded.id, "response")
     return replace(conversation.grow([worded]), preferences=[pair])
+
+
+def with_verdict(turn: Turn) -> Turn:
+    """A supporter turn judged to be clean."""
+    clean = Verdict("by hand", "psychological-errors/1")
+    return replace(turn, verdicts=[clean]) if turn.speaker == "supporter" else turn
 
 
 def write_predictions(folder: Path, talks: list[Conversation]) -> None:

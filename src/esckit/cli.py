@@ -10,11 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli_baseline import baseline_command
 from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_judge import check_judge_command, judge_command
 from esckit.cli_judging import annotate_command, check_annotator_command, train_annotator_command
-from esckit.cli_measures import agreement_command, evaluate_command
+from esckit.cli_measures import agreement_command, errors_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
@@ -31,7 +32,7 @@ EXTRA_OF: Final = {
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "predict", "train", "annotate", "judge")
+_CONTINUES: Final = ("run", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -199,8 +200,10 @@ def predict_command(
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 
+app.command("baseline")(baseline_command)
 app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
+app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
 app.command("judge")(judge_command)
 check_app.command("judge")(check_judge_command)

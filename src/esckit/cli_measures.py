@@ -9,7 +9,7 @@ import typer
 
 from esckit.errors import EsckitError
 
-__all__ = ["agreement_command", "evaluate_command", "name_files"]
+__all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
 
 
 def evaluate_command(
@@ -91,6 +91,25 @@ def agreement_command(
     from esckit.measures import agreement, read_ratings
 
     print(json.dumps(agreement(read_ratings(ratings), seed=seed), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def errors_command(
+    trees: Annotated[list[Path], typer.Argument(help="Trees with verdicts, as esckit annotate writes them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Show how often replies have which psychological error, by who said them and who judged.
+
+    Several files are taken together; a dialogue that stands in two of them counts as one.
+
+    Example: esckit errors annotated.jsonl
+    """
+    from esckit.conversation import iterate_conversations
+    from esckit.measures.error_shares import error_shares, shares_table
+    from esckit.measures.tables import draw
+
+    found = error_shares((tree for path in trees for tree in iterate_conversations(path)), seed=seed)
+    print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) if as_json else draw(shares_table(found)))
 
 
 def name_files(files: Sequence[Path]) -> dict[str, Path]:

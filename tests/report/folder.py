@@ -47,6 +47,14 @@ ALIGNMENT: dict[str, Any] = {
     "choices_changed": 0.1234,
     "choice_kl": 0.0567,
 }
+PAIRS: dict[str, Any] = {
+    "pairs": 1000,
+    "aspects": {"turn": 1000},
+    "kinds": {"NsNr": 800, "PsNr": 200},
+    "reasons": {"lack_of_empathy": 600, "template_response": 400},
+    "strategies": {"Question": {"chosen": 210, "rejected": 430}, "Others": {"chosen": 790, "rejected": 570}},
+    "mean_characters": {"chosen": 124.89, "rejected": 83.82},
+}
 ALIGNMENT_POINT = {"loss": 0.65, "accuracy": 0.625}
 
 
@@ -90,6 +98,8 @@ def _carry_out(folder: Path, stage: dict[str, Any], test: list[Conversation]) ->
             points = [{"step": n, "epoch": n / 20, **ALIGNMENT_POINT, "margin": n / 100} for n in range(1, 21)]
             write_jsonl(folder / stage["name"] / "curve.jsonl", points)
             return {"steps": 20, **ALIGNMENT}
+        case "mine":
+            write_json(folder / stage["name"] / "pairs.json", PAIRS)
         case "predict":
             rows = _predictions(test, stage["name"], past="gold" if stage["supporter"] == "coupled" else "hidden")
             write_jsonl(folder / stage["name"] / "predictions.jsonl", map(prediction_to_json, rows))

@@ -20,6 +20,7 @@ from esckit.measures.text import make_tokenizer
 from esckit.report import write_report
 from esckit.report.extremes import EXTREMES, extreme_turns
 from esckit.report.run import read_run
+from esckit.strategy import ESCONV
 from tests.report.folder import HOSTILE, RECIPE, make_run
 
 
@@ -139,6 +140,33 @@ def test_alignment_says_what_moved(page: Page) -> None:
     assert curves == [
         "Line chart of stage planner-dpo over epochs, in nats a pair: loss from 0.65 to 0.65, margin from 0.01 to 0.20."
     ]
+
+
+def test_mined_pairs_are_described(page: Page) -> None:
+    section = page.text.split("What each stage mined")[1].split("Alignment on preferences")[0]
+    for shown in ("planner-pairs: 1,000 pairs", "210 21%", "430 43%", "kind NsNr", "reason lack of empathy", "83.8"):
+        assert shown in " ".join(section.split())
+
+
+def test_pairs_of_labels_alone_have_no_length(run: Path) -> None:
+    _change(run / "planner-pairs/pairs.json", lambda pairs: pairs["mean_characters"].update(chosen=None, rejected=None))
+    assert "mean characters" not in Page(write_report(run)).text
+
+
+def test_preference_in_subsets_stands_beside_the_whole(run: Path) -> None:
+    def subset(n: int) -> dict[str, Any]:
+        rows = [{"strategy": label, "gold": n, "predicted": n + 1, "p": None} for label in ESCONV.labels]
+        return {"n": n, "b": n / 1000, "per_strategy": rows}
+
+    def with_subsets(figures: dict[str, Any]) -> None:
+        figures["files"]["predict-coupled"]["strategy"]["subsets"] = [subset(431), subset(432)]
+
+    assert "random subsets" not in Page(write_report(run)).text
+    _change(run / "evaluate/evaluation.json", with_subsets)
+    source = Page(write_report(run)).source
+    assert "in 2 random subsets of 431 turns or so" in source
+    assert "<td>431</td><td>432</td><td>–</td><td>432</td><td>433</td><td>–</td>" in source
+    assert "<td></td><td></td><td>0.43</td><td></td><td></td><td>0.43</td>" in source
 
 
 def test_an_opening_that_occurs_once_is_no_stock_phrase(run: Path) -> None:
@@ -310,7 +338,7 @@ def test_figures_that_do_not_exist_are_left_blank(run: Path) -> None:
     "name",
     [
         *("recipe.json", "corpus.json", "versions.json", "events.jsonl"),
-        *("pretrain/curve.jsonl", "evaluate/evaluation.json"),
+        *("pretrain/curve.jsonl", "evaluate/evaluation.json", "planner-pairs/pairs.json"),
     ],
 )
 def test_a_missing_or_broken_file_is_named(name: str, content: str | None, run: Path) -> None:

@@ -19,6 +19,7 @@ from esckit.measures.strategy import (
     strategy_by_stage,
     treat_unparsed,
 )
+from esckit.measures.subsets import bias_over_subsets
 from esckit.strategy import Taxonomy
 
 __all__ = ["strategy_figures"]
@@ -53,6 +54,7 @@ def strategy_figures(
         "parse_rate": parsed / all_turns,
         **_bias_figures(counts, bias, resampled, taxonomy.labels, seed),
         "per_strategy": _per_strategy(taxonomy.labels, scores, bias),
+        "subsets": bias_over_subsets(rows, taxonomy, seed=seed, unparsed=unparsed),
         "stages": _stages(rows, taxonomy),
         "calibration": measured and {**measured._asdict(), "bins": [each._asdict() for each in measured.bins]},
     }

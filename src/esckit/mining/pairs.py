@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from esckit.conversation import Aspect, Conversation, Preference
+from esckit.conversation import Aspect, Conversation, Preference, Turn
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
 from esckit.turns import reply_text
@@ -16,8 +16,10 @@ from esckit.turns import reply_text
 __all__ = [
     "ASPECTS",
     "Pair",
+    "PairKind",
     "PairReport",
     "check_pairs",
+    "kind_of",
     "length_matched",
     "lint_pairs",
     "normalise",
@@ -31,6 +33,9 @@ ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
     "coupled": ("response", "turn"),
 }
 """Which preferences train which part."""
+
+PairKind = Literal["PsNr", "NsPr", "NsNr"]
+"""Positive or negative strategy, positive or negative reply, of a rejected side."""
 
 _SPACES: Final = re.compile(r"\s+")
 
@@ -47,16 +52,35 @@ class Pair(NamedTuple):
     preference: Preference
 
     @property
+    def chosen(self) -> Turn:
+        """The turn that is preferred."""
+        return self.conversation.turn(self.preference.chosen)
+
+    @property
+    def rejected(self) -> Turn:
+        """The turn that it is preferred to."""
+        return self.conversation.turn(self.preference.rejected)
+
+    @property
     def texts(self) -> tuple[str, str]:
         """What is compared, chosen and rejected: ``[Strategy] text``; the label alone where the aspect is strategy."""
-        chosen, rejected = map(self._side, (self.preference.chosen, self.preference.rejected))
-        return chosen, rejected
+        return self._side(self.chosen), self._side(self.rejected)
 
-    def _side(self, turn_id: str) -> str:
-        turn = self.conversation.turn(turn_id)
+    def _side(self, turn: Turn) -> str:
         return (
             f"[{turn.strategy}]" if self.preference.aspect == "strategy" else reply_text(turn.strategy, turn.text or "")
         )
+
+
+def kind_of(pair: Pair) -> PairKind:
+    """In what the rejected side of a coupled pair differs from the chosen one (DecoupledESC, table 7).
+
+    ``PsNr``: the same strategy, another reply; ``NsPr``: another strategy, the same reply (`normalise`); ``NsNr``: both
+    others. Negative means rejected here; whether it is worse, the judge that stands in the preference has said.
+    """
+    if pair.chosen.strategy == pair.rejected.strategy:
+        return "PsNr"
+    return "NsPr" if normalise(pair.chosen.text or "") == normalise(pair.rejected.text or "") else "NsNr"
 
 
 class PairReport(NamedTuple):

@@ -40,6 +40,12 @@ class Estimate(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.items} questions to ask ({self.recorded} on record), about {self.prompt_tokens:,} prompt tokens, "
+            f"at most {self.completion_tokens:,} completion tokens"
+        )
+
 
 @dataclass
 class _Item:

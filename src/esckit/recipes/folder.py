@@ -21,7 +21,7 @@ from esckit.errors import RunError
 from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
-from esckit.recipes.schema import PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
+from esckit.recipes.schema import BaselineStage, PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
@@ -144,7 +144,7 @@ class Run:
     def fingerprint(self, stage: Stage) -> str:
         """Hash of everything that a stage's result depends on: its config, its inputs, the corpus, the seed."""
         inputs = [self.fingerprint(self.recipe.named(name)) for name in input_names(stage)]
-        if isinstance(stage, SftStage) and not self.recipe.model.path:
+        if isinstance(stage, SftStage | BaselineStage) and not self.recipe.model.path:
             inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
         if isinstance(stage, ReportStage):
             inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]

@@ -11,14 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from esckit.conversation import Conversation, read_conversations, write_conversations
+from esckit.conversation import Conversation, iterate_conversations, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
 from esckit.judging.judge import check_options
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
-from esckit.mining.pairs import check_pairs, length_matched, lint_pairs, pairs_of, render_pairs
+from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
+from esckit.mining.statistics import pair_statistics
 from esckit.models.backbone import (
     Backbone,
     Decoding,
@@ -31,11 +32,13 @@ from esckit.models.encoder import check_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
+from esckit.recipes.baselines import ask_baseline, check_baseline
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.judges import judge_predictions
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
 from esckit.recipes.schema import (
+    BaselineStage,
     CalibrateStage,
     EvaluateStage,
     JudgeStage,
@@ -65,6 +68,9 @@ __all__ = ["TREES", "load_dialogues", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
+
+PAIRS: Final = "pairs.json"
+"""What a mine stage says of its pairs (`mining.statistics`)."""
 
 
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
@@ -121,6 +127,8 @@ def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
             return assemble(this, stage)
         case PredictStage():
             return predict_split(this, stage)
+        case BaselineStage():
+            return ask_baseline(this, stage, _split(stage, this.corpus))
         case EvaluateStage():
             return measure(this, stage)
         case JudgeStage():
@@ -223,6 +231,8 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
         for event, number in json.loads(path.read_text(encoding="utf-8")).items():
             this.count(stage, event, number)
+    statistics = pair_statistics(iterate_conversations(this.folder / stage.name / TREES))
+    write_json(this.folder / stage.name / PAIRS, statistics)
     kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
     return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
 
@@ -231,7 +241,10 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     """Train a part on its preferences, starting from the model after SFT, which is the reference."""
     sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
     mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
-    pairs = check_pairs(mined, drop=stage.drop_faulty)
+    wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair) in stage.kinds]
+    if stage.kinds and not wanted:
+        raise RunError(f"{stage.pairs} holds no pair of {stage.name}'s kinds: mine others, or change kinds.")
+    pairs = check_pairs(wanted, drop=stage.drop_faulty)
     pairs = length_matched(pairs, this.seed(stage)) if stage.length_matched else pairs
     this.count(stage, "pairs left out", len(mined) - len(pairs))
 
@@ -301,6 +314,7 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
         planning=Decoding(**stage.planning.model_dump()),
         wording=Decoding(**stage.wording.model_dump()),
         past=stage.past_strategies,
+        given_gold=stage.strategies == "gold",
         calibration=read_calibration(this, stage),
         title=stage.name,
     )
@@ -315,7 +329,8 @@ def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:
     taxonomy = TAXONOMIES[this.taxonomy]
     files = {name: read_predictions(this.folder / name / "predictions.jsonl", taxonomy) for name in stage.predictions}
     for name, rows in files.items():
-        this.count(stage, f"{name}: unparsed strategies", sum(row.predicted_strategy is None for row in rows))
+        unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
+        this.count(stage, f"{name}: unparsed strategies", len(unparsed))
     evaluation = compare(files, taxonomy, seed=this.seed(stage), resamples=stage.resamples)
     write_json(this.folder / stage.name / "evaluation.json", evaluation)
     return {}
@@ -356,11 +371,13 @@ def load_dialogues(recipe: Recipe) -> Corpus:
             f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."
         )
     for stage in recipe.stages:
-        if isinstance(stage, PredictStage) and not getattr(corpus, _split(stage, corpus)):
+        if isinstance(stage, PredictStage | BaselineStage) and not getattr(corpus, _split(stage, corpus)):
             split = _split(stage, corpus)
             raise CorpusError(
                 f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
             )
+        if isinstance(stage, BaselineStage):
+            check_baseline(stage)
         if isinstance(stage, JudgeStage):
             check_options(stage)
         if isinstance(stage, EvaluateStage | JudgeStage):
@@ -389,7 +406,9 @@ def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> N
 
 def _check_one_split(recipe: Recipe, stage: EvaluateStage | JudgeStage, corpus: Corpus) -> None:
     """An evaluate stage tests its predictions against each other, turn by turn."""
-    predicting = [s for s in recipe.stages if isinstance(s, PredictStage) and s.name in stage.predictions]
+    predicting = [
+        s for s in recipe.stages if isinstance(s, PredictStage | BaselineStage) and s.name in stage.predictions
+    ]
     splits = {predicted.name: _split(predicted, corpus) for predicted in predicting}
     if len(set(splits.values())) > 1:
         told = ", ".join(f"{name}: {split}" for name, split in splits.items())
@@ -399,7 +418,7 @@ def _check_one_split(recipe: Recipe, stage: EvaluateStage | JudgeStage, corpus: 
         )
 
 
-def _split(stage: PredictStage, corpus: Corpus) -> str:
+def _split(stage: PredictStage | BaselineStage, corpus: Corpus) -> str:
     """The split that a stage predicts: test where there is one, else valid, unless the stage names it."""
     return stage.split or ("test" if corpus.test else "valid")
 

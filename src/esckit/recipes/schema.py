@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.judging.options import JudgingOptions
 from esckit.mining.options import MiningOptions
+from esckit.mining.pairs import PairKind
 from esckit.rendering import Layout
+from esckit.supporters.baselines import METHODS
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
 __all__ = ["FORMAT", "Recipe", "Stage", "input_names", "tag_of"]
@@ -116,6 +118,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     Attributes:
         start: name of the stage whose adapter is aligned and is the reference.
         pairs: name of the mine stage.
+        kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
         drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
         length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
         lora: of the fresh adapter where the reference is ``merged``.
@@ -125,6 +128,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     name: str
     start: str
     pairs: str
+    kinds: list[PairKind] | None = Field(None, min_length=1)
     epochs: int = Field(1, ge=1)
     drop_faulty: bool = False
     length_matched: bool = False
@@ -211,6 +215,7 @@ class PredictStage(_Config):
     Attributes:
         supporter: name of a supporter stage.
         split: null is test where the corpus has one, else valid.
+        strategies: ``gold`` gives the generator the gold strategy, to be measured alone; null lets the planner choose.
         past_strategies: what the history shows; null is what the supporter saw in training.
         calibration: name of a calibrate stage, whose calibration the planner's scores get.
         planning, wording: how strategy and text are chosen.
@@ -220,14 +225,54 @@ class PredictStage(_Config):
     name: str
     supporter: str
     split: Split | None = None
+    strategies: Literal["gold"] | None = None
     past_strategies: Literal["gold", "predicted", "hidden"] | None = None
     calibration: str | None = None
     planning: DecodingConfig = DecodingConfig(greedy=True)
     wording: DecodingConfig = DecodingConfig()
 
+    @model_validator(mode="after")
+    def _plans_or_is_told(self) -> Self:
+        if self.strategies and (self.calibration or self.planning != DecodingConfig(greedy=True)):
+            raise ValueError("strategies: gold plans nothing: leave out calibration and planning")
+        return self
+
+
+class BaselineStage(_Config):
+    """Predicts a split by prompting a chat model (`supporters.baselines`).
+
+    Attributes:
+        method: which baseline.
+        split: null is test where the corpus has one, else valid.
+        model: the name of a chat model behind ``url``, whose key stands in OPENAI_API_KEY; null is the run's backbone.
+        url: up to and including ``/v1``; null is OpenAI's.
+        decoding: of every answer.
+        at_once: the most calls at once; of the backbone, prompts a batch.
+        budget_calls, budget_tokens: that the run's ledger of baselines may hold.
+    """
+
+    stage: Literal["baseline"]
+    name: str
+    method: str
+    split: Split | None = None
+    model: str | None = None
+    url: str | None = None
+    decoding: DecodingConfig = DecodingConfig(max_new_tokens=256)
+    at_once: int = Field(16, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"there is no baseline {self.method!r}: use one of {', '.join(METHODS)}")
+        if self.url and not self.model:
+            raise ValueError("a url needs the model's name there: set model")
+        return self
+
 
 class EvaluateStage(_Config):
-    """Measures the predictions of predict stages, all of one split, and tests each pair of them."""
+    """Measures the predictions of predict and baseline stages, all of one split, and tests each pair of them."""
 
     stage: Literal["evaluate"]
     name: str
@@ -236,7 +281,7 @@ class EvaluateStage(_Config):
 
 
 class JudgeStage(JudgingOptions):
-    """Lets a language model score the predictions of predict stages, all of one split (`JudgingOptions`)."""
+    """Lets a language model score what predict and baseline stages predicted, all of one split (`JudgingOptions`)."""
 
     stage: Literal["judge"]
     name: str
@@ -260,6 +305,7 @@ Stage = (
     | CalibrateStage
     | SupporterStage
     | PredictStage
+    | BaselineStage
     | EvaluateStage
     | JudgeStage
     | ReportStage
@@ -310,7 +356,10 @@ class Recipe(_Config):
     @property
     def needs_backbone(self) -> bool:
         """True where a stage trains or asks a language model."""
-        return any(isinstance(stage, SftStage) for stage in self.stages)
+        return any(
+            isinstance(stage, SftStage) or (isinstance(stage, BaselineStage) and stage.model is None)
+            for stage in self.stages
+        )
 
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
@@ -323,6 +372,8 @@ class Recipe(_Config):
             assert isinstance(mined, MineStage)
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
                 raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
+            if stage.kinds and self.sft_of(stage.start).part != "coupled":
+                raise ValueError(f"stage {stage.name!r} chooses kinds of pairs, which only a coupled part's differ in")
         if isinstance(stage, SupporterStage):
             trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
             if any(sft.part != part for part, sft in trained.items()):
@@ -356,7 +407,7 @@ def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
             calibration = [(stage.calibration, CalibrateStage)] if stage.calibration else []
             return [(stage.supporter, SupporterStage), *calibration]
         case EvaluateStage() | JudgeStage():
-            return [(name, PredictStage) for name in stage.predictions]
+            return [(name, PredictStage, BaselineStage) for name in stage.predictions]
         case _:
             return []
 

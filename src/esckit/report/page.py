@@ -73,6 +73,7 @@ def render(run: Run) -> str:
             preferences=charts.preference_chart(planned) if planned else None,
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
+            pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
             samples=sample_dialogues(run.systems),

@@ -13,6 +13,7 @@ __all__ = [
     "Evaluation",
     "Event",
     "Figures",
+    "MinedPairs",
     "Opening",
     "PerStrategy",
     "Point",
@@ -143,6 +144,47 @@ class PerStrategy(_Record):
     p: float | None
 
 
+class Sides(_Record):
+    """Counts of chosen and rejected sides."""
+
+    chosen: int
+    rejected: int
+
+
+class MeanCharacters(_Record):
+    """Of chosen and rejected replies; None where no pair has any."""
+
+    chosen: float | None
+    rejected: float | None
+
+
+class MinedPairs(_Record):
+    """pairs.json of a mine stage (`mining.statistics`)."""
+
+    pairs: int
+    kinds: dict[str, int]
+    reasons: dict[str, int]
+    strategies: dict[str, Sides]
+    mean_characters: MeanCharacters
+
+
+class SubsetStrategy(_Record):
+    """One strategy in a subset of turns."""
+
+    strategy: str
+    gold: int
+    predicted: int
+    p: float | None
+
+
+class Subset(_Record):
+    """A random subset of turns (`measures.subsets`)."""
+
+    n: int
+    b: float
+    per_strategy: list[SubsetStrategy]
+
+
 class Bin(_Record):
     """A point of the reliability diagram."""
 
@@ -184,6 +226,7 @@ class StrategyFigures(_Record):
     b_debiased: float | None
     b_marks: list[str]
     per_strategy: list[PerStrategy]
+    subsets: list[Subset] | None = None
     stages: list[StageShares] | None
     calibration: Calibration | None
 

@@ -22,6 +22,7 @@ from esckit.report.records import (
     Evaluation,
     Event,
     Figures,
+    MinedPairs,
     Point,
     RecipeRecord,
     StageConfig,
@@ -41,7 +42,7 @@ SERIES: Final = 4
 class System:
     """A supporter and what it predicted."""
 
-    name: str  # the supporter's name; the predict stage's where one supporter predicts more than once
+    name: str  # the supporter's name; the stage's where one supporter predicts more than once, and of a baseline
     stage: str
     parts: tuple[str, ...]
     split: str
@@ -85,6 +86,7 @@ class Run:
     events: list[Event]
     curves: dict[str, list[Point]]
     alignments: dict[str, Alignment]
+    mined: dict[str, MinedPairs]  # by mine stage
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
     judgings: list[Judging]  # a judge stage each
@@ -118,6 +120,7 @@ def read_run(folder: Path) -> Run:
         events=_read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
+        mined={s.name: _read(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage == "mine"},
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
@@ -141,7 +144,7 @@ def _stage_record(folder: Path, name: str) -> StageRecord | None:
 def _systems(
     folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord], figures: dict[str, Figures]
 ) -> list[System]:
-    predicting = [stage for stage in recipe.stages if stage.stage == "predict" and stage.name in done]
+    predicting = [stage for stage in recipe.stages if stage.stage in ("predict", "baseline") and stage.name in done]
     uses = Counter(stage.supporter for stage in predicting)
     supporters = {stage.name: stage for stage in recipe.stages if stage.stage == "supporter"}
     systems = []

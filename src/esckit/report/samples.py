@@ -17,7 +17,7 @@ class Reply(NamedTuple):
     """What one supporter said at a turn."""
 
     system: System
-    strategy: str | None  # a label; None where the prediction is unparsed
+    strategy: str | None  # a label, gold's where the supporter was given it; None where the prediction is unparsed
     raw_strategy: str | None  # as predicted
     probability: float | None  # of the strategy, 0..1
     same: bool  # the strategy is gold's
@@ -74,14 +74,15 @@ def _replies(
 def make_reply(system: System, row: Prediction) -> Reply:
     """Say of a prediction what is shown."""
     match = system.taxonomy.match
-    strategy = match(row.predicted_strategy)
+    given = row.extra.get("strategy_given") == "gold"
+    strategy = match(row.gold_strategy if given else row.predicted_strategy)
     probabilities = {match(label): value for label, value in (row.strategy_probabilities or {}).items()}
     return Reply(
         system=system,
         strategy=strategy,
         raw_strategy=row.predicted_strategy,
         probability=probabilities.get(strategy) if strategy else None,
-        same=strategy is not None and strategy == match(row.gold_strategy),
+        same=not given and strategy is not None and strategy == match(row.gold_strategy),
         text=row.predicted_text,
         cut=row.finish == "length",
     )

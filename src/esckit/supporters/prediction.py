@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from esckit.conversation import Conversation, conversation_to_json
-from esckit.errors import CorpusError
+from esckit.errors import CorpusError, ModelError
 from esckit.files import resume_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.models.backbone import Decoding, Reply, seed_everything
@@ -29,6 +29,7 @@ def predict_conversation(
     wording: Decoding,
     past: PastStrategies | None = None,
     calibration: Calibration | None = None,
+    given_gold: bool = False,
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
 
@@ -43,6 +44,11 @@ def predict_conversation(
         past: which strategies the history shows; the supporter's own training setting by default. ``predicted`` shows
             the model's own choices at the turns before.
         calibration: of the planner's scores.
+        given_gold: the generator gets each turn's gold strategy (DecoupledESC, table 6), and nothing is planned: rows
+            have no predicted strategy, and say so.
+
+    Raises:
+        ModelError: gold strategies are given to a supporter without a generator, or to one that cannot word them.
     """
     mode: PastStrategies = past or supporter.card.past_strategies
     turns = supporter_turns(conversation)
@@ -50,6 +56,8 @@ def predict_conversation(
     labels = supporter.taxonomy.labels
     shown = past_strategies(conversation, mode)
     can = supporter.generator.strategies if supporter.generator is not None else None
+    if given_gold:
+        return add_context(_worded(supporter, conversation, shown, wording, seed, mode), [conversation])
     fitted = calibration or Calibration.none(len(labels))
     allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
     if mode == "predicted":
@@ -82,6 +90,35 @@ def predict_conversation(
     return add_context(rows, [conversation])
 
 
+def _worded(
+    supporter: Supporter, conversation: Conversation, shown: dict[str, str], how: Decoding, seed: int, past: str
+) -> list[Prediction]:
+    """The rows of a generator that is told the gold strategies."""
+    turns = supporter_turns(conversation)
+    gold = [str(turn.strategy) for turn in turns]
+    can = supporter.generator.strategies if supporter.generator is not None else None
+    if can is not None and (others := sorted(set(gold) - set(can))):
+        raise ModelError(
+            f"the supporter's replies are of other strategies than {', '.join(others)}: it cannot be given these."
+        )
+    seed_everything(seed, conversation.id, "generator")
+    return [
+        Prediction(
+            conversation_id=conversation.id,
+            turn_id=turn.id,
+            gold_strategy=strategy,
+            predicted_strategy=None,
+            gold_text=turn.text or "",
+            predicted_text=reply.text,
+            finish=reply.finish,
+            extra={"past_strategies": past, "strategy_given": "gold"},
+        )
+        for turn, strategy, reply in zip(
+            turns, gold, supporter.reply(conversation, turns, gold, shown, how), strict=True
+        )
+    ]
+
+
 def predict(
     supporter: Supporter,
     conversations: Sequence[Conversation],
@@ -92,12 +129,13 @@ def predict(
     wording: Decoding | None = None,
     past: PastStrategies | None = None,
     calibration: Calibration | None = None,
+    given_gold: bool = False,
     title: str = "predict",
 ) -> int:
     """Predict a corpus into a predictions file, which appears when it is complete; return its number of rows.
 
     Rows are kept in a partial file beside it, a conversation at a time, so that the same call continues after a stop.
-    The strategy is chosen greedily by default, the text sampled at .7 / .95.
+    The strategy is chosen greedily by default, the text sampled at .7 / .95; for the rest see `predict_conversation`.
 
     Raises:
         CorpusError: there is nothing to predict.
@@ -109,6 +147,8 @@ def predict(
     settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
     sizes = [len(supporter_turns(conversation)) for conversation in wanted]
     settings["calibration"] = calibration
+    if given_gold:
+        settings["given_gold"] = True
     key = _key(supporter, wanted, seed, past, settings)
     with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
         for conversation in wanted[rows.done :]:

@@ -1,0 +1,110 @@
+"""``esckit baseline`` as a user meets it: a backbone here, a model behind a URL, what is told, what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from esckit.conversation import write_conversations
+from esckit.measures import read_predictions
+from esckit.models.chat import Decoding
+from esckit.supporters.baselines import METHODS, places_of, request_for
+from tests.server import KEY, MODEL, Behaviour, ChatServer
+from tests.test_cli import call
+from tests.tiny import save_base, starter_dialogues
+
+DIALOGUES = starter_dialogues(2, 4)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    write_conversations(tmp_path / "dialogues.jsonl", DIALOGUES)
+    return tmp_path / "dialogues.jsonl"
+
+
+def _answers(seed: int = 0) -> dict[str, str]:
+    """A reply with a strategy to every question of the baseline base."""
+    method = METHODS["base"]
+    requests = [
+        request_for(place, method, method.stages[0], Decoding(), seed, {})
+        for place in places_of(DIALOGUES, method, list, seed)
+    ]
+    return {request.messages[-1].content: "[Question] And then?" for request in requests}
+
+
+def test_a_backbone_here_is_asked_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, base = tmp_path / "base.jsonl", save_base(tmp_path / "base")
+    command = ("baseline", "base", corpus, out, "--backbone", base, "--max-new-tokens", "6")
+    assert call(monkeypatch, *command) == 0
+    told, turns = capsys.readouterr().out, len(_answers())
+    assert f"{turns} questions to ask (0 on record)" in told
+    assert f"next: esckit evaluate {out}" in told
+    assert len(read_predictions(out)) == turns
+    first = out.read_bytes()
+    out.unlink()
+    assert call(monkeypatch, *command) == 0
+    told = capsys.readouterr().out
+    assert f"0 questions to ask ({turns} on record)" in told
+    assert "0 calls" in told
+    assert out.read_bytes() == first
+
+
+def test_a_model_behind_a_url_within_a_budget(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    out, turns = tmp_path / "base.jsonl", len(_answers())
+    with ChatServer(Behaviour(answers=_answers())) as server:
+        command = ("baseline", "base", corpus, out, "--model", MODEL, "--model-url", server.url)
+        assert call(monkeypatch, *command, "--budget-calls", str(turns - 1)) == 2
+        assert "budget" in capsys.readouterr().err
+        assert not out.exists()
+        assert call(monkeypatch, *command) == 0
+        assert server.calls == turns
+    assert {(r.predicted_strategy, r.predicted_text) for r in read_predictions(out)} == {("Question", "And then?")}
+    assert call(monkeypatch, "evaluate", out, "--json") == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed[printed.rindex("\n{") :])["strategy"]["parse_rate"] == 1
+
+
+def test_what_failed_is_asked_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, base = tmp_path / "base.jsonl", save_base(tmp_path / "base")
+    too_long = ("--max-new-tokens", "100000")
+    command = ("baseline", "base", corpus, out, "--backbone", base, *too_long)
+    assert call(monkeypatch, *command) == 0
+    told, turns = capsys.readouterr().out, len(_answers())
+    assert f"({turns} failed)" in told
+    assert {row.predicted_text for row in read_predictions(out)} == {None}
+    assert call(monkeypatch, *command) == 0
+    assert f"{turns} questions that failed before are asked again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nonsense"], "the baseline 'nonsense' is unknown: use one of base, "),
+        (["base"], "give either --model NAME"),
+        (["base", "--model", "m", "--backbone", "b"], "give either --model NAME"),
+        (["base", "--model-url", "http://x/v1", "--backbone", "b"], "give either --model NAME"),
+        (["base", "--examples", "e.jsonl", "--backbone", "b"], "--examples is for the baseline example"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    method, *options = arguments
+    assert call(monkeypatch, "baseline", method, corpus, tmp_path / "out.jsonl", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"esckit: {sentence}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [corpus]
