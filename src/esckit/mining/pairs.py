@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from esckit.conversation import Aspect, Conversation, Preference
 from esckit.errors import CorpusError
@@ -15,9 +15,11 @@ from esckit.turns import reply_text
 
 __all__ = [
     "ASPECTS",
+    "Kind",
     "Pair",
     "PairReport",
     "check_pairs",
+    "kind_of",
     "length_matched",
     "lint_pairs",
     "normalise",
@@ -31,6 +33,9 @@ ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
     "coupled": ("response", "turn"),
 }
 """Which preferences train which part."""
+
+Kind = Literal["PsNr", "NsNr", "NsPr"]
+"""Of a coupled pair, what is wrong with the rejected side: its reply, both, or its strategy (DecoupledESC, table 7)."""
 
 _SPACES: Final = re.compile(r"\s+")
 
@@ -57,6 +62,20 @@ class Pair(NamedTuple):
         return (
             f"[{turn.strategy}]" if self.preference.aspect == "strategy" else reply_text(turn.strategy, turn.text or "")
         )
+
+
+def kind_of(preference: Preference) -> Kind | None:
+    """The kind of a coupled pair that was judged; None where nobody has judged it.
+
+    The strategy is negative where it is not gold's; the reply is negative where the judge blames the reply. How the
+    paper made NsPr pairs it does not say. That they are replies under another strategy than gold's in which the judge
+    blames the strategy alone is our definition.
+    """
+    if preference.reason is None:
+        return None
+    if preference.aspect == "response":
+        return "PsNr"
+    return "NsPr" if preference.reason == "strategy_mismatch" else "NsNr"
 
 
 class PairReport(NamedTuple):
