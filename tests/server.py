@@ -88,6 +88,19 @@ def good_answer(question: str) -> str:
     return json.dumps({"score": 1 + int(draw("score", question) * 5), "reason": f"because of {question[:20]!r}"})
 
 
+def fitting_answer(question: str, schema: Mapping[str, Any]) -> str:
+    """The JSON object of a reply without faults, by the schema that is asked for."""
+    fields: Mapping[str, Any] = schema["properties"]
+    if "reason" in fields:
+        return good_answer(question)
+    return json.dumps({name: _value(question, name, field) for name, field in fields.items()})
+
+
+def _value(question: str, name: str, field: Mapping[str, Any]) -> Any:
+    allowed = field.get("enum")
+    return allowed[int(draw(name, question) * len(allowed))] if allowed else f"because of {question[-20:]!r}"
+
+
 class ChatServer:
     """A server on a thread of its own; use it in a ``with`` block.
 
@@ -240,7 +253,9 @@ class ChatServer:
         repairing = len([message for message in body["messages"] if message["role"] == "user"]) > 1
         if fault is not None:
             self.faults[fault] += 1
-        good = good_answer(question) if "response_format" in body else f"I hear you: {question}"
+        good = f"I hear you: {question}"
+        if "response_format" in body:
+            good = fitting_answer(question, body["response_format"]["json_schema"]["schema"])
         match fault:
             case "fenced":
                 return f"```json\n{good}\n```", None, "stop"

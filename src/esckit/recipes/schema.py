@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.judging.opening import AnnotatorOptions
 from esckit.mining.options import MiningOptions
+from esckit.mining.pairs import Kind
 from esckit.rendering import Layout
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
@@ -102,11 +104,16 @@ class SftStage(TrainingOptions):
 
 
 class MineStage(MiningOptions):
-    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage."""
+    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage.
+
+    Attributes:
+        wording: rule ``judged``, planner: the generator's stage that words what it chose, so that it can be judged.
+    """
 
     stage: Literal["mine"]
     name: str
     model: str
+    wording: str | None = None
 
 
 class PreferenceStage(TrainingOptions, PreferenceOptions):
@@ -115,6 +122,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     Attributes:
         start: name of the stage whose adapter is aligned and is the reference.
         pairs: name of the mine stage.
+        kinds: coupled part, judged pairs: train on these kinds alone (DecoupledESC, table 7); null is all.
         drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
         length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
         lora: of the fresh adapter where the reference is ``merged``.
@@ -125,6 +133,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     start: str
     pairs: str
     epochs: int = Field(1, ge=1)
+    kinds: list[Kind] | None = Field(None, min_length=1)
     drop_faulty: bool = False
     length_matched: bool = False
     lora: LoraOptions = LoraOptions()
@@ -264,6 +273,7 @@ class Recipe(_Config):
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig = ModelConfig()
+    annotator: AnnotatorOptions = AnnotatorOptions()
     stages: list[Annotated[Stage, Field(discriminator="stage")]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -278,6 +288,8 @@ class Recipe(_Config):
                     raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted!r}")
             seen[stage.name] = stage
             self._check_parts(stage)
+        if "annotator" in self.model_fields_set and not self.judged:
+            raise ValueError("annotator is for mine stages with the rule judged, and there is none")
         return self
 
     def named(self, name: str) -> Stage:
@@ -302,6 +314,11 @@ class Recipe(_Config):
         """True where a stage trains or asks a language model."""
         return any(isinstance(stage, SftStage) for stage in self.stages)
 
+    @property
+    def judged(self) -> list[MineStage]:
+        """The mine stages whose pairs an annotator judges."""
+        return [stage for stage in self.stages if isinstance(stage, MineStage) and stage.rule == "judged"]
+
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
         if isinstance(stage, MineStage):
@@ -313,6 +330,10 @@ class Recipe(_Config):
             assert isinstance(mined, MineStage)
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
                 raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
+            if stage.kinds and (mined.rule != "judged" or self.sft_of(stage.start).part != "coupled"):
+                raise ValueError(
+                    f"stage {stage.name!r} chooses kinds, which judged pairs of the coupled part alone have"
+                )
         if isinstance(stage, SupporterStage):
             trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
             if any(sft.part != part for part, sft in trained.items()):
@@ -328,13 +349,36 @@ class Recipe(_Config):
             raise ValueError(f"stage {stage.name!r} mines at random, which asks no model: leave out folds")
         if stage.top_k and (stage.rule == "random" or self.sft_of(stage.model).part == "generator"):
             raise ValueError(f"stage {stage.name!r} chooses no strategy by its probability: leave out top_k")
+        if stage.rule != "judged" and "clean_chosen" in stage.model_fields_set:
+            raise ValueError(f"stage {stage.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
+        self._check_wording(stage)
+
+    def _check_wording(self, stage: MineStage) -> None:
+        """A planner's strategies are judged by the replies that follow them; nobody else's need wording."""
+        wanted = stage.rule == "judged" and self.sft_of(stage.model).part == "planner"
+        if wanted and stage.wording is None:
+            raise ValueError(
+                f"stage {stage.name!r} judges a planner by the replies that follow its strategies: "
+                "set wording to a stage of the generator"
+            )
+        if stage.wording is None:
+            return
+        if not wanted:
+            raise ValueError(f"stage {stage.name!r} needs no wording, which is for judged pairs of the planner")
+        if self.sft_of(stage.wording).part != "generator":
+            raise ValueError(f"stage {stage.name!r} needs a stage of the generator as wording")
+        if self.sft_of(stage.wording).past_strategies != self.sft_of(stage.model).past_strategies:
+            raise ValueError(
+                f"the model and the wording of {stage.name!r} must be trained with the same past_strategies"
+            )
 
 
 def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
     """Names of the stages that a stage reads, each with the kinds it may be."""
     match stage:
         case MineStage():
-            return [(stage.model, SftStage, PreferenceStage)]
+            named = [stage.model, *([stage.wording] if stage.wording else [])]
+            return [(name, SftStage, PreferenceStage) for name in named]
         case PreferenceStage():
             return [(stage.start, SftStage, PreferenceStage), (stage.pairs, MineStage)]
         case SupporterStage():
