@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -50,7 +50,14 @@ class Refusal(NamedTuple):
 KILL: Final = Signal(signal.SIGKILL)
 
 
-def start(arguments: Sequence[str | Path], place: Path, *, at: str = "", event: Signal | Refusal = KILL) -> Any:
+def start(
+    arguments: Sequence[str | Path],
+    place: Path,
+    *,
+    at: str = "",
+    event: Signal | Refusal = KILL,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """Start a command to which something happens.
 
     Args:
@@ -59,9 +66,10 @@ def start(arguments: Sequence[str | Path], place: Path, *, at: str = "", event: 
             relative to it.
         at: the moment; none by default.
         event: what happens then.
+        environment: variables that it has besides those of the tests' first child.
     """
     place.mkdir(exist_ok=True)
-    child = server().Process(target=_child, args=([*map(str, arguments)], place, at, event))
+    child = server().Process(target=_child, args=([*map(str, arguments)], place, at, event, environment or {}))
     child.start()
     return child
 
@@ -79,12 +87,20 @@ def finish(child: Any, place: Path) -> Ended:
     return Ended(child.exitcode, (place / "stderr").read_text(), (place / "moments").read_text().splitlines())
 
 
-def esckit(arguments: Sequence[str | Path], place: Path, *, at: str = "", event: Signal | Refusal = KILL) -> Ended:
+def esckit(
+    arguments: Sequence[str | Path],
+    place: Path,
+    *,
+    at: str = "",
+    event: Signal | Refusal = KILL,
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
     """Run a command to its end; see `start`."""
-    return finish(start(arguments, place, at=at, event=event), place)
+    return finish(start(arguments, place, at=at, event=event, environment=environment), place)
 
 
-def _child(arguments: list[str], place: Path, at: str, event: Signal | Refusal) -> None:
+def _child(arguments: list[str], place: Path, at: str, event: Signal | Refusal, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["esckit", *arguments]

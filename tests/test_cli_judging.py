@@ -75,7 +75,10 @@ def test_trains_checks_and_annotates(
             ["annotate", "TREES", "OUT", "--annotator", "nowhere"],
             "nowhere/annotator.json does not exist: give",
         ),
-        (["annotate", "CHINESE", "OUT"], "reads English alone and there are dialogues in zh: use --annotator remote:"),
+        (
+            ["annotate", "CHINESE", "OUT"],
+            "reads English alone and there are dialogues in zh: take a chat model, remote:",
+        ),
         (["annotate", "TREES", "OUT", "--annotator", "remote:m"], "OPENAI_API_KEY is not set: export the key"),
         (["train", "annotator", "LABELS", "TREES"], "holds something else than an annotator: choose another folder."),
         (["check", "annotator", "TREES"], "trees.jsonl:1: "),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,23 @@ def test_check_counts_a_row_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     assert call(monkeypatch, "check", "preferences", sound, "--part", "planner") == 0
     assert counts(capsys.readouterr().out) == [["planner", "3", "0", "0"]]
+
+
+def test_check_shows_reasons_by_type_and_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    tree = grown("coupled")
+    reasons = ("strategy_mismatch", "lack_of_empathy", "lack_of_empathy")
+    judged = [replace(p, reason=r, judge="j@1") for p, r in zip(tree.preferences, reasons, strict=True)]
+    given = write(tmp_path, [replace(tree, preferences=judged)])
+    assert call(monkeypatch, "check", "preferences", given, "--part", "coupled") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[3:] == [
+        ["reason", "pairs", "share", "kind", "part", "judge"],
+        ["lack_of_empathy", "1", "33%", "NsNr", "coupled", "j@1"],
+        ["lack_of_empathy", "1", "33%", "PsNr", "coupled", "j@1"],
+        ["strategy_mismatch", "1", "33%", "NsPr", "coupled", "j@1"],
+    ]
+    assert call(monkeypatch, "check", "preferences", write(tmp_path, [grown("coupled")])) == 0
+    assert "reason" not in capsys.readouterr().out, "nobody has judged these"
 
 
 def test_check_fails_where_pairs_are_faulty_or_missing(

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,7 @@ from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
-    from esckit.judging.annotator import Annotator
+    from esckit.judging.opening import AnnotatorOptions
 
 __all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
 
@@ -53,11 +51,13 @@ def annotate_command(
     read = _read(trees, conversations)
     quiet()
     from esckit.judging.annotation import annotate
+    from esckit.judging.opening import check_language, open_annotator
 
-    remote = {"base_url": base_url, "examples": examples, "calls": budget_calls, "tokens": budget_tokens}
+    remote = {"base_url": base_url, "budget_calls": budget_calls, "budget_tokens": budget_tokens}
+    wanted = _options(source=annotator, encoder=encoder, examples=examples and str(examples), **remote)
+    check_language(wanted, read)
     try:
-        with _annotator(annotator, encoder, ledger or out.with_name(f"{out.name}.ledger"), remote) as judge:
-            _check_language(read, annotator)
+        with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
             done = annotate(read, judge, out)
     except KeyboardInterrupt:
         print("\nesckit: stopped; the same command continues.", file=sys.stderr)
@@ -170,33 +170,13 @@ def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
     return [None if place == 0 else OUTCOMES[place] for place in best]
 
 
-@contextmanager
-def _annotator(source: str, encoder: str, ledger: Path, remote: dict[str, Any]) -> "Iterator[Annotator]":
-    """The annotator that is asked for; one behind a URL holds its ledger open meanwhile."""
-    if not source.startswith("remote:"):
-        from esckit.judging.psychological_errors import load_annotator
+def _options(**given: Any) -> "AnnotatorOptions":
+    """What was given, as options; one sentence where it does not fit together."""
+    from pydantic import ValidationError
 
-        yield load_annotator(source, encoder)
-        return
-    from esckit.corpora.error_examples import read_error_examples
-    from esckit.judging.asked_errors import STEP, AskedAnnotator
-    from esckit.models.asking import Asker
-    from esckit.models.ledger import Ledger
-    from esckit.models.pacing import Pace
-    from esckit.models.remote import OPENAI_URL, RemoteChatModel
+    from esckit.judging.opening import AnnotatorOptions
 
-    name = source.removeprefix("remote:")
-    model = RemoteChatModel(name, remote["base_url"] or OPENAI_URL)
-    pace = Pace(budget_calls=remote["calls"], budget_tokens=remote["tokens"])
-    with Ledger(ledger) as opened:
-        yield AskedAnnotator(name, Asker(model, opened, STEP, pace), read_error_examples(remote["examples"]))
-
-
-def _check_language(conversations: "list[Conversation]", annotator: str) -> None:
-    """The embedded annotator's words are English; a chat model reads what it can."""
-    other = sorted({conversation.language for conversation in conversations} - {"en"})
-    if other and not annotator.startswith("remote:"):
-        raise EsckitError(
-            f"the embedded annotator reads English alone and there are dialogues in {', '.join(other)}: "
-            "use --annotator remote:MODEL for them."
-        )
+    try:
+        return AnnotatorOptions(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise EsckitError(error.errors()[0]["msg"].removeprefix("Value error, ") + ".") from error

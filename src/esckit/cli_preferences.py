@@ -10,7 +10,7 @@ from esckit.errors import CorpusError, EsckitError
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
-    from esckit.mining.pairs import PairReport
+    from esckit.mining.pairs import Pair, PairReport
 
 __all__ = ["check_app", "export_app"]
 
@@ -93,6 +93,7 @@ def check_command(
     conversations = _trees(tree)
     reports = {name: lint_pairs(pairs_of(conversations, name)) for name in ([asked] if asked else ASPECTS)}
     _print_reports({name: report for name, report in reports.items() if report.pairs})
+    _print_reasons({name: pairs_of(conversations, name) for name in reports})
     if not any(report.pairs for report in reports.values()) or any(report.faulty for report in reports.values()):
         raise typer.Exit(1)
 
@@ -130,3 +131,24 @@ def _print_reports(reports: "dict[Any, PairReport]") -> None:
         *counts, ratio = report
         table.add_row(name, *(f"{count:,}" for count in counts), f"{ratio:.2f}")
     Console().print(table)
+
+
+def _print_reasons(pairs: "dict[Any, list[Pair]]") -> None:
+    """What is wrong with rejected sides and who said so, for pairs that were judged."""
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from esckit.mining.pairs import kind_of
+
+    table = Table("reason", "pairs", "share", "kind", "part", "judge", box=None, pad_edge=False)
+    for name, own in pairs.items():
+        judged = [pair for pair in own if pair.preference.reason]
+        kinds = [kind_of(pair) if name == "coupled" else None for pair in judged]
+        rows = Counter((p.preference.reason, kind, p.preference.judge) for p, kind in zip(judged, kinds, strict=True))
+        for (reason, kind, judge), count in sorted(rows.items(), key=lambda row: (-row[1], str(row[0]))):
+            table.add_row(reason, f"{count:,}", f"{count / len(own):.0%}", kind or "-", name, judge or "-")
+    if table.row_count:
+        print()
+        Console().print(table)

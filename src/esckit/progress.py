@@ -24,9 +24,11 @@ class Progress:
         if not self._terminal and int(part * 10) == self._shown:
             return
         self._shown = int(part * 10)
-        left = (time.monotonic() - self._started) / max(self.done - self._first, 1) * (self.total - self.done)
+        rate = max(self.done - self._first, 1) / max(time.monotonic() - self._started, 1e-6)
+        speed = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
         bar = "█" * round(part * 24) + "·" * (24 - round(part * 24))
-        line = f"{self.title:<20} {bar} {self.done}/{self.total}  {left:4.0f} s left  {note}"
+        left = f"{(self.total - self.done) / rate:4.0f} s left"
+        line = f"{self.title:<20} {bar} {self.done}/{self.total}  {speed}  {left}  {note}"
         print(
             f"\r{line}\x1b[K" if self._terminal else line,
             end="" if self._terminal else "\n",

@@ -1,6 +1,6 @@
 """Verdicts into trees: once a turn, on after a stop, from predictions too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ class Counting:
         self.seen: list[Case] = []
         self.stop_at, self.miss = stop_at, miss
 
-    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Iterator[list[Verdict | None]]:
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
         for number, cases in enumerate(groups):
             if number == self.stop_at:
                 raise EsckitError("stopped")

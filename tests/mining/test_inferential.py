@@ -236,6 +236,55 @@ def test_mining_twice_adds_nothing(part: Part, models: dict[Part, Any]) -> None:
     assert counts(other) == counts(other, "another") == counts(once)
 
 
+# -------------------------------------------------------------------------------------------------------- rule: judged
+
+
+class Adapters:
+    """A model of several adapters, as far as the miner handles it."""
+
+    def __init__(self) -> None:
+        self.active: list[str] = []
+
+    def set_adapter(self, name: str) -> None:
+        self.active.append(name)
+
+
+def test_judged_sampling_keeps_nothing_yet(script: Script) -> None:
+    script.says("A.", "What happened?", "B.")
+    tree = miner("generator", rule="judged").mine(dialogue(), {}, 0)
+    assert tree.preferences == []
+    assert [turn.text for turn in tree.turns[6:]] == ["A.", "B."]
+    assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 1}
+
+
+def test_a_planner_s_strategies_are_worded_by_the_generator(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([OTH, OTH, REF, QUE, QUE, QUE, SUG, REF, REF])  # three a turn
+    monkeypatch.setattr(inferential, "choose_strategy", lambda *_: ESCONV.labels.index(next(drawn)))
+    script.plans = [REF, QUE, SUG]
+    script.says("Well.", "I see how you feel.")
+    model = Adapters()
+    options = MiningOptions(rule="judged", samples=3, max_new_tokens=6)
+    tree = Miner("planner", model, tiny_renderer(), "m", options, {}, "g").mine(dialogue(), {}, 0)
+    assert script.asked == [("2", OTH), ("5", REF)], "each strategy once, and gold's never"
+    assert model.active == ["generator", "planner"]
+    new = tree.turns[6:]
+    assert [(turn.strategy, turn.text, turn.extra) for turn in new] == [
+        (OTH, "Well.", {"worded_by": "g"}),
+        (REF, "I see how you feel.", {"worded_by": "g"}),
+    ]
+    assert all("probability" in turn.scores for turn in new)
+    assert counts(tree) == {"turns": 3, "sampled": 9, "equal to gold": 5, "sampled twice": 2}
+
+
+def test_a_planner_that_is_always_right_words_nothing(script: Script) -> None:
+    script.plans = [REF, QUE, SUG]
+    options, model = MiningOptions(rule="judged", top_k=1), Adapters()
+    tree = Miner("planner", model, tiny_renderer(), "m", options, {}, "g").mine(dialogue(), {}, 0)
+    assert len(tree.turns) == 6
+    assert model.active == [], "the generator is not asked about no turn"
+    assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 3}
+
+
 # -------------------------------------------------------------------------------------------------------- rule: random
 
 

@@ -260,7 +260,7 @@ def test_a_consumer_that_stops_early_loses_only_what_is_under_way(ledger: Ledger
         answers = Asker(model, ledger, STEP).answers(questions(10))
         for _ in range(2):
             await anext(answers)
-        await answers.aclose()  # type: ignore[attr-defined]
+        await answers.aclose()
 
     asyncio.run(two())
     assert len(ledger.outcomes(request.key(STEP, "scripted") for request in questions(10))) >= 2

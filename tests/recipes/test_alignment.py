@@ -108,6 +108,15 @@ def test_the_mined_trees_are_the_training_part_grown(place: Path) -> None:
         assert events["mine", name] == sum(own.get(name, 0) for own in counted) > 0
 
 
+def test_a_stop_between_the_trees_and_the_record_loses_no_count(place: Path, out: Path) -> None:
+    before = facts(out, "mine"), (out / "events.jsonl").read_bytes()
+    path = out / "stages/mine.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"done"', '"running"'), encoding="utf-8")
+    recipe = recipe_of(place)
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out)
+    assert (facts(out, "mine"), (out / "events.jsonl").read_bytes()) == before
+
+
 def test_random_pairs_name_no_model(place: Path, out: Path) -> None:
     recipe = recipe_of(place, "mine.rule=random", "mine.samples=1")
     run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)

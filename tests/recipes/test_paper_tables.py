@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
-from esckit.errors import ChatError, RecipeError, RunError
+from esckit.errors import ChatError, CorpusError, RecipeError
 from esckit.measures import read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.reading import load_recipe
@@ -86,7 +86,7 @@ def test_a_generator_is_told_gold_strategies_and_nothing_is_planned(place: Path,
 
 def test_kinds_that_were_not_mined_are_an_error(place: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        RunError, match=r"^coupled-pairs holds no pair of psnr-dpo's kinds: mine others, or change kinds\.$"
+        CorpusError, match=r"^stage 'psnr-dpo' finds no pair of its kinds .*: take other kinds\.$"
     ):
         _run(place, "esconv-preferences", tmp_path / "run", "psnr-dpo.kinds=[NsPr]")
 

@@ -1,6 +1,7 @@
 """Recipes are checked whole before anything runs, and an error names the key and the nearest right one."""
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -8,6 +9,8 @@ from esckit.errors import RecipeError
 from esckit.recipes.reading import load_recipe, shipped_recipes
 from esckit.recipes.schema import PreferenceStage, PretrainStage, SftStage
 from tests.recipes.tiny import RECIPE
+
+JUDGED: Final = ["mine-planner.rule=judged", "mine-planner.wording=generator-sft"]
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -69,7 +72,29 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
         (["planner-dpo.beta=0"], "planner-dpo.beta: input should be greater than 0"),
         (["planner-dpo.bata=1"], "unknown key 'planner-dpo.bata': did you mean 'beta'?"),
         (["planner-dpo.lora.rank=1"], "unknown key 'planner-dpo.lora.rank'"),
-        (["mine-planner.rule=judged"], "mine-planner.rule: input should be 'unequal' or 'random'"),
+        (["mine-planner.rule=jugded"], "mine-planner.rule: input should be 'unequal', 'judged' or 'random'"),
+        (["mine-planner.rule=judged"], "replies that follow its strategies: set wording to a stage of the generator"),
+        ([*JUDGED, "mine-planner.wording=coupled-sft"], "'mine-planner' needs a stage of the generator as wording"),
+        (
+            [*JUDGED, "mine-planner.wording=mine-coupled"],
+            "needs an earlier sft or preference stage named 'mine-coupled'",
+        ),
+        (["mine-generator.wording=generator-sft"], "'mine-generator' needs no wording, which is for judged pairs"),
+        ([*JUDGED, "generator-sft.past_strategies=gold"], "must be trained with the same past_strategies"),
+        (["mine-planner.clean_chosen=false"], "'mine-planner' asks no annotator: leave out clean_chosen"),
+        (["annotator.source=embedded"], "annotator is for mine stages with the rule judged, and there is none"),
+        ([*JUDGED, "annotator.budget_calls=5"], "budget_calls is for a chat model as annotator: set source to remote:"),
+        ([*JUDGED, 'annotator.source="remote:"'], "the annotator remote: names no model: write remote:MODEL"),
+        ([*JUDGED, "annotator.sauce=embedded"], "unknown key 'annotator.sauce': did you mean 'source'?"),
+        (
+            ["planner-dpo.kinds=[PsNr]"],
+            "'planner-dpo' chooses kinds of pairs, which only a coupled part's differ in",
+        ),
+        (
+            ["coupled-dpo.kinds=[PsNr]"],
+            "'coupled-dpo' chooses kinds, which judged pairs of the coupled part alone have",
+        ),
+        (["coupled-dpo.kinds=[PsPr]"], "input should be 'PsNr', 'NsNr' or 'NsPr'"),
         (["mine-planner.sample=2"], "unknown key 'mine-planner.sample': did you mean 'samples'?"),
         (["mine-planner.samples=0"], "mine-planner.samples: input should be greater than or equal to 1"),
         (["mine-planner.model=mine-coupled"], "needs an earlier sft or preference stage named 'mine-coupled'"),

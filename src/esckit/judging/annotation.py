@@ -1,7 +1,8 @@
 """Verdicts of an annotator into conversation trees: each turn once, and a stopped annotation is continued."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,7 @@ from esckit.measures import Prediction
 from esckit.progress import progress
 from esckit.strategy import TAXONOMIES
 
-__all__ = ["Annotated", "add_predictions", "annotate"]
+__all__ = ["Annotated", "add_predictions", "annotate", "with_verdicts"]
 
 
 class Annotated(NamedTuple):
@@ -55,15 +56,19 @@ def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: P
     with resume_jsonl(out, key, [1] * len(conversations)) as file:
         left = list(zip(conversations, todo, strict=True))[file.done :]
         groups = [[case_of(conversation, turn) for turn in turns] for conversation, turns in left]
-        with progress("annotate", len(conversations), file.done) as bar:
-            for (conversation, turns), verdicts in zip(left, annotator.verdicts(groups), strict=True):
+        with (
+            progress("annotate", len(conversations), file.done) as bar,
+            closing(annotator.verdicts(groups)) as judged,
+        ):
+            for (conversation, turns), verdicts in zip(left, judged, strict=True):
                 given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
-                file.append([conversation_to_json(_with(conversation, given))])
+                file.append([conversation_to_json(with_verdicts(conversation, given))])
                 bar.advance()
     return _count(out, annotator.judge, sum(map(len, todo)))
 
 
-def _with(conversation: Conversation, given: dict[str, Verdict]) -> Conversation:
+def with_verdicts(conversation: Conversation, given: Mapping[str, Verdict]) -> Conversation:
+    """The conversation with one more verdict on each of these turns, by id."""
     turns = [
         replace(turn, verdicts=[*turn.verdicts, given[turn.id]]) if turn.id in given else turn
         for turn in conversation.turns

@@ -1,6 +1,6 @@
 """What annotators of psychological errors have in common, and from turns of a tree to cases."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Final, Protocol
 
 from esckit.conversation import Conversation, Turn, Verdict
@@ -18,8 +18,10 @@ class Annotator(Protocol):
     judge: str
     """Its name in verdicts; changes with anything that its verdicts depend on."""
 
-    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Iterator[list[Verdict | None]]:
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
         """Judge groups of replies (a dialogue's each) in order; None where a reply could not be judged this time.
+
+        Close it where not all of it is taken.
 
         Raises:
             EsckitError: the annotator cannot go on; what it has yielded stands.

@@ -1,7 +1,9 @@
 """A chat model as annotator of psychological errors, with author-written examples in its prompt."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -95,12 +97,33 @@ class AskedAnnotator:
         asked = json.dumps([asker.model.identity, self.system, STEP], sort_keys=True)
         self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}"
 
-    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Iterator[list[Verdict | None]]:
-        """Ask about all replies, as many at once as the model takes, then yield the groups' verdicts.
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
+        """Ask about all replies, as many at once as the model takes; yield each group once all of it is answered.
 
         Raises:
             BudgetSpent, ChatError, LedgerError: see `Asker.answers`; the answers so far are in the ledger.
         """
-        outcomes = iter(self.asker.ask([annotation_request(case, self.system) for cases in groups for case in cases]))
-        for cases in groups:
-            yield [verdict_of(next(outcomes), self.judge) for _ in cases]
+        requests = [annotation_request(case, self.system) for cases in groups for case in cases]
+        found: dict[int, Verdict | None] = {}
+        self._tell(requests)
+        with closing(self.asker.stream(requests)) as outcomes:
+            first = 0
+            for cases in groups:
+                places = range(first, first + len(cases))
+                while any(place not in found for place in places):
+                    place, outcome = next(outcomes)
+                    found[place] = verdict_of(outcome, self.judge)
+                yield [found.pop(place) for place in places]
+                first = places.stop
+            for _ in outcomes:  # none is left; so the run ends as one that was not interrupted
+                pass
+
+    def _tell(self, requests: Sequence[ChatRequest]) -> None:
+        """Say on standard error what is about to be asked."""
+        left = self.asker.estimate(requests)
+        if left.items:
+            print(
+                f"{self.judge}: {left.items} replies to ask about, {left.recorded} on record; about "
+                f"{left.prompt_tokens:,} tokens of prompts, at most {left.completion_tokens:,} of answers",
+                file=sys.stderr,
+            )

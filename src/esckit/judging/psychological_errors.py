@@ -1,6 +1,6 @@
 """The embedded annotator of psychological errors: no download, no chat model, and reasons in words for each verdict."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from hashlib import sha256
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -39,7 +39,7 @@ class EmbeddedAnnotator:
         decides = f"{model_to_json(model)!r}{lists_text()}"
         self.judge = f"{name}@{sha256(decides.encode()).hexdigest()[:8]}"
 
-    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Iterator[list[Verdict | None]]:
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
         """Judge groups of replies in order; every verdict is ``done``."""
         for cases in groups:
             yield [self._verdict(decision) for decision in self.decisions(cases)]

@@ -2,7 +2,8 @@
 
 Beside a gold supporter turn stands what the model says there: a planned turn for the planner (a strategy without
 text), a reply under the gold strategy for the generator, a strategy with its reply for the coupled model. The
-preference is for gold. No judge looks at it here; the rule that kept it stands in its place.
+preference is for gold. No judge looks at it here; the rule that kept it stands in its place. Under the rule ``judged``
+nothing is kept yet: what was sampled goes to `mining.judged`, for which a planner's strategies are worded, too.
 """
 
 from collections import Counter
@@ -31,7 +32,7 @@ from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
 from esckit.supporters.planner import choose_strategy, score_strategies
 
-__all__ = ["Miner", "ReplyPool", "fold_of", "mine", "mining_counts", "pair_kind", "reply_pool"]
+__all__ = ["Miner", "ReplyPool", "fold_of", "kept_note", "mine", "mining_counts", "pair_kind", "reply_pool"]
 
 Shown = Mapping[str, str]
 ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
@@ -64,11 +65,13 @@ class Miner:
 
     Attributes:
         part: whose.
-        model: a causal language model with the part's adapter active; not asked under the rule ``random``.
+        model: a causal language model with the part's adapter active; not asked under the rule ``random``. To word a
+            planner's strategies it has an adapter ``generator``, too.
         renderer: of the model's tokenizer.
         source: the model's name, written into the turns it makes.
         options: how.
         pool: gold replies, for the rule ``random``.
+        worded_by: name of the generator that words a planner's strategies, under the rule ``judged``.
     """
 
     part: Part
@@ -77,6 +80,7 @@ class Miner:
     source: str
     options: MiningOptions
     pool: ReplyPool
+    worded_by: str | None = None
 
     def mine(self, conversation: Conversation, shown: Shown, seed: int) -> Conversation:
         """Grow one conversation's tree; what was counted stands in its ``provenance["mined"]``, by source.
@@ -98,7 +102,8 @@ class Miner:
                 counts["equal to gold"] += 1
             else:
                 grown[found.id] = found
-                preferences.append(self._preference(gold, found))
+                if self.options.rule != "judged":
+                    preferences.append(self._preference(gold, found))
         counts["pairs"] = len(preferences)
         mined = {**conversation.provenance.get("mined", {}), self.source: {k: n for k, n in counts.items() if n}}
         tree = conversation.grow(grown.values(), preferences)
@@ -115,10 +120,12 @@ class Miner:
             planned = [(turn, str(turn.strategy), 1.0) for turn in turns for _ in range(self.options.samples)]
         else:
             planned = list(self._strategies(conversation, turns, shown, random))
-        if self.part == "planner":
+        if self.part == "planner" and not self.worded_by:
             yield from ((gold, self._turn(gold, label, None, p)) for gold, label, p in planned)
             return
-        replies = self._replies(conversation, planned, shown, random)
+        if self.worded_by:
+            planned = list(_worth_wording(planned, counts))
+        replies = self._replies(conversation, planned, shown, random) if planned else []
         for (gold, label, p), reply in zip(planned, replies, strict=True):
             counts["cut at max_new_tokens"] += reply.finish == "length"
             if reply.text.strip():
@@ -164,12 +171,18 @@ class Miner:
             temperature=self.options.temperature, top_p=self.options.top_p, max_new_tokens=self.options.max_new_tokens
         )
         turns, labels = [turn for turn, _, _ in planned], [label for _, label, _ in planned]
-        return write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, self.part)
+        if not self.worded_by:
+            return write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, self.part)
+        self.model.set_adapter("generator")
+        replies = write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, "generator")
+        self.model.set_adapter(self.part)
+        return replies
 
     def _turn(self, gold: Turn, strategy: str, text: str | None, probability: float) -> Turn:
         scores = {} if self.part == "generator" else {"probability": round(probability, 6)}
         key = mined_id(gold.parent, self.source, strategy, text)
-        return Turn(key, gold.parent, "supporter", text, strategy, self.source, scores)
+        extra = {"worded_by": self.worded_by} if self.worded_by else {}
+        return Turn(key, gold.parent, "supporter", text, strategy, self.source, scores, extra=extra)
 
     def _equal(self, gold: Turn, found: Turn) -> bool:
         same_text = found.text is None or normalise(found.text) == normalise(gold.text or "")
@@ -181,6 +194,21 @@ class Miner:
             aspect = "turn"
         kind = pair_kind(gold, found) if self.part == "coupled" else None
         return Preference(gold.id, found.id, aspect, judge=f"rule:{self.options.rule}", explanation=kind)
+
+
+def _worth_wording(
+    planned: Sequence[tuple[Turn, str, float]], counts: Counter[str]
+) -> Iterable[tuple[Turn, str, float]]:
+    """Each strategy once at a turn, and not gold's; the others are counted as `Miner.mine` counts them."""
+    seen = set()
+    for gold, label, probability in planned:
+        name = "equal to gold" if label == gold.strategy else "sampled twice" if (gold.id, label) in seen else None
+        if name is None:
+            yield gold, label, probability
+        else:
+            counts["sampled"] += 1
+            counts[name] += 1
+        seen.add((gold.id, label))
 
 
 def fold_of(index: int, total: int, folds: int) -> int:
@@ -220,14 +248,21 @@ def mine(
     """
     total = len(conversations)
     whole_key = [key, folds, seed, [conversation_to_json(conversation) for conversation in conversations]]
+    counts: Counter[str] = Counter()
     with resume_jsonl(out, whole_key, [1] * total) as rows, progress(title, total, rows.done) as bar:
         for index in range(rows.done, total):
             miner, conversation = miner_of(fold_of(index, total, folds)), conversations[index]
             grown = miner.mine(conversation, shown(conversation), seed)
             rows.append([conversation_to_json(grown)])
-            counts = grown.provenance["mined"][source]
-            bar.advance(f"kept {counts.get('pairs', 0)} of {counts.get('sampled', 0)}")
+            counts.update(grown.provenance["mined"][source])
+            bar.advance(kept_note(counts))
     return mining_counts(read_conversations(out), source)
+
+
+def kept_note(counts: Mapping[str, int]) -> str:
+    """The share kept so far, for a progress bar; nothing before a pair is kept."""
+    pairs, sampled = counts.get("pairs", 0), counts.get("sampled", 0)
+    return f"kept {pairs} of {sampled} ({pairs / sampled:.0%})" if pairs else f"sampled {sampled}"
 
 
 def mining_counts(conversations: Iterable[Conversation], source: str) -> Counter[str]:

@@ -11,8 +11,11 @@ class MiningOptions(BaseModel):
     """How inferential preference mining samples and keeps (`mining.inferential`).
 
     Attributes:
-        rule: ``unequal`` keeps what the model says and gold does not; ``random`` is the control without a model: labels
-            and replies drawn at random, of other dialogues.
+        rule: ``unequal`` keeps what the model says and gold does not; ``judged`` keeps of that what an annotator finds
+            faulty (`mining.judged`); ``random`` is the control without a model: labels and replies drawn at random, of
+            other dialogues.
+        clean_chosen: rule ``judged``: gold must be free of the part's errors too, by the same annotator (DecoupledESC,
+            figure 15, for replies; for strategies it is ours).
         samples: draws a turn; equal ones count once.
         top_k: planner and coupled model: take the k likeliest strategies instead of drawing.
         temperature, top_p: of strategies and texts; DecoupledESC's by default (section 5.1).
@@ -23,7 +26,8 @@ class MiningOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: Literal["unequal", "random"] = "unequal"
+    rule: Literal["unequal", "judged", "random"] = "unequal"
+    clean_chosen: bool = True
     samples: int = Field(1, ge=1)
     top_k: int | None = Field(None, ge=1)
     temperature: float = Field(0.7, gt=0)

@@ -34,8 +34,8 @@ ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
 }
 """Which preferences train which part."""
 
-PairKind = Literal["PsNr", "NsPr", "NsNr"]
-"""Positive or negative strategy, positive or negative reply, of a rejected side."""
+PairKind = Literal["PsNr", "NsNr", "NsPr"]
+"""Of a coupled pair, what is wrong with the rejected side: its reply, both, or its strategy (DecoupledESC, table 7)."""
 
 _SPACES: Final = re.compile(r"\s+")
 
@@ -73,14 +73,20 @@ class Pair(NamedTuple):
 
 
 def kind_of(pair: Pair) -> PairKind:
-    """In what the rejected side of a coupled pair differs from the chosen one (DecoupledESC, table 7).
+    """What is wrong with the rejected side of a coupled pair: its reply, both, or its strategy (DecoupledESC, table 7).
 
-    ``PsNr``: the same strategy, another reply; ``NsPr``: another strategy, the same reply (`normalise`); ``NsNr``: both
-    others. Negative means rejected here; whether it is worse, the judge that stands in the preference has said.
+    The strategy is negative where it is not the chosen one. The reply is negative where the judge blames it; where
+    nobody has judged, where it is another one (`normalise`). How the paper made NsPr pairs it does not say: that they
+    are replies under another strategy in which the judge blames the strategy alone is our definition.
     """
     if pair.chosen.strategy == pair.rejected.strategy:
         return "PsNr"
-    return "NsPr" if normalise(pair.chosen.text or "") == normalise(pair.rejected.text or "") else "NsNr"
+    reason = pair.preference.reason
+    if reason is None:
+        positive = normalise(pair.chosen.text or "") == normalise(pair.rejected.text or "")
+    else:
+        positive = reason == "strategy_mismatch"
+    return "NsPr" if positive else "NsNr"
 
 
 class PairReport(NamedTuple):

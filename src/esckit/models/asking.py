@@ -7,7 +7,7 @@ takes them in turn: it records, decides, and starts what may be started.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -131,7 +131,27 @@ class Asker:
                 bar.advance()
         return [found[place] for place in range(len(requests))]
 
-    async def answers(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, Outcome]]:
+    def stream(self, requests: Sequence[ChatRequest]) -> Generator[tuple[int, Outcome], None, None]:
+        """`answers` for callers that are not asynchronous; close it, so that what is under way ends in good order.
+
+        Calls go on only while the next answer is waited for: take answers quickly.
+        """
+        answers = self.answers(requests)
+
+        async def following() -> tuple[int, Outcome] | None:
+            return await anext(answers, None)
+
+        async def end() -> None:
+            await answers.aclose()
+
+        with asyncio.Runner() as runner:
+            try:
+                while (found := runner.run(following())) is not None:
+                    yield found
+            finally:
+                runner.run(end())
+
+    async def answers(self, requests: Sequence[ChatRequest]) -> AsyncGenerator[tuple[int, Outcome], None]:
         """Ask; yield (place of the request, its outcome): first what is on record, then the rest as it comes.
 
         Equal requests are asked once. Where the run has to stop, calls under way are waited for and recorded first.

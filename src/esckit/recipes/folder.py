@@ -19,9 +19,19 @@ from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
+from esckit.judging.opening import annotator_identity
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
-from esckit.recipes.schema import BaselineStage, PretrainStage, Recipe, ReportStage, SftStage, Stage, input_names
+from esckit.recipes.schema import (
+    BaselineStage,
+    MineStage,
+    PretrainStage,
+    Recipe,
+    ReportStage,
+    SftStage,
+    Stage,
+    input_names,
+)
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
@@ -148,6 +158,8 @@ class Run:
             inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
         if isinstance(stage, ReportStage):
             inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
+        if isinstance(stage, MineStage) and stage.rule == "judged":
+            inputs.append(_digest(annotator_identity(self.recipe.annotator)))
         return _digest([stage.model_dump(mode="json"), self.model, self.seed(stage), self.corpus_hash, inputs])
 
     def is_done(self, stage: Stage) -> bool:

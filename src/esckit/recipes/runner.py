@@ -7,6 +7,7 @@ stop.
 
 import json
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -16,8 +17,9 @@ from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.files import write_json
 from esckit.judging.judge import check_options
+from esckit.judging.opening import check_annotator
 from esckit.measures import compare, read_predictions
-from esckit.mining.inferential import Miner, fold_of, mine, reply_pool
+from esckit.mining.inferential import Miner, fold_of, mine, mining_counts, reply_pool
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.mining.statistics import pair_statistics
 from esckit.models.backbone import (
@@ -35,6 +37,7 @@ from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, sa
 from esckit.recipes.baselines import ask_baseline, check_baseline
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
+from esckit.recipes.judged import SAMPLED, judge_pairs, judged_facts, no_pairs
 from esckit.recipes.judges import judge_predictions
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
 from esckit.recipes.schema import (
@@ -192,7 +195,10 @@ def _fine_tune(
 
 
 def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
-    """Sample a trained part on the training part's contexts, and keep preferences for gold in the trees."""
+    """Sample a trained part on the training part's contexts, and keep preferences for gold in the trees.
+
+    Under the rule ``judged`` all is sampled first, then judged (`recipes.judged`).
+    """
     sft = this.recipe.sft_of(stage.model)
     total = len(this.corpus.train)
     source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
@@ -209,16 +215,41 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     if not is_main():
         return {}
 
+    trees = this.folder / stage.name / TREES
+    judged = stage.rule == "judged"
+    mined = trees.with_name(SAMPLED) if judged else trees
+    if not mined.exists():  # a stop may have come after it
+        _sample(this, stage, sft, source, folder_of, mined)
+    counts = judge_pairs(this, stage, mined, trees) if judged else mining_counts(read_conversations(mined), source)
+    for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
+        this.count(stage, event, counts[event])
+    for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
+        for event, number in json.loads(path.read_text(encoding="utf-8")).items():
+            this.count(stage, event, number)
+    write_json(trees.with_name(PAIRS), pair_statistics(iterate_conversations(trees)))
+    kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
+    facts = {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
+    return {**facts, **judged_facts(counts)} if judged else facts
+
+
+def _sample(
+    this: "Run", stage: MineStage, sft: SftStage, source: str, folder_of: Callable[[int], Path], out: Path
+) -> None:
+    """Mine with the model of each fold, in whose folder its adapter is; a planner that is judged is worded, too."""
+
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
         backbone = this.load_backbone()
         model = open_adapter(backbone, folder_of(fold), sft.part)
-        return Miner(sft.part, model, this.renderer(backbone), source, stage, reply_pool(this.corpus.train))
+        if stage.wording:
+            model.load_adapter(this.folder / stage.wording / "generator", adapter_name="generator")
+        pool = reply_pool(this.corpus.train)
+        return Miner(sft.part, model.eval(), this.renderer(backbone), source, stage, pool, stage.wording)
 
-    counts = mine(
+    mine(
         miner_of,
         this.corpus.train,
-        this.folder / stage.name / TREES,
+        out,
         source=source,
         folds=stage.folds,
         shown=lambda conversation: past_strategies(conversation, sft.past_strategies),
@@ -226,15 +257,6 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
         key=this.fingerprint(stage),
         title=stage.name,
     )
-    for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
-        this.count(stage, event, counts[event])
-    for path in sorted((this.folder / stage.name).glob("fold-*/events.json")):
-        for event, number in json.loads(path.read_text(encoding="utf-8")).items():
-            this.count(stage, event, number)
-    statistics = pair_statistics(iterate_conversations(this.folder / stage.name / TREES))
-    write_json(this.folder / stage.name / PAIRS, statistics)
-    kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
-    return {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"], "kept": round(kept, 4)}
 
 
 def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
@@ -242,8 +264,8 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
     mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
     wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair) in stage.kinds]
-    if stage.kinds and not wanted:
-        raise RunError(f"{stage.pairs} holds no pair of {stage.name}'s kinds: mine others, or change kinds.")
+    if not wanted:
+        raise CorpusError(no_pairs(this.recipe, stage, len(mined)))
     pairs = check_pairs(wanted, drop=stage.drop_faulty)
     pairs = length_matched(pairs, this.seed(stage)) if stage.length_matched else pairs
     this.count(stage, "pairs left out", len(mined) - len(pairs))
@@ -366,6 +388,8 @@ def load_dialogues(recipe: Recipe) -> Corpus:
         if isinstance(stage, RepliesStage) or (isinstance(stage, PlannerStage) and stage.model == "encoder"):
             check_encoder(stage.encoder)
     corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
+    if recipe.judged:
+        check_annotator(recipe.annotator, corpus.train)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
         raise CorpusError(
             f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.judging.opening import AnnotatorOptions
 from esckit.judging.options import JudgingOptions
 from esckit.mining.options import MiningOptions
 from esckit.mining.pairs import PairKind
@@ -105,11 +106,16 @@ class SftStage(TrainingOptions):
 
 
 class MineStage(MiningOptions):
-    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage."""
+    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage.
+
+    Attributes:
+        wording: rule ``judged``, planner: the generator's stage that words what it chose, so that it can be judged.
+    """
 
     stage: Literal["mine"]
     name: str
     model: str
+    wording: str | None = None
 
 
 class PreferenceStage(TrainingOptions, PreferenceOptions):
@@ -320,6 +326,7 @@ class Recipe(_Config):
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig = ModelConfig()
+    annotator: AnnotatorOptions = AnnotatorOptions()
     stages: list[Annotated[Stage, Field(discriminator="stage")]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -334,6 +341,8 @@ class Recipe(_Config):
                     raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted!r}")
             seen[stage.name] = stage
             self._check_parts(stage)
+        if "annotator" in self.model_fields_set and not self.judged:
+            raise ValueError("annotator is for mine stages with the rule judged, and there is none")
         return self
 
     def named(self, name: str) -> Stage:
@@ -360,6 +369,11 @@ class Recipe(_Config):
             isinstance(stage, SftStage) or (isinstance(stage, BaselineStage) and stage.model is None)
             for stage in self.stages
         )
+
+    @property
+    def judged(self) -> list[MineStage]:
+        """The mine stages whose pairs an annotator judges."""
+        return [stage for stage in self.stages if isinstance(stage, MineStage) and stage.rule == "judged"]
 
     def _check_parts(self, stage: Stage) -> None:
         """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
@@ -389,13 +403,36 @@ class Recipe(_Config):
             raise ValueError(f"stage {stage.name!r} mines at random, which asks no model: leave out folds")
         if stage.top_k and (stage.rule == "random" or self.sft_of(stage.model).part == "generator"):
             raise ValueError(f"stage {stage.name!r} chooses no strategy by its probability: leave out top_k")
+        if stage.rule != "judged" and "clean_chosen" in stage.model_fields_set:
+            raise ValueError(f"stage {stage.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
+        self._check_wording(stage)
+
+    def _check_wording(self, stage: MineStage) -> None:
+        """A planner's strategies are judged by the replies that follow them; nobody else's need wording."""
+        wanted = stage.rule == "judged" and self.sft_of(stage.model).part == "planner"
+        if wanted and stage.wording is None:
+            raise ValueError(
+                f"stage {stage.name!r} judges a planner by the replies that follow its strategies: "
+                "set wording to a stage of the generator"
+            )
+        if stage.wording is None:
+            return
+        if not wanted:
+            raise ValueError(f"stage {stage.name!r} needs no wording, which is for judged pairs of the planner")
+        if self.sft_of(stage.wording).part != "generator":
+            raise ValueError(f"stage {stage.name!r} needs a stage of the generator as wording")
+        if self.sft_of(stage.wording).past_strategies != self.sft_of(stage.model).past_strategies:
+            raise ValueError(
+                f"the model and the wording of {stage.name!r} must be trained with the same past_strategies"
+            )
 
 
 def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
     """Names of the stages that a stage reads, each with the kinds it may be."""
     match stage:
         case MineStage():
-            return [(stage.model, SftStage, PreferenceStage)]
+            named = [stage.model, *([stage.wording] if stage.wording else [])]
+            return [(name, SftStage, PreferenceStage) for name in named]
         case PreferenceStage():
             return [(stage.start, SftStage, PreferenceStage), (stage.pairs, MineStage)]
         case SupporterStage():

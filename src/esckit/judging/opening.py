@@ -1,0 +1,143 @@
+"""Which annotator is wanted, whether it can be had, and opening it: the embedded one, a trained one, a chat model."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from esckit.conversation import Conversation
+from esckit.errors import EsckitError
+from esckit.files import hash_file
+
+if TYPE_CHECKING:
+    from esckit.judging.annotator import Annotator
+    from esckit.models.remote import RemoteChatModel
+
+__all__ = ["AnnotatorOptions", "annotator_identity", "check_annotator", "check_language", "open_annotator"]
+
+_REMOTE: Final = "remote:"
+_PACE: Final = {"concurrency", "budget_calls", "budget_tokens"}  # how it is asked; verdicts do not depend on it
+
+
+class AnnotatorOptions(BaseModel):
+    """Who looks for psychological errors (docs/annotation.md).
+
+    Attributes:
+        source: ``embedded``, a trained annotator's folder, or ``remote:MODEL``, a chat model behind a URL, whose key
+            stands in the environment alone.
+        encoder: of the embedded or a trained one: ``embedded``, a folder or a Hub id.
+        base_url: of the chat model; null is OpenAI's.
+        examples: a file of examples for the chat model's prompt; null takes ours.
+        concurrency: calls to the chat model at once, at most.
+        budget_calls, budget_tokens: of the chat model, in the whole ledger.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = "embedded"
+    encoder: str = "embedded"
+    base_url: str | None = None
+    examples: str | None = None
+    concurrency: int = Field(64, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
+
+    @property
+    def model(self) -> str | None:
+        """The chat model's name; None where there is no chat model."""
+        return self.source.removeprefix(_REMOTE) if self.source.startswith(_REMOTE) else None
+
+    @model_validator(mode="after")
+    def _no_option_goes_unheard(self) -> Self:
+        other = self.model_fields_set - {"source", "encoder"} if self.model is None else set()
+        if self.model == "":
+            raise ValueError("the annotator remote: names no model: write remote:MODEL")
+        if other:
+            raise ValueError(f"{', '.join(sorted(other))} is for a chat model as annotator: set source to remote:MODEL")
+        return self
+
+
+def annotator_identity(options: AnnotatorOptions) -> dict[str, Any]:
+    """JSON-ready: all that verdicts depend on, files by their hashes; not how fast or for how much it is asked."""
+    files = [Path(options.examples)] if options.examples else []
+    if options.model is None and options.source != "embedded":
+        files = [Path(options.source) / "annotator.json"]
+    return {**options.model_dump(exclude=_PACE), "files": [hash_file(path) for path in files]}
+
+
+def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversation]) -> None:
+    """Refuse at once an annotator that would fail later.
+
+    Raises:
+        ChatError: a chat model has no key, or its URL is none.
+        ModelError: there is no such annotator, or it was trained with another encoder.
+        CorpusError: the file of examples cannot be read.
+        EsckitError: the embedded annotator does not read the language of these conversations.
+    """
+    from esckit.corpora.error_examples import read_error_examples
+    from esckit.judging.psychological_errors import load_annotator
+
+    if options.model is not None:
+        _chat_model(options)
+        read_error_examples(_examples(options))
+        return
+    check_language(options, conversations)
+    load_annotator(options.source, options.encoder)
+
+
+def check_language(options: AnnotatorOptions, conversations: Sequence[Conversation]) -> None:
+    """The embedded annotator's words are English; a chat model reads what it can.
+
+    Raises:
+        EsckitError: there are conversations that the annotator does not read.
+    """
+    other = sorted({conversation.language for conversation in conversations} - {"en"})
+    if other and options.model is None:
+        raise EsckitError(
+            f"the embedded annotator reads English alone and there are dialogues in {', '.join(other)}: "
+            "take a chat model, remote:MODEL, as annotator for them."
+        )
+
+
+@contextmanager
+def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotator]":
+    """Open an annotator; a chat model holds its ledger meanwhile, and tells on standard error what it cost.
+
+    Raises:
+        ChatError, ModelError, CorpusError: see `check_annotator`.
+        LedgerError: the ledger cannot be used.
+    """
+    if options.model is None:
+        from esckit.judging.psychological_errors import load_annotator
+
+        yield load_annotator(options.source, options.encoder)
+        return
+    from esckit.corpora.error_examples import read_error_examples
+    from esckit.judging.asked_errors import STEP, AskedAnnotator
+    from esckit.models.asking import Asker
+    from esckit.models.ledger import Ledger
+    from esckit.models.pacing import Pace
+
+    model, examples = _chat_model(options), read_error_examples(_examples(options))
+    pace = Pace(budget_calls=options.budget_calls, budget_tokens=options.budget_tokens)
+    with Ledger(ledger) as opened:
+        asker = Asker(model, opened, STEP, pace)
+        try:
+            yield AskedAnnotator(options.model, asker, examples)
+        finally:
+            if asker.usage.items:
+                print(f"{options.model}: {asker.usage}", file=sys.stderr)
+
+
+def _chat_model(options: AnnotatorOptions) -> "RemoteChatModel":
+    from esckit.models.remote import OPENAI_URL, RemoteChatModel
+
+    assert options.model is not None
+    return RemoteChatModel(options.model, options.base_url or OPENAI_URL, concurrency=options.concurrency)
+
+
+def _examples(options: AnnotatorOptions) -> Path | None:
+    return Path(options.examples) if options.examples else None
