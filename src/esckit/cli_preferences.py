@@ -144,9 +144,10 @@ def _print_reasons(pairs: "dict[Any, list[Pair]]") -> None:
 
     table = Table("reason", "pairs", "share", "kind", "part", "judge", box=None, pad_edge=False)
     for name, own in pairs.items():
-        judged = [pair.preference for pair in own if pair.preference.reason]
-        kinds = {preference: kind_of(preference) if name == "coupled" else None for preference in judged}
-        rows = Counter((p.reason, kinds[p], p.judge) for p in judged)
+        judged = [pair for pair in own if pair.preference.reason]
+        kinds = [kind_of(pair) if name == "coupled" else None for pair in judged]
+        said = [(pair.preference.reason, pair.preference.judge) for pair in judged]
+        rows = Counter((reason, kind, judge) for (reason, judge), kind in zip(said, kinds, strict=True))
         for (reason, kind, judge), count in sorted(rows.items(), key=lambda row: (-row[1], str(row[0]))):
             table.add_row(reason, f"{count:,}", f"{count / len(own):.0%}", kind or "-", name, judge or "-")
     if table.row_count:

@@ -24,7 +24,7 @@ from esckit.judging.annotator import RUBRIC
 from esckit.judging.asked_errors import STEP, AskedAnnotator
 from esckit.judging.evidence import Case
 from esckit.mining.judged import ROUTES, Keeper, judge_sampled
-from esckit.mining.pairs import check_pairs, kind_of, lint_pairs, pairs_of
+from esckit.mining.pairs import Pair, check_pairs, kind_of, lint_pairs, pairs_of
 from esckit.models.asking import Asker
 from esckit.models.chat import CallFailure, ChatReply
 from esckit.models.ledger import Ledger
@@ -143,9 +143,8 @@ def test_a_preference_says_why_who_and_in_which_words() -> None:
 def test_the_three_kinds_of_coupled_pairs(strategy: str | None, error: str, kind: str, aspect: str) -> None:
     tree = judged("coupled", sampled((strategy, "Calm down.")), {"Calm down.": error})
     (preference,) = tree.preferences
-    assert (kind_of(preference), preference.aspect) == (kind, aspect)
+    assert (kind_of(Pair(tree, preference)), preference.aspect) == (kind, aspect)
     assert counts(tree)[f"kept {kind}"] == counts(tree)[f"kept {error}"] == 1
-    assert kind_of(replace(preference, reason=None)) is None, "nobody has judged it"
 
 
 # ------------------------------------------------------------------------------------------------------------ criteria

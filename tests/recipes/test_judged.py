@@ -20,7 +20,7 @@ from esckit.judging import psychological_errors
 from esckit.judging.annotator import RUBRIC
 from esckit.judging.evidence import Case
 from esckit.mining.judged import ROUTES
-from esckit.mining.pairs import kind_of
+from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.judged import LEDGER, SAMPLED
 from esckit.recipes.reading import load_recipe
 from esckit.recipes.runner import TREES, run
@@ -128,7 +128,7 @@ def test_each_part_is_aligned_on_the_pairs_of_its_errors(
     kinds = record(out, "coupled-pairs")["facts"]["kinds"]
     assert set(kinds) >= {"NsNr", "NsPr"}
     assert record(out, "coupled-dpo")["facts"]["pairs"] == kinds["NsNr"] + kinds.get("PsNr", 0)
-    assert {kind_of(p) for tree in trees for p in tree.preferences} == set(kinds)
+    assert {kind_of(pair) for pair in pairs_of(trees, "coupled")} == set(kinds)
 
 
 def test_judging_that_was_stopped_does_not_sample_again(

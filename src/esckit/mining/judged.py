@@ -17,7 +17,7 @@ from esckit.files import resume_jsonl
 from esckit.judging.annotation import with_verdicts
 from esckit.judging.annotator import RUBRIC, Annotator, case_of, open_turns
 from esckit.mining.inferential import kept_note
-from esckit.mining.pairs import kind_of, normalise
+from esckit.mining.pairs import Pair, kind_of, normalise
 from esckit.progress import progress
 from esckit.rendering import Part, supporter_turns
 
@@ -75,10 +75,12 @@ class Keeper:
             counts.update(f"gold judged {self._outcome(turn)}" for turn in {p.gold.id: p.gold for p in sides}.values())
         kept = [preference for pair in sides if (preference := self._preference(pair, counts))]
         counts.update(f"kept {preference.reason}" for preference in kept)
-        counts.update(f"kept {kind_of(preference)}" for preference in kept if self.part == "coupled")
+        grown = tree.grow((), kept)
+        if self.part == "coupled":
+            counts.update(f"kept {kind_of(Pair(grown, preference))}" for preference in kept)
         counts["pairs"] = len(kept)
         mined = {**tree.provenance.get("mined", {}), self.source: {name: n for name, n in counts.items() if n}}
-        return replace(tree.grow((), kept), provenance={**tree.provenance, "mined": mined})
+        return replace(grown, provenance={**tree.provenance, "mined": mined})
 
     def _sides(self, tree: Conversation) -> list[_Sides]:
         gold = {turn.parent: turn for turn in supporter_turns(tree)}

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from esckit.conversation import Aspect, Conversation, Preference
+from esckit.conversation import Aspect, Conversation, Preference, Turn
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
 from esckit.turns import reply_text
 
 __all__ = [
     "ASPECTS",
-    "Kind",
     "Pair",
+    "PairKind",
     "PairReport",
     "check_pairs",
     "kind_of",
@@ -34,8 +34,8 @@ ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
 }
 """Which preferences train which part."""
 
-Kind = Literal["PsNr", "NsNr", "NsPr"]
-"""Of a coupled pair, what is wrong with the rejected side: its reply, both, or its strategy (DecoupledESC, table 7)."""
+PairKind = Literal["PsNr", "NsPr", "NsNr"]
+"""Positive or negative strategy, positive or negative reply, of a rejected side."""
 
 _SPACES: Final = re.compile(r"\s+")
 
@@ -52,30 +52,39 @@ class Pair(NamedTuple):
     preference: Preference
 
     @property
+    def chosen(self) -> Turn:
+        """The turn that is preferred."""
+        return self.conversation.turn(self.preference.chosen)
+
+    @property
+    def rejected(self) -> Turn:
+        """The turn that it is preferred to."""
+        return self.conversation.turn(self.preference.rejected)
+
+    @property
     def texts(self) -> tuple[str, str]:
         """What is compared, chosen and rejected: ``[Strategy] text``; the label alone where the aspect is strategy."""
-        chosen, rejected = map(self._side, (self.preference.chosen, self.preference.rejected))
-        return chosen, rejected
+        return self._side(self.chosen), self._side(self.rejected)
 
-    def _side(self, turn_id: str) -> str:
-        turn = self.conversation.turn(turn_id)
+    def _side(self, turn: Turn) -> str:
         return (
             f"[{turn.strategy}]" if self.preference.aspect == "strategy" else reply_text(turn.strategy, turn.text or "")
         )
 
 
-def kind_of(preference: Preference) -> Kind | None:
-    """The kind of a coupled pair that was judged; None where nobody has judged it.
+def kind_of(pair: Pair) -> PairKind:
+    """In what the rejected side of a coupled pair differs from the chosen one (DecoupledESC, table 7).
 
-    The strategy is negative where it is not gold's; the reply is negative where the judge blames the reply. How the
-    paper made NsPr pairs it does not say. That they are replies under another strategy than gold's in which the judge
-    blames the strategy alone is our definition.
+    ``PsNr``: the same strategy, another reply; ``NsPr``: another strategy, the same reply (`normalise`); ``NsNr``: both
+    others. Negative means rejected here; whether it is worse, the judge that stands in the preference has said. Where
+    one has, ``NsPr`` is another strategy, and the judge blames that and not the reply: how the paper made such pairs it
+    does not say, so this is our definition.
     """
-    if preference.reason is None:
-        return None
-    if preference.aspect == "response":
+    if pair.chosen.strategy == pair.rejected.strategy:
         return "PsNr"
-    return "NsPr" if preference.reason == "strategy_mismatch" else "NsNr"
+    if pair.preference.reason is not None:
+        return "NsPr" if pair.preference.reason == "strategy_mismatch" else "NsNr"
+    return "NsPr" if normalise(pair.chosen.text or "") == normalise(pair.rejected.text or "") else "NsNr"
 
 
 class PairReport(NamedTuple):

@@ -249,7 +249,7 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     """Train a part on its preferences, starting from the model after SFT, which is the reference."""
     sft, folder, start = this.recipe.sft_of(stage.start), this.folder / stage.name, this.folder / stage.start
     mined = pairs_of(read_conversations(this.folder / stage.pairs / TREES), sft.part)
-    wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair.preference) in stage.kinds]
+    wanted = [pair for pair in mined if stage.kinds is None or kind_of(pair) in stage.kinds]
     if not wanted:
         raise CorpusError(no_pairs(this.recipe, stage, len(mined)))
     pairs = check_pairs(wanted, drop=stage.drop_faulty)

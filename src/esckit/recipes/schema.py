@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.judging.opening import AnnotatorOptions
 from esckit.mining.options import MiningOptions
-from esckit.mining.pairs import Kind
+from esckit.mining.pairs import PairKind
 from esckit.rendering import Layout
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
 
@@ -122,7 +122,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     Attributes:
         start: name of the stage whose adapter is aligned and is the reference.
         pairs: name of the mine stage.
-        kinds: coupled part, judged pairs: train on these kinds alone (DecoupledESC, table 7); null is all.
+        kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
         drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
         length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
         lora: of the fresh adapter where the reference is ``merged``.
@@ -133,7 +133,7 @@ class PreferenceStage(TrainingOptions, PreferenceOptions):
     start: str
     pairs: str
     epochs: int = Field(1, ge=1)
-    kinds: list[Kind] | None = Field(None, min_length=1)
+    kinds: list[PairKind] | None = Field(None, min_length=1)
     drop_faulty: bool = False
     length_matched: bool = False
     lora: LoraOptions = LoraOptions()
@@ -330,10 +330,8 @@ class Recipe(_Config):
             assert isinstance(mined, MineStage)
             if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
                 raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
-            if stage.kinds and (mined.rule != "judged" or self.sft_of(stage.start).part != "coupled"):
-                raise ValueError(
-                    f"stage {stage.name!r} chooses kinds, which judged pairs of the coupled part alone have"
-                )
+            if stage.kinds and self.sft_of(stage.start).part != "coupled":
+                raise ValueError(f"stage {stage.name!r} chooses kinds of pairs, which only a coupled part's differ in")
         if isinstance(stage, SupporterStage):
             trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
             if any(sft.part != part for part, sft in trained.items()):
