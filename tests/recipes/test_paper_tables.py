@@ -85,9 +85,7 @@ def test_a_generator_is_told_gold_strategies_and_nothing_is_planned(place: Path,
 
 
 def test_kinds_that_were_not_mined_are_an_error(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        CorpusError, match=r"^stage 'psnr-dpo' finds no pair of its kinds .*: take other kinds\.$"
-    ):
+    with pytest.raises(CorpusError, match=r"^stage 'psnr-dpo' finds no pair of its kinds .*: take other kinds\.$"):
         _run(place, "esconv-preferences", tmp_path / "run", "psnr-dpo.kinds=[NsPr]")
 
 

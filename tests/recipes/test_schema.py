@@ -90,10 +90,6 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
             ["planner-dpo.kinds=[PsNr]"],
             "'planner-dpo' chooses kinds of pairs, which only a coupled part's differ in",
         ),
-        (
-            ["coupled-dpo.kinds=[PsNr]"],
-            "'coupled-dpo' chooses kinds, which judged pairs of the coupled part alone have",
-        ),
         (["coupled-dpo.kinds=[PsPr]"], "input should be 'PsNr', 'NsNr' or 'NsPr'"),
         (["mine-planner.sample=2"], "unknown key 'mine-planner.sample': did you mean 'samples'?"),
         (["mine-planner.samples=0"], "mine-planner.samples: input should be greater than or equal to 1"),

@@ -124,6 +124,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     model, examples = _chat_model(options), read_error_examples(_examples(options))
     pace = Pace(budget_calls=options.budget_calls, budget_tokens=options.budget_tokens)
     with Ledger(ledger) as opened:
+        opened.forget_failed()  # what could not be had then may be had now
         asker = Asker(model, opened, STEP, pace)
         try:
             yield AskedAnnotator(options.model, asker, examples)
