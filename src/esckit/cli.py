@@ -10,11 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli_annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli_baseline import baseline_command
 from esckit.cli_chat import chat_command
 from esckit.cli_corpus import corpus_app
 from esckit.cli_judge import check_judge_command, judge_command
-from esckit.cli_judging import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli_measures import agreement_command, errors_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
 from esckit.cli_train import train_app

@@ -14,9 +14,9 @@ from esckit.errors import ModelError
 from esckit.models.backbone import check_source
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.models.token_tree import build_tries
+from esckit.recipes.before import load_dialogues
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory import Kept, Memory, MetaModel
-from esckit.recipes.runner import load_dialogues
 from esckit.recipes.schema import MineStage, PreferenceStage, PretrainStage, Recipe, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from esckit.conversation import Conversation, iterate_conversations, read_conversations, write_conversations
-from esckit.corpora import Corpus, load_corpus
-from esckit.errors import CorpusError, RunError
+from esckit.errors import CorpusError
 from esckit.files import write_json
-from esckit.judging.judge import check_options
-from esckit.judging.opening import check_annotator
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, fold_of, mine, mining_counts, reply_pool
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
@@ -25,16 +22,14 @@ from esckit.mining.statistics import pair_statistics
 from esckit.models.backbone import (
     Backbone,
     Decoding,
-    check_reachable,
-    check_source,
     default_device,
     seed_everything,
 )
-from esckit.models.encoder import check_encoder
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
 from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
-from esckit.recipes.baselines import ask_baseline, check_baseline
+from esckit.recipes.baselines import ask_baseline
+from esckit.recipes.before import load_checked, split_of
 from esckit.recipes.drift import moved
 from esckit.recipes.folder import Run
 from esckit.recipes.judged import SAMPLED, judge_pairs, judged_facts, no_pairs
@@ -57,7 +52,7 @@ from esckit.recipes.schema import (
     Stage,
     SupporterStage,
 )
-from esckit.rendering import Example, past_strategies, supporter_turns
+from esckit.rendering import Example, past_strategies
 from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
@@ -67,7 +62,7 @@ from esckit.training.preferences import PairDataset, PreferenceObjective, make_i
 from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
 
-__all__ = ["TREES", "load_dialogues", "run"]
+__all__ = ["PAIRS", "TREES", "run"]
 
 TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
@@ -91,7 +86,7 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":
         EsckitError: another run is at work in the folder; any stage's own.
     """
     join_processes()
-    this = Run(recipe, out, _load(recipe))
+    this = Run(recipe, out, load_checked(recipe))
     with this.alone():
         if not fresh:
             from_main(this.refuse_outdated)
@@ -131,7 +126,7 @@ def carry_out(this: "Run", stage: Stage) -> dict[str, Any]:
         case PredictStage():
             return predict_split(this, stage)
         case BaselineStage():
-            return ask_baseline(this, stage, _split(stage, this.corpus))
+            return ask_baseline(this, stage, split_of(stage, this.corpus))
         case EvaluateStage():
             return measure(this, stage)
         case JudgeStage():
@@ -325,7 +320,7 @@ def assemble(this: "Run", stage: SupporterStage) -> dict[str, Any]:
 
 def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
     """Predict every labelled supporter turn of a split."""
-    split = _split(stage, this.corpus)
+    split = split_of(stage, this.corpus)
     conversations: list[Conversation] = getattr(this.corpus, split)
     folder = this.folder / stage.name
     rows = predict(
@@ -362,89 +357,6 @@ def report(this: "Run") -> dict[str, Any]:
     """Write report.html from the folder."""
     write_report(this.folder)
     return {}
-
-
-# ----------------------------------------------------------------------------------------------- before the first stage
-
-
-def _load(recipe: Recipe) -> Corpus:
-    """Load the corpus, and refuse before anything is written what would fail after hours."""
-    if recipe.model.path:
-        check_source(recipe.model.path)
-        check_reachable(recipe.model.path)
-    return load_dialogues(recipe)
-
-
-def load_dialogues(recipe: Recipe) -> Corpus:
-    """Load the corpus, and check that every stage finds its part of it and a backbone.
-
-    Raises:
-        RunError: the recipe has no backbone, or stages that do not fit the corpus.
-        CorpusError: the corpus cannot be read, or lacks what a stage needs.
-    """
-    if recipe.needs_backbone and not recipe.model.path and not _pretrains(recipe):
-        raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
-    for stage in recipe.stages:
-        if isinstance(stage, RepliesStage) or (isinstance(stage, PlannerStage) and stage.model == "encoder"):
-            check_encoder(stage.encoder)
-    corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
-    if recipe.judged:
-        check_annotator(recipe.annotator, corpus.train)
-    if not any(supporter_turns(conversation) for conversation in corpus.train):
-        raise CorpusError(
-            f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."
-        )
-    for stage in recipe.stages:
-        if isinstance(stage, PredictStage | BaselineStage) and not getattr(corpus, _split(stage, corpus)):
-            split = _split(stage, corpus)
-            raise CorpusError(
-                f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
-            )
-        if isinstance(stage, BaselineStage):
-            check_baseline(stage)
-        if isinstance(stage, JudgeStage):
-            check_options(stage)
-        if isinstance(stage, EvaluateStage | JudgeStage):
-            _check_one_split(recipe, stage, corpus)
-        if isinstance(stage, PredictStage) and stage.calibration:
-            _check_calibration(recipe, stage, corpus)
-    return corpus
-
-
-def _pretrains(recipe: Recipe) -> bool:
-    return any(isinstance(stage, PretrainStage) for stage in recipe.stages)
-
-
-def _check_calibration(recipe: Recipe, stage: PredictStage, corpus: Corpus) -> None:
-    """Nothing is fitted to what is evaluated."""
-    fitted = recipe.named(str(stage.calibration))
-    assert isinstance(fitted, CalibrateStage)
-    if fitted.split == _split(stage, corpus):
-        raise RunError(
-            f"stage {stage.name!r} predicts {fitted.split}, which its calibration {fitted.name!r} is fitted on: "
-            "predict another part (corpus.test=FILE), or leave out calibration."
-        )
-    if not getattr(corpus, fitted.split):
-        raise CorpusError(f"stage {fitted.name!r} needs the part {fitted.split}: give corpus.{fitted.split}=FILE.")
-
-
-def _check_one_split(recipe: Recipe, stage: EvaluateStage | JudgeStage, corpus: Corpus) -> None:
-    """An evaluate stage tests its predictions against each other, turn by turn."""
-    predicting = [
-        s for s in recipe.stages if isinstance(s, PredictStage | BaselineStage) and s.name in stage.predictions
-    ]
-    splits = {predicted.name: _split(predicted, corpus) for predicted in predicting}
-    if len(set(splits.values())) > 1:
-        told = ", ".join(f"{name}: {split}" for name, split in splits.items())
-        raise RunError(
-            f"stage {stage.name!r} compares predictions of different splits ({told}): give each split an evaluate "
-            "stage of its own."
-        )
-
-
-def _split(stage: PredictStage | BaselineStage, corpus: Corpus) -> str:
-    """The split that a stage predicts: test where there is one, else valid, unless the stage names it."""
-    return stage.split or ("test" if corpus.test else "valid")
 
 
 def _training_facts(trained: Trained) -> dict[str, Any]:
