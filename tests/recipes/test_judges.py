@@ -67,7 +67,7 @@ def test_a_recipe_judges_shows_it_and_pays_for_nothing_twice(folder: Path) -> No
 
 def test_what_cannot_be_judged_is_told_before_anything_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(folder, "http://localhost:1/v1")
-    with pytest.raises(RecipeError, match="'judge' needs an earlier predict stage named 'nothing'"):
+    with pytest.raises(RecipeError, match="'judge' needs an earlier predict or baseline stage named 'nothing'"):
         load_recipe(path, ["judge.predictions=[nothing]"])
     with pytest.raises(EsckitError, match="there are no rubrics 'nowhere'"):
         run(load_recipe(path, ["judge.rubrics=nowhere"]), folder / "run")
