@@ -88,7 +88,8 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/statistics.py"),
-    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py", "recipes/schema.py"),
+    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py"),
+    *("recipes/schema.py", "recipes/stages.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

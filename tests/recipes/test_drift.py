@@ -14,7 +14,7 @@ from esckit.models.token_tree import build_tries
 from esckit.recipes import drift as module
 from esckit.recipes.adapters import Policy, load_policy, open_adapter
 from esckit.recipes.drift import moved
-from esckit.recipes.schema import SftStage
+from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.planner import score_strategies

@@ -7,7 +7,7 @@ import pytest
 
 from esckit.errors import RecipeError
 from esckit.recipes.reading import load_recipe, shipped_recipes
-from esckit.recipes.schema import PreferenceStage, PretrainStage, SftStage
+from esckit.recipes.stages import PreferenceStage, PretrainStage, SftStage
 from tests.recipes.tiny import RECIPE
 
 JUDGED: Final = ["mine-planner.rule=judged", "mine-planner.wording=generator-sft"]

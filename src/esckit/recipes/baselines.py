@@ -10,7 +10,7 @@ from esckit.models.local_chat import LocalChatModel
 from esckit.models.pacing import Pace
 from esckit.models.remote import OPENAI_URL, RemoteChatModel
 from esckit.recipes.folder import Run
-from esckit.recipes.schema import BaselineStage
+from esckit.recipes.stages import BaselineStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows
 from esckit.supporters.baselines import METHODS, places_of
 

@@ -7,7 +7,8 @@ from esckit.judging.opening import check_annotator
 from esckit.models.backbone import check_reachable, check_source
 from esckit.models.encoder import check_encoder
 from esckit.recipes.baselines import check_baseline
-from esckit.recipes.schema import (
+from esckit.recipes.schema import Recipe
+from esckit.recipes.stages import (
     BaselineStage,
     CalibrateStage,
     EvaluateStage,
@@ -15,7 +16,6 @@ from esckit.recipes.schema import (
     PlannerStage,
     PredictStage,
     PretrainStage,
-    Recipe,
     RepliesStage,
 )
 from esckit.rendering import supporter_turns

@@ -17,7 +17,8 @@ from esckit.models.token_tree import build_tries
 from esckit.recipes.before import load_dialogues
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory import Kept, Memory, MetaModel
-from esckit.recipes.schema import MineStage, PreferenceStage, PretrainStage, Recipe, SftStage, Stage
+from esckit.recipes.schema import Recipe
+from esckit.recipes.stages import MineStage, PreferenceStage, PretrainStage, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import LoraOptions

@@ -8,7 +8,7 @@ import numpy as np
 from esckit.conversation import Conversation
 from esckit.models.token_tree import build_tries
 from esckit.recipes.adapters import Policy
-from esckit.recipes.schema import SftStage
+from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, Renderer, past_strategies, supporter_turns
 from esckit.supporters.parts import Shown
 from esckit.supporters.planner import score_strategies

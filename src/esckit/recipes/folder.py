@@ -22,16 +22,8 @@ from esckit.files import alone, hash_file, remove_folder, remove_leftovers, writ
 from esckit.judging.opening import annotator_identity
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
-from esckit.recipes.schema import (
-    BaselineStage,
-    MineStage,
-    PretrainStage,
-    Recipe,
-    ReportStage,
-    SftStage,
-    Stage,
-    input_names,
-)
+from esckit.recipes.schema import Recipe, input_names
+from esckit.recipes.stages import BaselineStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions

@@ -9,7 +9,8 @@ from esckit.judging.opening import open_annotator
 from esckit.mining.inferential import mining_counts
 from esckit.mining.judged import Keeper, judge_sampled
 from esckit.recipes.folder import Run
-from esckit.recipes.schema import MineStage, PreferenceStage, Recipe
+from esckit.recipes.schema import Recipe
+from esckit.recipes.stages import MineStage, PreferenceStage
 
 __all__ = ["LEDGER", "SAMPLED", "judge_pairs", "judged_facts", "no_pairs"]
 

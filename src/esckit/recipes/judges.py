@@ -6,7 +6,7 @@ from esckit.conversation import read_conversations
 from esckit.judging.judge import judge_files
 from esckit.judging.same_judge import mining_judges
 from esckit.measures import read_predictions
-from esckit.recipes.schema import JudgeStage, MineStage
+from esckit.recipes.stages import JudgeStage, MineStage
 from esckit.strategy import TAXONOMIES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from esckit.models.encoder import load_encoder
 from esckit.models.strategy_calibration import Calibration, fit_calibration
 from esckit.progress import progress
 from esckit.recipes.folder import Run
-from esckit.recipes.schema import CalibrateStage, PlannerStage, PredictStage, RepliesStage
+from esckit.recipes.stages import CalibrateStage, PlannerStage, PredictStage, RepliesStage
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter

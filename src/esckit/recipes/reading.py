@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from esckit.errors import RecipeError
 from esckit.files import read_text
-from esckit.recipes.schema import FORMAT, Recipe, Stage, tag_of
+from esckit.recipes.schema import FORMAT, Recipe, tag_of
+from esckit.recipes.stages import Stage
 
 __all__ = ["load_recipe", "shipped_recipes"]
 

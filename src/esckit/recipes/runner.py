@@ -35,7 +35,8 @@ from esckit.recipes.folder import Run
 from esckit.recipes.judged import SAMPLED, judge_pairs, judged_facts, no_pairs
 from esckit.recipes.judges import judge_predictions
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
-from esckit.recipes.schema import (
+from esckit.recipes.schema import Recipe
+from esckit.recipes.stages import (
     BaselineStage,
     CalibrateStage,
     EvaluateStage,
@@ -45,7 +46,6 @@ from esckit.recipes.schema import (
     PredictStage,
     PreferenceStage,
     PretrainStage,
-    Recipe,
     RepliesStage,
     ReportStage,
     SftStage,
