@@ -1,7 +1,6 @@
 """``esckit annotate``, ``esckit train annotator``, ``esckit check annotator``. Heavy imports happen inside commands."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,12 +55,8 @@ def annotate_command(
     remote = {"base_url": base_url, "budget_calls": budget_calls, "budget_tokens": budget_tokens}
     wanted = _options(source=annotator, encoder=encoder, examples=examples and str(examples), **remote)
     check_language(wanted, read)
-    try:
-        with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
-            done = annotate(read, judge, out)
-    except KeyboardInterrupt:
-        print("\nesckit: stopped; the same command continues.", file=sys.stderr)
-        sys.exit(130)
+    with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
+        done = annotate(read, judge, out)
     told = ", ".join(f"{outcome} {count}" for outcome, count in done.outcomes.most_common())
     left = f"; {done.open} could not be judged, the same command tries them again" if done.open else ""
     print(f"{done.turns} turns judged by {judge.judge}, {done.new} of them now: {told or 'nothing'}{left}; in {out}")
