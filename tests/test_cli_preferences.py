@@ -58,6 +58,23 @@ def test_exports_replies_for_kto(tree: Path, tmp_path: Path, monkeypatch: pytest
     assert [row["label"] for row in rows_of(out)] == [True, False]
 
 
+def test_exports_both_sides_as_predictions(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    out = tmp_path / "sides"
+    assert call(monkeypatch, "export", "replies", tree, out) == 0
+    assert capsys.readouterr().out == f"2 chosen and as many rejected replies of the coupled (3 pairs), in {out}\n"
+    assert [row["predicted_text"] for row in rows_of(out / "rejected.jsonl")] == ["Well.", "Try it again, then."]
+    assert call(monkeypatch, "evaluate", out / "chosen.jsonl", out / "rejected.jsonl") == 0
+    assert "rejected" in capsys.readouterr().out
+    assert call(monkeypatch, "export", "replies", out / "conversations.jsonl", out) == 2  # what is read stays
+    assert "holds the file that is read" in capsys.readouterr().err
+    words = write(tmp_path, [grown("planner")])
+    assert call(monkeypatch, "export", "replies", words, tmp_path / "none") == 2
+    assert f"{words}: conversation 'talk', turn" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("part", "options", "shown"), [("planner", [], False), ("generator", [], False), ("coupled", [], True)]
 )

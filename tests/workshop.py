@@ -10,6 +10,8 @@ from esckit.conversation import Conversation, Preference, Turn, Verdict, write_c
 from esckit.corpora import load_corpus, write_corpus
 from esckit.files import write_json, write_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
+from esckit.mining.export import to_predictions
+from esckit.mining.pairs import pairs_of
 from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import SupporterCard, save_supporter
@@ -42,6 +44,10 @@ def make_workshop(folder: Path, work: Path) -> Path:
     for name in ("trees.jsonl", "runs/starter/planner-pairs/trees.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_conversations(folder / name, grown)
+    sides = to_predictions(pairs_of(grown, "generator"))
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        write_jsonl(folder / f"pairs/{name}.jsonl", map(prediction_to_json, side))
+    write_conversations(folder / "pairs/conversations.jsonl", grown)
     judged = [replace(tree, turns=[with_verdict(turn) for turn in tree.turns]) for tree in grown]
     write_conversations(folder / "annotated.jsonl", judged)
     write_supporter(folder / "runs/starter/decoupled")

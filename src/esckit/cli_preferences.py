@@ -1,4 +1,4 @@
-"""``esckit export preferences`` and ``esckit check preferences``. Heavy imports happen inside commands."""
+"""``esckit export preferences``, ``export replies`` and ``check preferences``. Heavy imports happen inside commands."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,24 +54,52 @@ def export_command(
     Example: esckit export preferences runs/starter/planner-pairs/trees.jsonl pairs.jsonl --to trl
     """
     from esckit.files import write_jsonl
-    from esckit.mining.export import DEFAULT_PAST, guess_part, to_kto, to_trl
-    from esckit.mining.pairs import check_pairs, pairs_of
+    from esckit.mining.export import DEFAULT_PAST, to_kto, to_trl
 
     _known("--to", to, ("trl", "trl-kto"))
     if past_strategies:
         _known("--past-strategies", past_strategies, ("gold", "hidden"))
     if out.exists() and tree.exists() and out.samefile(tree):
         raise EsckitError(f"{out} is the file that is read: write to another one.")
-    conversations = _trees(tree)
-    try:
-        wanted = _part(part) or guess_part(conversations)
-        pairs = check_pairs(pairs_of(conversations, wanted), drop=drop_faulty)
-    except CorpusError as error:
-        raise CorpusError(f"{tree}: {error}") from error
+    wanted, pairs = _pairs(tree, _trees(tree), part, drop_faulty)
     past: Any = past_strategies or DEFAULT_PAST[wanted]
     rows = list(to_trl(pairs, past) if to == "trl" else to_kto(pairs, past))
     write_jsonl(out, rows)
     print(f"{len(rows)} {'pairs' if to == 'trl' else 'replies'} of the {wanted}, past strategies {past}, in {out}")
+
+
+@export_app.command("replies")
+def export_replies_command(
+    tree: TreeArgument,
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    part: Annotated[
+        str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
+    ] = None,
+) -> None:
+    """Write chosen and rejected replies as two predictions files, so that judges and measures read them.
+
+    DecoupledESC's table 3. Beside chosen.jsonl and rejected.jsonl stands conversations.jsonl, the talks before them.
+
+    Example: esckit export replies runs/starter/generator-pairs/trees.jsonl pairs
+    """
+    from esckit.conversation import write_conversations
+    from esckit.files import write_jsonl
+    from esckit.measures import prediction_to_json
+    from esckit.mining.export import to_predictions
+
+    conversations = _trees(tree)
+    wanted, pairs = _pairs(tree, conversations, part, drop_faulty=True)
+    try:
+        sides = to_predictions(pairs)
+    except CorpusError as error:
+        raise CorpusError(f"{tree}: {error}") from error
+    talks = out / "conversations.jsonl"
+    if talks.exists() and talks.samefile(tree):
+        raise EsckitError(f"{out} holds the file that is read: write to another folder.")
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        write_jsonl(out / f"{name}.jsonl", map(prediction_to_json, side))
+    write_conversations(talks, conversations)
+    print(f"{len(sides[0])} chosen and as many rejected replies of the {wanted} ({len(pairs)} pairs), in {out}")
 
 
 @check_app.command("preferences")
@@ -102,6 +130,19 @@ def _trees(path: Path) -> "Sequence[Conversation]":
     from esckit.conversation import read_conversations
 
     return read_conversations(path)
+
+
+def _pairs(
+    tree: Path, conversations: "Sequence[Conversation]", part: str | None, drop_faulty: bool
+) -> "tuple[Any, list[Pair]]":
+    from esckit.mining.export import guess_part
+    from esckit.mining.pairs import check_pairs, pairs_of
+
+    try:
+        wanted = _part(part) or guess_part(conversations)
+        return wanted, check_pairs(pairs_of(conversations, wanted), drop=drop_faulty)
+    except CorpusError as error:
+        raise CorpusError(f"{tree}: {error}") from error
 
 
 def _part(part: str | None) -> Any:

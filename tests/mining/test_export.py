@@ -11,7 +11,7 @@ import torch
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.errors import CorpusError
 from esckit.files import write_jsonl
-from esckit.mining.export import Past, guess_part, to_kto, to_trl
+from esckit.mining.export import Past, guess_part, to_kto, to_predictions, to_trl
 from esckit.mining.pairs import Pair, pairs_of
 from esckit.models.token_tree import build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, Part, Renderer, past_strategies
@@ -72,6 +72,34 @@ def test_kto_names_every_reply_once_and_says_which_are_wanted() -> None:
         * 2
     )
     assert rows[0]["prompt"] == next(to_trl(pairs_of(twins, "generator"), "hidden"))["prompt"]
+
+
+def test_sides_are_predictions_of_the_turn_that_was_recorded_there() -> None:
+    chosen, rejected = to_predictions(pairs_of([grown("coupled")], "coupled"))
+    assert [(row.turn_id, row.predicted_strategy, row.predicted_text) for row in chosen] == [
+        ("2", "Reflection of feelings", "That must hurt."),
+        ("5", "Providing Suggestions", "You could ask for another date."),
+    ]
+    assert [(row.turn_id, row.predicted_strategy, row.predicted_text) for row in rejected] == [
+        ("2", "Others", "Well."),
+        ("5", "Providing Suggestions", "Try it again, then."),  # of the two pairs of turn 5 the first
+    ]
+    assert [row.gold_text for row in chosen] == [row.gold_text for row in rejected]
+    assert [row.position for row in rejected] == [[3, 6], [6, 6]]
+
+
+def test_gold_is_what_was_recorded_and_not_what_was_chosen() -> None:
+    tree = prefer(prefer(dialogue(), "5", None, "Well."), "5", None, "Fine.")
+    better, worse = (turn.id for turn in tree.turns[-2:])
+    tree = replace(tree, preferences=[Preference(better, worse, "response")])
+    ((chosen,), (rejected,)) = to_predictions(pairs_of([tree], "generator"))
+    assert {chosen.gold_text, rejected.gold_text} == {"You could ask for another date."}
+    assert (chosen.predicted_text, rejected.predicted_text) == ("Well.", "Fine.")
+
+
+def test_a_planner_s_pairs_have_no_replies() -> None:
+    with pytest.raises(CorpusError, match="has a strategy and no reply: take pairs of the generator"):
+        to_predictions(pairs_of([grown("planner")], "planner"))
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -1,6 +1,6 @@
-"""Preferences as the JSON Lines that other trainers read, in TRL's conversational forms. It needs no torch.
+"""Preferences as JSON Lines: for other trainers in TRL's conversational forms, for measures as predictions. No torch.
 
-The prompt is the system text of `esckit.rendering` and the history by the turn rule of `esckit.turns`; a reply is
+TRL's prompt is the system text of `esckit.rendering` and the history by the turn rule of `esckit.turns`; a reply is
 ``[Strategy] text``. Nothing is cut: a trainer's own limit decides what it reads of a long history.
 """
 
@@ -9,13 +9,14 @@ from typing import Any, Final, Literal
 
 from esckit.conversation import Conversation
 from esckit.errors import CorpusError
+from esckit.measures import Prediction, add_context
 from esckit.mining.pairs import ASPECTS, Pair
 from esckit.prompts import load_prompt
 from esckit.rendering import Part, past_strategies
 from esckit.strategy import TAXONOMIES
 from esckit.turns import to_messages
 
-__all__ = ["DEFAULT_PAST", "guess_part", "to_kto", "to_trl"]
+__all__ = ["DEFAULT_PAST", "guess_part", "to_kto", "to_predictions", "to_trl"]
 
 Row = dict[str, Any]
 Past = Literal["gold", "hidden"]
@@ -69,6 +70,44 @@ def to_kto(pairs: Sequence[Pair], past: Past) -> Iterator[Row]:
             if key not in seen:
                 seen.add(key)
                 yield {"prompt": _prompt(pair, past), "completion": [_message("assistant", text)], "label": label}
+
+
+def to_predictions(pairs: Iterable[Pair]) -> tuple[list[Prediction], list[Prediction]]:
+    """The replies of both sides, chosen and rejected, as two systems' predictions of the same turns.
+
+    So that all that measures predictions measures pairs, a judge for one (DecoupledESC, table 3). Of several pairs in
+    one context the first stands for it. Gold is the turn that was recorded there, often the chosen one.
+
+    Raises:
+        CorpusError: a side has a strategy and no words, as in the pairs of a planner that nobody worded.
+    """
+    sides: tuple[list[Prediction], list[Prediction]] = ([], [])
+    trees, seen = {}, set()
+    for pair in pairs:
+        conversation, parent = pair.conversation, pair.chosen.parent
+        if (conversation.id, parent) in seen:
+            continue
+        seen.add((conversation.id, parent))
+        trees[conversation.id] = conversation
+        gold = conversation.children(parent)[0]
+        for side, turn in zip(sides, (pair.chosen, pair.rejected), strict=True):
+            if turn.text is None:
+                raise CorpusError(
+                    f"conversation {conversation.id!r}, turn {turn.id!r} has a strategy and no reply: take pairs of "
+                    "the generator or the coupled model, or judged pairs."
+                )
+            side.append(
+                Prediction(
+                    conversation_id=conversation.id,
+                    turn_id=gold.id,
+                    gold_strategy=gold.strategy,
+                    predicted_strategy=turn.strategy,
+                    gold_text=gold.text or "",
+                    predicted_text=turn.text,
+                )
+            )
+    talks = list(trees.values())
+    return add_context(sides[0], talks), add_context(sides[1], talks)
 
 
 def _prompt(pair: Pair, past: Past) -> list[dict[str, str]]:
