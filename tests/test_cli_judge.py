@@ -176,12 +176,16 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
         writer.writerows((row["item"], "ann", scores[row["item"]]) for row in sheet if row["quality"] == "empathy")
     capsys.readouterr()
     assert call(monkeypatch, "check", "judge", out, ratings, "--json") == 0
-    (found,) = json.loads(capsys.readouterr().out)["agreement"]
+    printed = json.loads(capsys.readouterr().out)
+    (found,), (wins,) = printed["agreement"], printed["wins"]
+    assert (wins["a"], wins["b"], wins["verdicts"]) == ("one.jsonl", "two.jsonl", 8)
     assert (found["rubric"], found["reference"], found["items"]) == ("empathy", False, 16)
     assert found["pearson"]["value"] == pytest.approx(1)
     assert found["cohen"][0]["quadratic"]["value"] == 1
     assert call(monkeypatch, "check", "judge", out, ratings) == 0
-    assert "The judge against people" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "The judge against people" in shown
+    assert re.search(r"People's preferences(.*\n)+?│ empathy +│ one.jsonl +│ two.jsonl +│ +8 │ +8 ", shown)
     ratings.write_text("item,rater,rating\nnone,ann,3\n", encoding="utf-8")
     assert call(monkeypatch, "check", "judge", out, ratings) == 2
     assert "rates no item" in capsys.readouterr().err

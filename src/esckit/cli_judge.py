@@ -106,11 +106,13 @@ def check_judge_command(
 ) -> None:
     """Measure how far a judge agrees with people about the same replies: Pearson, Spearman, kappa, with intervals.
 
+    Where people rated replies of several systems to the same turns, also which system they prefer.
+
     Example: esckit check judge judged ratings.csv
     """
     from esckit.judging.writing import read_judgements
-    from esckit.measures.judging_tables import people_table
-    from esckit.measures.people import JudgedItem, against_people
+    from esckit.measures.judging_tables import people_table, wins_table
+    from esckit.measures.people import JudgedItem, against_people, people_wins
     from esckit.measures.ratings import Ratings, read_ratings
     from esckit.measures.tables import draw
 
@@ -129,11 +131,13 @@ def check_judge_command(
             agreements.append((rubric, reference, against_people(scored, part, seed=seed)))
     if not agreements:
         raise EsckitError(f"{ratings} rates no item that {judged} judged: take the items from its sheet.csv.")
+    wins = people_wins(dict(items), people, seed=seed)
     if as_json:
         found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
-        print(json.dumps({"format": 1, "agreement": found}, ensure_ascii=False, indent=1, allow_nan=False))
+        whole = {"format": 1, "agreement": found, "wins": wins}
+        print(json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False))
     else:
-        print(draw(people_table(agreements)))
+        print(*map(draw, [people_table(agreements), *([wins_table(wins)] if wins else [])]), sep="\n\n")
 
 
 def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Conversation]":

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from esckit.errors import EsckitError
-from esckit.measures.people import JudgedItem, against_people, pearson, spearman
+from esckit.measures.judgements import Judgement
+from esckit.measures.people import JudgedItem, against_people, pearson, people_wins, spearman
 from esckit.measures.ratings import Ratings
 
 RANDOM = np.random.default_rng(0)
@@ -69,3 +70,40 @@ def test_words_and_strangers_are_refused() -> None:
         against_people(judged, Ratings(["i0"], ["ann"], [["good"]]))
     with pytest.raises(EsckitError, match="no rated item was judged"):
         against_people(judged, Ratings(["other"], ["ann"], [[1.0]]))
+
+
+def rated(
+    *turns: tuple[tuple[float | None, float | None], tuple[float | None, float | None]],
+) -> list[dict[str, object]]:
+    """Each turn: what ann and bob gave one's reply, then two's; every turn in a dialogue of its own."""
+    replies = {
+        f"{system}{place}": Judgement(system, f"d{place}", "t", "empathy", False, "done", 3, 10)
+        for place in range(len(turns))
+        for system in ("one", "two")
+    }
+    table = Ratings(list(replies), ["ann", "bob"], [list(row) for turn in turns for row in turn])
+    return people_wins(replies, table, permutations=500, resamples=100)
+
+
+def test_people_prefer_by_their_own_two_ratings() -> None:
+    # Ann is strict and bob mild: both prefer one's reply at the first turn, bob alone at the second.
+    (row,) = rated(((2.0, 5.0), (1.0, 4.0)), ((1.0, 4.0), (1.0, 3.0)), ((0.0, 2.0), (1.0, 2.0)))
+    assert [row[key] for key in ("quality", "a", "b", "turns", "verdicts")] == ["empathy", "one", "two", 3, 6]
+    assert (row["wins"], row["ties"], row["losses"]) == (3, 2, 1)
+    assert row["win_rate"] == pytest.approx(4 / 6)
+    # Pairs of raters that differ: 2 of 3. Expected 1 - (3/6)^2 - (2/6)^2 - (1/6)^2 = 22/36. Kappa 1 - (2/3) / (22/36).
+    assert row["fleiss"]["value"] == pytest.approx(1 - (2 / 3) / (22 / 36))  # type: ignore[index]
+
+
+def test_a_turn_of_which_a_person_rated_one_side_has_no_verdict_of_theirs() -> None:
+    (row,) = rated(((2.0, None), (1.0, 4.0)), ((3.0, 3.0), (None, None)))
+    assert (row["turns"], row["verdicts"], row["wins"]) == (1, 1, 1)
+    assert row["fleiss"] is None
+    assert rated(((2.0, 1.0), (None, None))) == []
+
+
+def test_many_equal_verdicts_are_no_chance() -> None:
+    (clear,) = rated(*[((4.0, 4.0), (2.0, 3.0))] * 12)
+    (even,) = rated(*[((4.0, 1.0), (2.0, 3.0))] * 12)
+    assert float(str(clear["p_holm"])) < 0.01
+    assert float(str(even["p_holm"])) == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 from esckit.measures.tables import Table
 
-__all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table"]
+__all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table", "wins_table"]
 
 _SEEN = {True: "shown", False: "hidden"}
 _NONE = "-"
@@ -149,6 +149,29 @@ def people_table(agreements: Sequence[tuple[str, bool, Mapping[str, Any]]]) -> T
         columns=["quality", "reference", "people", "items", "Pearson", "Spearman", "kappa", "quadratic kappa"],
         names=3,
         rows=rows,
+        notes=[],
+    )
+
+
+def wins_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each quality and two systems: which one people prefer (`people.people_wins`)."""
+    return Table(
+        title="People's preferences (a against b by each person's own two ratings; equal ones are ties; per cent)",
+        columns=["quality", "a", "b", "turns", "verdicts", "wins", "ties", "losses", "win rate", "p Holm", "Fleiss"],
+        names=3,
+        rows=[
+            [
+                row["quality"],
+                row["a"],
+                row["b"],
+                *(str(row[key]) for key in ("turns", "verdicts")),
+                *(_percent(row[key] / row["verdicts"]) for key in ("wins", "ties", "losses")),
+                f"{_percent(row['win_rate'])} {_interval(row['interval'], 100)}",
+                _p(row["p_holm"]),
+                _coefficient(row["fleiss"]),
+            ]
+            for row in rows
+        ],
         notes=[],
     )
 

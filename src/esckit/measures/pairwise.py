@@ -12,7 +12,7 @@ from esckit.measures.judgements import STATES, JudgedState, dialogue_places
 from esckit.measures.length_control import longer_wins, win_rate_at_equal_length
 from esckit.measures.permutation import holm, mean_of, permutation_p
 
-__all__ = ["TIE", "Contest", "pairwise_tests", "strengths"]
+__all__ = ["TIE", "Contest", "pairwise_tests", "rate_of_wins", "strengths"]
 
 TIE: Final = "tie"
 
@@ -131,22 +131,46 @@ def _rates(contests: Sequence[Contest], permutations: int, resamples: int, seed:
     }
     if not contests:
         return {**counts, **dict.fromkeys(names)}
-    dialogues, places = dialogue_places([each.conversation_id for each in contests])
     outcomes = np.array([_outcome(each) for each in contests])
+    _, places = dialogue_places([each.conversation_id for each in contests])
     longer = np.array([each.lengths[0] - each.lengths[1] for each in contests], dtype=np.float64)
-    sums = np.zeros((dialogues, 2))
-    np.add.at(sums, places, np.stack([outcomes, 1 - outcomes], axis=1))
-    rate = float(outcomes.mean())
-    first, second, figure = sums[:, :1], sums[:, 1:], mean_of(len(contests))
     return {
         **counts,
+        **rate_of_wins(
+            outcomes,
+            [each.conversation_id for each in contests],
+            permutations=permutations,
+            resamples=resamples,
+            seed=seed,
+        ),
+        "p_holm": None,
+        "longer_wins": longer_wins(outcomes - 0.5, longer, places, resamples=resamples, seed=seed),
+        "equal_length": win_rate_at_equal_length(outcomes, longer, places, resamples=resamples, seed=seed),
+    }
+
+
+def rate_of_wins(
+    outcomes: FloatArray, dialogues: Sequence[str], *, permutations: int, resamples: int, seed: int
+) -> dict[str, Any]:
+    """``win_rate``, its 95% ``interval``, ``p`` that it is one half, and ``permutations``, JSON-ready.
+
+    Args:
+        outcomes: (N,) 1 for a win, .5 for a tie, 0 for a loss.
+        dialogues: (N,) where each was; they are drawn and permuted whole.
+        permutations: of the test.
+        resamples: of the bootstrap.
+        seed: of both.
+    """
+    number, places = dialogue_places(dialogues)
+    sums = np.zeros((number, 2))
+    np.add.at(sums, places, np.stack([outcomes, 1 - outcomes], axis=1))
+    rate = float(outcomes.mean())
+    first, second, figure = sums[:, :1], sums[:, 1:], mean_of(len(outcomes))
+    return {
         "win_rate": rate,
         "interval": list(basic_interval(rate, _win_rates(sums, resamples, seed), low=0, high=1)),
         "p": permutation_p(first, second, figure, permutations=permutations, seed=seed),
-        "p_holm": None,
         "permutations": permutations,
-        "longer_wins": longer_wins(outcomes - 0.5, longer, places, resamples=resamples, seed=seed),
-        "equal_length": win_rate_at_equal_length(outcomes, longer, places, resamples=resamples, seed=seed),
     }
 
 

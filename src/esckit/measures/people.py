@@ -1,7 +1,7 @@
-"""A judge against people: how its scores agree with ratings of the same replies."""
+"""People's ratings of replies: how a judge agrees with them, and which system they prefer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -9,10 +9,14 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.agreement import Coefficient, cohen_kappa
 from esckit.measures.intervals import FloatArray, basic_interval
+from esckit.measures.judgements import Judgement
+from esckit.measures.pairwise import rate_of_wins
+from esckit.measures.permutation import holm
 from esckit.measures.ratings import Ratings, agreement
 
-__all__ = ["JudgedItem", "against_people", "pearson", "spearman"]
+__all__ = ["JudgedItem", "against_people", "pearson", "people_wins", "spearman"]
 
+_Row = list[str | float | None]  # of `Ratings.table`
 _FEWEST: Final = 3  # items; two points always lie on a line
 
 
@@ -69,6 +73,86 @@ def against_people(
             if (found := _kappas(rater, [(own, row[place]) for own, row in rows], resamples, seed))
         ],
         "people": agreement(ratings, resamples=resamples, seed=seed) if len(ratings.raters) > 1 else None,
+    }
+
+
+def people_wins(
+    replies: Mapping[str, Judgement],
+    ratings: Ratings,
+    *,
+    permutations: int = 10_000,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Which of two systems people prefer, quality by quality (DecoupledESC, figure 6).
+
+    A person prefers the reply to which they gave more points, of two to the same turn; equal points are a tie. Only
+    a person's own two ratings are set against each other, so that strict and mild people count the same.
+
+    Args:
+        replies: item to whose reply it is, and to which turn and quality.
+        ratings: people's, numbers.
+        permutations: of the test, over dialogues.
+        resamples: of the bootstrap, over dialogues; for kappa over turns.
+        seed: of both.
+
+    Returns:
+        JSON-ready, a row for each quality and two systems that somebody compared: ``quality``, ``a``, ``b``, ``turns``,
+        ``verdicts`` (of all people), ``wins``, ``ties``, ``losses`` of a, ``win_rate`` (wins + ties / 2) / verdicts
+        with ``interval``, ``p`` that it is one half and ``p_holm`` over all rows, ``fleiss`` kappa of the verdicts
+        (None unless every turn has equally many, and at least two).
+    """
+    given: dict[tuple[str, tuple[str, str]], dict[str, _Row]] = {}
+    for item, said in zip(ratings.items, ratings.table, strict=True):
+        if item in replies:
+            reply = replies[item]
+            given.setdefault((reply.rubric, (reply.conversation_id, reply.turn_id)), {})[reply.system] = said
+    compared: dict[tuple[str, str, str], dict[tuple[str, str], _Row]] = {}
+    for (quality, turn), by_system in given.items():
+        for a, b in combinations(sorted(by_system), 2):
+            verdicts = [_verdict(*pair) for pair in zip(by_system[a], by_system[b], strict=True)]
+            if any(verdict is not None for verdict in verdicts):
+                compared.setdefault((quality, a, b), {})[turn] = [*verdicts]
+    rows = [
+        {"quality": quality, "a": a, "b": b, **_wins(turns, ratings.raters, permutations, resamples, seed)}
+        for (quality, a, b), turns in sorted(compared.items())
+    ]
+    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = corrected
+    return rows
+
+
+def _verdict(first: str | float | None, second: str | float | None) -> float | None:
+    """1 where the first has more points, .5 for equally many, 0 for fewer; None where one is not rated."""
+    if first is None or second is None:
+        return None
+    return 0.5 if first == second else float(float(first) > float(second))
+
+
+def _wins(
+    turns: Mapping[tuple[str, str], _Row],
+    raters: list[str],
+    permutations: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    said = [(float(verdict), turn[0]) for turn, row in turns.items() for verdict in row if verdict is not None]
+    outcomes = np.array([outcome for outcome, _ in said])
+    table = Ratings([str(turn) for turn in turns], raters, [*turns.values()])
+    return {
+        "turns": len(turns),
+        "verdicts": len(said),
+        "wins": int((outcomes == 1).sum()),
+        "ties": int((outcomes == 0.5).sum()),
+        "losses": int((outcomes == 0).sum()),
+        **rate_of_wins(
+            outcomes,
+            [dialogue for _, dialogue in said],
+            permutations=permutations,
+            resamples=resamples,
+            seed=seed,
+        ),
+        "fleiss": agreement(table, resamples=resamples, seed=seed)["fleiss"],
     }
 
 
