@@ -1,12 +1,15 @@
 """A server that we did not write: `transformers serve` with a pocket backbone on loopback."""
 
 import importlib.util
+import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +19,10 @@ from urllib.request import urlopen
 import pytest
 import torch
 
+from esckit.conversation import read_conversations, write_conversations
 from esckit.corpora import load_corpus
 from esckit.errors import ChatError
+from esckit.judging import asked_errors
 from esckit.judging.judge import judge_files
 from esckit.judging.options import JudgingOptions
 from esckit.models.asking import Asker
@@ -27,9 +32,14 @@ from esckit.models.ledger import Ledger, Outcome
 from esckit.models.local_chat import LocalChatModel
 from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.models.remote import RemoteChatModel
+from esckit.recipes.judged import LEDGER
+from esckit.recipes.runner import TREES, run
+from esckit.recipes.schema import Recipe
 from esckit.turns import Message
 from tests.judging.judged import dialogues, predicted
 from tests.models.questions import questions
+from tests.recipes.tiny import shorten
+from tests.tiny import save_base, starter_dialogues
 
 MISSING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"transformers serve and its client need {', '.join(MISSING)}")
@@ -135,6 +145,46 @@ def test_a_judging_goes_through_it(served: Served, tmp_path: Path) -> None:
     assert "; 40 calls" in told[1]
     assert "to ask: 0 questions" in told[2]
     assert "; 0 calls" in told[3]
+
+
+def test_a_mining_run_goes_through_it(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names no error in any reply: that is a verdict without one, and nothing is kept or asked a second time."""
+    monkeypatch.setattr(asked_errors, "_DECODING", GREEDY)  # it would babble to the end
+    for name, talk in zip(("train", "valid"), starter_dialogues(2, 6), strict=True):
+        write_conversations(tmp_path / f"{name}.jsonl", [shorten(talk, 4)])
+    save_base(tmp_path / "base")
+
+    def recipe(clean_chosen: bool) -> Recipe:
+        mine = {"stage": "mine", "name": "pairs", "model": "sft", "rule": "judged", "max_new_tokens": 6}
+        body = {
+            "format": 1,
+            "corpus": {"name": "tree", "train": str(tmp_path / "train.jsonl"), "valid": str(tmp_path / "valid.jsonl")},
+            "model": {"path": str(tmp_path / "base")},
+            "annotator": {"source": f"remote:{served.folder}", "base_url": served.url, "concurrency": 2},
+            "stages": [
+                {"stage": "sft", "name": "sft", "part": "generator", "past_strategies": "hidden", "epochs": 1},
+                {**mine, "clean_chosen": clean_chosen},
+            ],
+        }
+        return Recipe.model_validate(body)
+
+    run(recipe(True), tmp_path / "run")
+    facts = json.loads((tmp_path / "run/stages/pairs.json").read_text(encoding="utf-8"))["facts"]
+    assert facts["judged"] == {"unparsed": facts["sampled"]}
+    assert (facts["pairs"], facts["kept"]) == (0, 0)
+    trees = read_conversations(tmp_path / "run/pairs" / TREES)
+    verdicts = [verdict for tree in trees for turn in tree.turns for verdict in turn.verdicts]
+    assert {verdict.state for verdict in verdicts} == {"unparsed"}
+    assert len(verdicts) >= facts["sampled"] > 0
+    calls = count_calls(tmp_path / "run" / LEDGER)
+    assert calls >= 2 * facts["sampled"]  # each was asked to mend its answer once
+    run(recipe(False), tmp_path / "run", fresh=True)
+    assert count_calls(tmp_path / "run" / LEDGER) == calls
+
+
+def count_calls(ledger: Path) -> int:
+    with closing(sqlite3.connect(ledger)) as database:
+        return int(database.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
 
 
 def test_a_model_that_it_does_not_serve_stops_the_run(served: Served, tmp_path: Path) -> None:
