@@ -20,7 +20,7 @@ from esckit.conversation import (
 )
 from esckit.errors import EsckitError
 from esckit.mining import inferential
-from esckit.mining.inferential import Miner, ReplyPool, fold_of, mine, pair_kind, reply_pool
+from esckit.mining.inferential import Miner, ReplyPool, draw_dialogues, fold_of, mine, pair_kind, reply_pool
 from esckit.mining.options import MiningOptions
 from esckit.models.backbone import Decoding, Reply
 from esckit.rendering import Part, supporter_turns
@@ -453,6 +453,20 @@ def test_folds_are_contiguous_even_and_cover(total: int, folds: int) -> None:
     sizes = [placed.count(fold) for fold in range(folds)]
     assert sum(sizes) == total
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_dialogues_hold_the_fewer_in_their_order() -> None:
+    talks = [
+        replace(dialogue, id=f"talk {number}") for number, dialogue in enumerate([starter_dialogues(1, 4)[0]] * 40)
+    ]
+    ids = [talk.id for talk in talks]
+    drawn = {number: [talk.id for talk in draw_dialogues(talks, number, 0)] for number in (5, 20)}
+    assert [len(own) for own in drawn.values()] == [5, 20]
+    assert set(drawn[5]) < set(drawn[20])
+    assert all(own == sorted(own, key=ids.index) for own in drawn.values())
+    assert [talk.id for talk in draw_dialogues(talks[::-1], 5, 0)] == drawn[5][::-1]
+    assert {talk.id for talk in draw_dialogues(talks, 20, 1)} != set(drawn[20])
+    assert draw_dialogues(talks, None, 0) == draw_dialogues(talks, 50, 0) == talks
 
 
 def test_each_dialogue_is_mined_by_the_miner_of_its_fold(dialogues: list[Conversation], tmp_path: Path) -> None:

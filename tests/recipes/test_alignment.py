@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
-from esckit.errors import CorpusError
+from esckit.errors import CorpusError, EsckitError
 from esckit.mining.inferential import Miner
 from esckit.recipes import runner
 from esckit.recipes.adapters import open_adapter
@@ -138,6 +138,21 @@ def test_each_fold_is_mined_by_a_model_that_did_not_see_it(
     assert len(read_conversations(out / "mine" / TREES)) == len(ids)
     first, second = (load_file(out / "mine" / fold / "planner/adapter_model.safetensors") for fold in sorted(trained))
     assert any((first[name] != second[name]).any() for name in first)
+
+
+def test_some_dialogues_are_mined_and_folds_train_on_all_others(
+    place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, _, mined = _watch_folds(monkeypatch)
+    recipe = recipe_of(place, "mine.dialogues=3", "mine.folds=2")
+    run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)
+    ids = [conversation.id for conversation in read_conversations(place / "train.jsonl")]
+    drawn = [tree.id for tree in read_conversations(out / "mine" / TREES)]
+    assert len(drawn) == 3 < len(ids)
+    assert mined == {"fold-0": drawn[:2], "fold-1": drawn[2:]}
+    assert trained == {fold: [each for each in ids if each not in own] for fold, own in mined.items()}
+    with pytest.raises(EsckitError, match="3 dialogues cannot be divided into 4 folds"):
+        recipe_of(place, "mine.dialogues=3", "mine.folds=4")
 
 
 def test_folds_that_were_stopped_are_not_trained_again(place: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

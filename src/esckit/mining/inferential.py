@@ -6,6 +6,7 @@ preference is for gold. No judge looks at it here; the rule that kept it stands 
 nothing is kept yet: what was sampled goes to `mining.judged`, for which a planner's strategies are worded, too.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,17 @@ from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
 from esckit.supporters.planner import choose_strategy, score_strategies
 
-__all__ = ["Miner", "ReplyPool", "fold_of", "kept_note", "mine", "mining_counts", "pair_kind", "reply_pool"]
+__all__ = [
+    "Miner",
+    "ReplyPool",
+    "draw_dialogues",
+    "fold_of",
+    "kept_note",
+    "mine",
+    "mining_counts",
+    "pair_kind",
+    "reply_pool",
+]
 
 Shown = Mapping[str, str]
 ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
@@ -209,6 +220,18 @@ def _worth_wording(
             counts["sampled"] += 1
             counts[name] += 1
         seen.add((gold.id, label))
+
+
+def draw_dialogues(conversations: Sequence[Conversation], number: int | None, seed: int) -> list[Conversation]:
+    """So many conversations by a hash of seed and id, in their order; all for None, or where there are no more."""
+    if number is None:
+        return list(conversations)
+
+    def place(conversation: Conversation) -> bytes:
+        return hashlib.sha256(f"{seed}\x1f{conversation.id}".encode("utf-8", "replace")).digest()
+
+    drawn = {conversation.id for conversation in sorted(conversations, key=place)[:number]}
+    return [conversation for conversation in conversations if conversation.id in drawn]
 
 
 def fold_of(index: int, total: int, folds: int) -> int:

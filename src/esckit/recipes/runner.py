@@ -16,7 +16,7 @@ from esckit.conversation import Conversation, iterate_conversations, read_conver
 from esckit.errors import CorpusError
 from esckit.files import write_json
 from esckit.measures import compare, read_predictions
-from esckit.mining.inferential import Miner, fold_of, mine, mining_counts, reply_pool
+from esckit.mining.inferential import Miner, draw_dialogues, fold_of, mine, mining_counts, reply_pool
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.mining.statistics import pair_statistics
 from esckit.models.backbone import (
@@ -195,14 +195,15 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     Under the rule ``judged`` all is sampled first, then judged (`recipes.judged`).
     """
     sft = this.recipe.sft_of(stage.model)
-    total = len(this.corpus.train)
+    drawn = draw_dialogues(this.corpus.train, stage.dialogues, this.recipe.seed)
     source = "random" if stage.rule == "random" else stage.model  # then no model said what is mined
 
     def folder_of(fold: int) -> Path:
         return this.folder / stage.name / f"fold-{fold}" if stage.folds > 1 else this.folder / stage.model
 
     for fold in range(stage.folds if stage.folds > 1 else 0):  # all first: here, other processes take part
-        others = [c for i, c in enumerate(this.corpus.train) if fold_of(i, total, stage.folds) != fold]
+        held_out = {each.id for i, each in enumerate(drawn) if fold_of(i, len(drawn), stage.folds) == fold}
+        others = [conversation for conversation in this.corpus.train if conversation.id not in held_out]
         if not from_main((folder_of(fold) / "events.json").exists):
             _fine_tune(this, stage, sft, others, folder_of(fold))
             if is_main():  # of folds before a stop too
@@ -214,7 +215,7 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
     judged = stage.rule == "judged"
     mined = trees.with_name(SAMPLED) if judged else trees
     if not mined.exists():  # a stop may have come after it
-        _sample(this, stage, sft, source, folder_of, mined)
+        _sample(this, stage, drawn, sft, source, folder_of, mined)
     counts = judge_pairs(this, stage, mined, trees) if judged else mining_counts(read_conversations(mined), source)
     for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
         this.count(stage, event, counts[event])
@@ -228,7 +229,13 @@ def mine_preferences(this: "Run", stage: MineStage) -> dict[str, Any]:
 
 
 def _sample(
-    this: "Run", stage: MineStage, sft: SftStage, source: str, folder_of: Callable[[int], Path], out: Path
+    this: "Run",
+    stage: MineStage,
+    drawn: list[Conversation],
+    sft: SftStage,
+    source: str,
+    folder_of: Callable[[int], Path],
+    out: Path,
 ) -> None:
     """Mine with the model of each fold, in whose folder its adapter is; a planner that is judged is worded, too."""
 
@@ -243,7 +250,7 @@ def _sample(
 
     mine(
         miner_of,
-        this.corpus.train,
+        drawn,
         out,
         source=source,
         folds=stage.folds,
