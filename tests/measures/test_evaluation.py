@@ -41,6 +41,15 @@ def test_shape(figures: dict[str, Any]) -> None:
     assert figures["text"]["finish"] == {"stop": 0, "length": 0}
 
 
+def test_means_over_responses_have_intervals_around_them(figures: dict[str, Any]) -> None:
+    text = figures["text"]
+    names = [name.removesuffix("_interval") for name in text if name.endswith("_interval")]
+    assert set(names) > {"bleu1_utterance", "f1_utterance", "rouge_l_utterance", "distinct1_utterance"}
+    for name in names:
+        low, high = text[f"{name}_interval"]
+        assert 0 <= low <= text[name] <= high <= 1
+
+
 def test_b_is_that_of_the_sum_of_all_dialogues(figures: dict[str, Any]) -> None:
     bias = preference_bias(count_outcomes(random_rows()).sum(0))
     assert figures["strategy"]["b"] == bias.b
@@ -51,7 +60,8 @@ def test_order_of_rows_changes_nothing(figures: dict[str, Any]) -> None:
     shuffled = evaluate(random_rows()[::-1], resamples=200)
     assert shuffled["strategy"] == figures["strategy"]
     for name, value in figures["text"].items():
-        assert shuffled["text"][name] == (pytest.approx(value) if isinstance(value, float) else value)
+        close = isinstance(value, float) or name.endswith("_interval")
+        assert shuffled["text"][name] == (pytest.approx(value) if close else value)
 
 
 def test_seed_decides_the_intervals_and_nothing_else(figures: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from esckit.measures import Interval
-from esckit.measures.intervals import basic_interval, resample_totals
+from esckit.measures.intervals import basic_interval, mean_intervals, resample_totals
 
 
 def test_totals_keep_shape_and_follow_the_seed() -> None:
@@ -50,3 +50,20 @@ def test_covers_a_mean_as_often_as_it_says() -> None:
         low, high = basic_interval(float(clusters.mean()), replicates[:, 0] / replicates[:, 1])
         hits += low <= 2 <= high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_means_are_resampled_by_dialogues_and_leave_out_what_has_no_value() -> None:
+    random = np.random.default_rng(0)
+    level = random.uniform(0.3, 0.7, 60)  # of each dialogue
+    values = np.repeat(level, 5) + random.normal(0, 0.01, 300)
+    dialogues = [f"d{place // 5}" for place in range(300)]
+    some = np.where(np.arange(300) % 5 == 0, values, np.nan)
+    found = mean_intervals({"all": values, "some": some, "none": values * np.nan}, dialogues, resamples=2000, seed=0)
+    for name in ("all", "some"):
+        low, high = found[name] or (0, 0)
+        assert high - low == pytest.approx(2 * 1.96 * level.std() / np.sqrt(60), rel=0.15)  # dialogues, not responses
+        assert low < np.nanmean(values) < high
+    assert found["none"] is None
+    (low, _) = mean_intervals({"below": values - 0.9}, dialogues, resamples=50, seed=0)["below"] or (0, 0)
+    assert low < -0.3
+    assert mean_intervals({}, [], resamples=10, seed=0) == {}

@@ -23,6 +23,7 @@ stages:
   - {{stage: planner, name: planner, model: majority, folds: 2}}
   - {{stage: supporter, name: supporter, planner: planner}}
   - {{stage: predict, name: predict, supporter: supporter}}
+  - {{stage: evaluate, name: evaluate, predictions: [predict]}}
   - {{stage: judge, name: judge, predictions: [predict], judge: "remote:test-model", base_url: "{url}", turns: 4,
       reference: hidden, known_groups: true}}
   - {{stage: report, name: report}}
@@ -57,6 +58,10 @@ def test_a_recipe_judges_shows_it_and_pays_for_nothing_twice(folder: Path) -> No
         page = Page(out / "report.html")
         assert "Judged by test-model (judge)" in page.text
         assert "Known groups: they" in page.text
+        means = [f"{row['mean']:.2f}" for row in found["scores"]]
+        row = page.source.split('<table class="published">')[1].split("</tr>")[1]
+        assert [f"<td>{mean}<small>" in row for mean in means] == [True] * 4
+        assert "No judge has scored this run" not in page.text
         assert "#judging" in [link.get("href") for link in page.all("a")]
         shutil.rmtree(out / "judge")
         (out / "stages" / "judge.json").unlink()

@@ -75,7 +75,8 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
     wanted = (
         *("The main job on the starter corpus", "Both answered 124 turns of 8 test dialogues", "Before you compare"),
         *("The noise floor of B", "different past strategies (coupled: gold, decoupled: hidden)", "seed 0"),
-        *("The figures in short", "Results", "B debiased", "METEOR", "Published, other models", "17.73"),
+        *("The figures in short", "Results", "B debiased", "METEOR", "DecoupledESC's table 4", "No judge has"),
+        *("Distinct-1", "Empathy", "Qwen2.5-7B decoupled DPO", "17.73", "Llama-3-8B fine-tuned"),
         *("Differences", "coupled minus decoupled over 124 turns of 8 dialogues: paired", "p Holm", "ROUGE-L"),
         *("Length and stock phrases", "Over 40 words", "Cut at limit", "frequent openings"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
@@ -102,6 +103,10 @@ def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
     assert f"<td>{100 * strategy['q']:.1f}<small>{low} to {high}</small></td>" in page.source
     assert f"<td>{strategy['b_floor']:.2f}</td><td>{strategy['b_debiased']:.2f}</td>" in page.source
     assert f"<td>{100 * figures['text']['finish']['length'] / 124:.1f}</td>" in page.source
+    text = figures["text"]
+    low, high = (f"{100 * bound:.1f}" for bound in text["bleu1_utterance_interval"])
+    shown = f"<td>{100 * text['bleu1_utterance']:.1f}<small>{low} to {high}</small></td>"
+    assert page.source.count(shown) == 2  # in the table of text figures and in that of the paper's columns
     opening = figures["text"]["openings"][0]
     assert f"{html.escape(opening['opening'])}</th><td>{100 * opening['share']:.1f}</td>" in page.source
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from esckit.errors import EsckitError, PredictionsError
-from esckit.measures.intervals import FloatArray
+from esckit.measures.intervals import FloatArray, mean_intervals
 from esckit.measures.predictions import Prediction
 from esckit.measures.strategy import Unparsed
 from esckit.measures.strategy_figures import strategy_figures
@@ -169,7 +169,10 @@ def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[dict[str, Any
         "null_texts": sum(row.predicted_text is None for row in rows),
         "finish": {"stop": finish["stop"], "length": finish["length"]},
     }
-    return found.figures | counted, found.each
+    dialogues = [str(row.conversation_id) for row in rows]
+    intervals = mean_intervals(found.each, dialogues, resamples=settings.resamples, seed=settings.seed)
+    named = {f"{name}_utterance_interval": interval for name, interval in intervals.items()}
+    return found.figures | named | counted, found.each
 
 
 def _warnings(figures: dict[str, Any], mixed: bool) -> list[str]:

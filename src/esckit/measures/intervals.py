@@ -1,11 +1,12 @@
 """Basic bootstrap intervals over clusters (dialogues): turns of one dialogue are not independent of each other."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "FloatArray", "IntArray", "Interval", "basic_interval", "resample_totals"]
+__all__ = ["LEVEL", "FloatArray", "IntArray", "Interval", "basic_interval", "mean_intervals", "resample_totals"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,3 +66,31 @@ def basic_interval(estimate: float, replicates: FloatArray, *, low: float = 0.0,
     below, above = np.quantile(replicates, [tail, 1 - tail])
     ends = np.clip([2 * estimate - above, 2 * estimate - below], low, high)
     return Interval(float(ends[0]), float(ends[1]))
+
+
+def mean_intervals(
+    each: Mapping[str, FloatArray], dialogues: Sequence[str], *, resamples: int, seed: int
+) -> dict[str, list[float] | None]:
+    """Return the interval of each measure's mean over responses; None where no response has a value.
+
+    Args:
+        each: measure to (N,) values of at most 1; NaN where a response is left out.
+        dialogues: (N,) of each response; they are what is drawn.
+        resamples: of the bootstrap.
+        seed: of the draws.
+    """
+    if not each:
+        return {}
+    names, places = np.unique(np.array(dialogues), return_inverse=True)
+    values = np.stack(list(each.values()), axis=1)  # (N, M)
+    counted = ~np.isnan(values)
+    totals = np.zeros((len(names), len(each), 2))  # sums and numbers
+    np.add.at(totals, places, np.stack([np.where(counted, values, 0.0), counted], axis=2))
+    drawn = resample_totals(totals, resamples, seed)
+    intervals: dict[str, list[float] | None] = {}
+    for place, name in enumerate(each):
+        (total, number), held = totals[:, place].sum(0), drawn[drawn[:, place, 1] > 0, place]
+        lowest = float(np.min(values[counted[:, place], place], initial=0.0))  # some measures go below 0
+        found = basic_interval(total / number, held[:, 0] / held[:, 1], low=lowest, high=1) if number else None
+        intervals[name] = list(found) if found else None
+    return intervals

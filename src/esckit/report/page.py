@@ -13,7 +13,7 @@ from esckit.report import charts
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.run import Run, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
-from esckit.report.tables import aligned, contests, gold_texts, notes, published_figures
+from esckit.report.tables import QUALITIES, aligned, contests, gold_texts, judged_qualities, notes, published_figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -69,6 +69,8 @@ def render(run: Run) -> str:
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
             published=published_figures() if measured else [],
+            qualities=QUALITIES,
+            judged=judged_qualities(run),
             distributions=charts.distribution_charts(planned),
             preferences=charts.preference_chart(planned) if planned else None,
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],

@@ -255,6 +255,13 @@ class TextFigures(_Record):
     f1_utterance: float
     rouge_l_utterance: float
     meteor_utterance: float | None = None
+    distinct1_utterance: float
+    bleu1_utterance_interval: Interval
+    bleu2_utterance_interval: Interval
+    f1_utterance_interval: Interval
+    rouge_l_utterance_interval: Interval
+    meteor_utterance_interval: Interval | None = None
+    distinct1_utterance_interval: Interval
     distinct1_corpus: float
     distinct2_corpus: float
     mean_tokens: float

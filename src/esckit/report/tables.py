@@ -10,10 +10,12 @@ import yaml
 from esckit.measures.responses import length_shares, openings
 from esckit.measures.tables import METRIC_NAMES
 from esckit.measures.text import distinct
+from esckit.report.judging_records import Score
 from esckit.report.records import Alignment, Difference, Opening, Point
 from esckit.report.run import Run, System
 
 __all__ = [
+    "QUALITIES",
     "Aligned",
     "Contest",
     "GoldText",
@@ -21,27 +23,36 @@ __all__ = [
     "aligned",
     "contests",
     "gold_texts",
+    "judged_qualities",
     "notes",
     "published_figures",
 ]
 
 _FIGURES: Final = METRIC_NAMES | {"accuracy": "Accuracy", "rouge_l_utterance": "ROUGE-L"}
 
+QUALITIES: Final = ("fluency", "professionalism", "empathy", "helpfulness")
+"""DecoupledESC's, as its table 4 has them."""
+
 ONE_SIDED: Final = 0.8
 """From this share of one strategy among the predictions on, a note says so."""
 
 
 class Published(NamedTuple):
-    """A paper's figures for one system: per cent, but for B; None where there is none to compare."""
+    """A paper's figures for one system: per cent, but for B and scores; None where there is none to compare."""
 
     system: str
     past_strategies: str
-    q: float
-    q_w: float
-    b: float
+    distinct1: float | None
     bleu1: float | None
     f1: float | None
     rouge_l: float | None
+    fluency: float | None
+    professionalism: float | None
+    empathy: float | None
+    helpfulness: float | None
+    b: float
+    q_w: float
+    q: float | None
 
 
 class GoldText(NamedTuple):
@@ -68,6 +79,22 @@ def published_figures() -> list[tuple[str, list[Published]]]:
     """Return each source with its rows, from published.yaml."""
     text = (resources.files("esckit.report") / "published.yaml").read_text(encoding="utf-8")
     return [(table["source"], [Published(*row) for row in table["rows"]]) for table in yaml.safe_load(text)]
+
+
+def judged_qualities(run: Run) -> dict[str, dict[str, Score]]:
+    """By stage, the scores of DecoupledESC's four qualities by the run's first judge of them.
+
+    The judge who sees the human reply, as the paper's does, where this one was asked so.
+    """
+    for judging in run.judgings:
+        if {rubric.name for rubric in judging.rubrics} >= set(QUALITIES):
+            shown = any(row.reference for row in judging.scores)
+            found: dict[str, dict[str, Score]] = {}
+            for row in judging.scores:
+                if row.reference == shown:
+                    found.setdefault(row.system, {})[row.rubric] = row
+            return found
+    return {}
 
 
 def gold_texts(systems: Sequence[System]) -> list[GoldText]:
