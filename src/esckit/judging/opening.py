@@ -95,8 +95,8 @@ def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversat
     from esckit.judging.psychological_errors import load_annotator
 
     if options.model is not None:
-        _chat_model(options)
         options.read_prompts()
+        _chat_model(options)
         read_error_examples(_examples(options))
         return
     check_language(options, conversations)
@@ -136,7 +136,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     from esckit.models.ledger import Ledger
     from esckit.models.pacing import Pace
 
-    model, examples, prompts = _chat_model(options), read_error_examples(_examples(options)), options.read_prompts()
+    prompts, model, examples = options.read_prompts(), _chat_model(options), read_error_examples(_examples(options))
     pace = Pace(budget_calls=options.budget_calls, budget_tokens=options.budget_tokens)
     with Ledger(ledger) as opened:
         opened.forget_failed()  # what could not be had then may be had now
