@@ -99,9 +99,8 @@ class AskedAnnotator:
     def __init__(self, name: str, asker: Asker, examples: Sequence[ErrorExample], prompts: Prompts = SHIPPED) -> None:
         self.asker, self.prompts = asker, prompts
         self.system = criteria(choose_examples(examples), prompts)
-        own = [prompts.digest] if prompts.digest else []
-        asked = json.dumps([asker.model.identity, self.system, STEP, *own], sort_keys=True)
-        told = f"+prompts-{own[0][:8]}" if own else ""
+        asked = json.dumps([asker.model.identity, self.system, STEP], sort_keys=True)
+        told = f"+prompts-{prompts.digest[:8]}" if prompts.digest else ""
         self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}{told}"
 
     def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
