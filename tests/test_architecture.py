@@ -50,6 +50,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "cli_annotate": JUDGING,
     "cli_measures": DATA,
     "cli_preferences": DATA | {"rendering", "mining"},
+    "cli_prompts": {"prompts"},
     "cli_train": MODELS | {"training", "supporters", "embedded"},
     "cli": JUDGING
     | {
@@ -60,6 +61,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "cli_annotate",
         "cli_measures",
         "cli_preferences",
+        "cli_prompts",
         "cli_train",
         "mining",
         "report",
@@ -84,6 +86,7 @@ LIGHT_TO_IMPORT: Final = (
         "cli_annotate",
         "cli_measures",
         "cli_preferences",
+        "cli_prompts",
         "cli_train",
     ),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),

@@ -12,6 +12,7 @@ from esckit.files import write_json, write_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.mining.export import to_predictions
 from esckit.mining.pairs import pairs_of
+from esckit.prompts.own import write_prompts
 from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import SupporterCard, save_supporter
@@ -58,6 +59,7 @@ def make_workshop(folder: Path, work: Path) -> Path:
     write_labels(folder, starter.train[8:14])
     for source in BACKBONES:
         save_base(folder / source)
+    write_prompts(folder / "my-prompts")
     (folder / "prompt.txt").write_text("Be kind.", encoding="utf-8")
     (folder / "my-recipe.yaml").write_text((ROOT / "src/esckit/recipes/starter.yaml").read_text(encoding="utf-8"))
     return folder

@@ -17,6 +17,7 @@ from esckit.cli_corpus import corpus_app
 from esckit.cli_judge import check_judge_command, judge_command
 from esckit.cli_measures import agreement_command, errors_command, evaluate_command
 from esckit.cli_preferences import check_app, export_app
+from esckit.cli_prompts import prompts_command
 from esckit.cli_train import train_app
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
@@ -201,6 +202,7 @@ def predict_command(
 
 
 app.command("baseline")(baseline_command)
+app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)

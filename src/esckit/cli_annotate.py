@@ -38,6 +38,9 @@ def annotate_command(
     base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
     ledger: Annotated[Path | None, typer.Option(help="Answers of remote:MODEL; default OUT.ledger.")] = None,
     examples: Annotated[Path | None, typer.Option(help="Your own examples for remote:MODEL's prompt.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A folder of your own prompts for remote:MODEL (esckit prompts).")
+    ] = None,
     budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to remote:MODEL.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of remote:MODEL.")] = None,
 ) -> None:
@@ -53,7 +56,8 @@ def annotate_command(
     from esckit.judging.opening import check_language, open_annotator
 
     remote = {"base_url": base_url, "budget_calls": budget_calls, "budget_tokens": budget_tokens}
-    wanted = _options(source=annotator, encoder=encoder, examples=examples and str(examples), **remote)
+    files = {"examples": examples and str(examples), "prompts": prompts and str(prompts)}
+    wanted = _options(source=annotator, encoder=encoder, **files, **remote)
     check_language(wanted, read)
     with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
         done = annotate(read, judge, out)

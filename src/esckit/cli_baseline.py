@@ -32,6 +32,7 @@ def baseline_command(
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A folder of your own prompts (esckit prompts).")] = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where answers are kept; default baselines.ledger beside OUT, for all methods.")
     ] = None,
@@ -53,6 +54,7 @@ def baseline_command(
     from esckit.models.chat import Decoding
     from esckit.models.ledger import Ledger
     from esckit.models.pacing import Pace
+    from esckit.prompts.own import read_prompts
     from esckit.supporters.baseline_run import BaselineRun, write_rows
     from esckit.supporters.baselines import METHODS, places_of
 
@@ -60,6 +62,7 @@ def baseline_command(
         raise EsckitError(f"the baseline {method!r} is unknown: use one of {', '.join(METHODS)}.")
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
+    words = read_prompts(prompts, "baselines")
     places = places_of(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
     asked = _model(model, model_url, backbone, at_once)
     decoding = Decoding(greedy=greedy, max_new_tokens=max_new_tokens)
@@ -67,8 +70,9 @@ def baseline_command(
     with Ledger(ledger or out.with_name("baselines.ledger")) as opened:
         if again := opened.forget_failed():
             print(f"{again} questions that failed before are asked again")
-        run = BaselineRun(asked, opened, method, places, decoding=decoding, pace=pace, seed=seed)
-        print(f"{method}, {len(places)} turns: {run.estimate()}")
+        run = BaselineRun(asked, opened, method, places, decoding=decoding, pace=pace, seed=seed, prompts=words)
+        by = f", prompts {words.label}" if words.label else ""
+        print(f"{method}{by}, {len(places)} turns: {run.estimate()}")
         for stage in run.ask():
             print(f"{stage.stage}: {stage.usage}")
         states = write_rows(run.rows(), out)

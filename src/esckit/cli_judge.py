@@ -30,6 +30,7 @@ def judge_command(
     rubrics: Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")] = (
         "decoupled-esc"
     ),
+    prompts: Annotated[Path | None, typer.Option(help="A folder of your own prompts (esckit prompts).")] = None,
     reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
     known_groups: Annotated[
@@ -73,6 +74,7 @@ def judge_command(
         known_groups=known_groups,
         failed=None if failed is None else str(failed),
         max_new_tokens=max_new_tokens,
+        prompts=None if prompts is None else str(prompts),
     )
     from esckit.corpora import read_corpus
     from esckit.judging.judge import check_options, judge_files

@@ -19,11 +19,13 @@ from esckit.judging.asked_errors import (
     verdict_of,
 )
 from esckit.judging.evidence import Case
+from esckit.judging.opening import AnnotatorOptions, annotator_identity
 from esckit.models.asking import Asker
 from esckit.models.chat import CallFailure, ChatReply
 from esckit.models.ledger import Ledger, Outcome
 from esckit.models.pacing import Pace
 from esckit.models.structured import strict_schema
+from esckit.prompts.own import write_prompts
 from tests.models.scripted import ScriptedModel
 from tests.trees import small_tree
 
@@ -101,3 +103,18 @@ def test_annotates_trees_and_asks_nothing_twice(tmp_path: Path) -> None:
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert max(model.asked.values()) == 1
     assert annotator.judge.startswith("scripted@")
+
+
+def test_an_annotators_identity_depends_on_the_words_and_not_on_where_they_are(tmp_path: Path) -> None:
+    def identity(folder: str | None) -> str:
+        prompts = str(tmp_path / folder) if folder else None
+        return json.dumps(annotator_identity(AnnotatorOptions(source="remote:m", prompts=prompts)))
+
+    for folder in ("mine", "moved"):
+        write_prompts(tmp_path / folder)
+    assert identity("mine") == identity(None), "copies of the shipped ones are the shipped ones"
+    for folder in ("mine", "moved"):
+        (tmp_path / folder / "judge/system.txt").write_text("Of another method.")
+        (tmp_path / folder / "psychological_errors/case.txt").write_text("{{transcript}}\n{{reply}}")
+    assert identity("mine") == identity("moved") != identity(None)
+    assert str(tmp_path) not in identity("mine")

@@ -16,6 +16,8 @@ from esckit.models.asking import Asker
 from esckit.models.chat import CallFailure, ChatReply
 from esckit.models.ledger import Ledger
 from esckit.models.pacing import Pace
+from esckit.prompts import shipped_prompts
+from esckit.prompts.own import Prompts
 from tests.judging.judged import EMPATHY, FLUENCY, dialogues, judge_by, part, predicted, quality
 from tests.models.scripted import Script, ScriptedModel
 from tests.test_transcript import INJECTIONS
@@ -250,3 +252,12 @@ def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(
     assert sheet.splitlines()[0] == "item,rater,rating,quality,question,scale,talk,reply"
     assert "warm" not in sheet.replace("Warm", "").replace("Is it warm?", "")
     assert all(sheet.count(item_of(each)) == 1 for each in judged.judgements)
+
+
+def test_every_question_is_in_the_users_words() -> None:
+    own = Prompts("judge", "mine", {name: f"Mein {name}: {text}" for name, text in shipped_prompts("judge").items()})
+    plan = make_plan(two_systems(), [EMPATHY], duels=True, known_groups=True, prompts=own)
+    chats = [[message.content for message in request.messages] for request in plan.requests()]
+    assert all(system.startswith("Mein system: ") for system, _ in chats)
+    assert {user[:12] for _, user in chats} == {"Mein score: ", "Mein duel: T"}
+    assert len([user for _, user in chats if "\n\nMein reference: " in user]) == len(plan.scorings) / 2

@@ -21,6 +21,7 @@ from esckit.judging.annotator import RUBRIC
 from esckit.judging.evidence import Case
 from esckit.mining.judged import ROUTES
 from esckit.mining.pairs import Pair, kind_of
+from esckit.prompts.own import read_prompts
 from esckit.recipes.judged import LEDGER, SAMPLED
 from esckit.recipes.reading import load_recipe
 from esckit.recipes.runner import TREES, run
@@ -29,6 +30,7 @@ from esckit.rendering import Part
 from tests.children import KILL, Ended, Signal, esckit
 from tests.recipes.tiny import shorten
 from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer, draw
+from tests.test_prompts_own import write
 from tests.tiny import save_base, starter_dialogues
 
 RECIPE: Final = """
@@ -175,6 +177,11 @@ def test_training_on_no_pair_says_what_to_change(
         (["annotator.source=nowhere"], ModelError, "nowhere/annotator.json does not exist: give the path of"),
         (["annotator.source=remote:m"], ChatError, "OPENAI_API_KEY is not set: export the key for https://api.openai"),
         (["annotator.source=remote:m", "annotator.base_url=here"], ChatError, "'here' is no base URL"),
+        (
+            ["annotator.source=remote:m", "annotator.prompts=nowhere"],
+            EsckitError,
+            "the prompts folder nowhere cannot be read (No such file or directory): give a folder as esckit prompts",
+        ),
     ],
 )
 def test_an_annotator_that_cannot_be_had_is_refused_before_anything_is_written(
@@ -219,6 +226,32 @@ def test_a_budget_is_no_other_setting_and_another_annotator_is(
         assert server.calls == calls, "the answers stay where a stage is done again"
     text = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert KEY.encode() not in text
+
+
+def test_an_annotators_own_prompts_are_part_of_what_is_mined(
+    place: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    own = {"psychological_errors__criteria": "Finde Fehler.\n{{examples}}"}
+    write(tmp_path / "mine", **own)
+    write(tmp_path / "moved", **own)
+    with ChatServer() as server:
+        asked = [f"annotator.source=remote:{MODEL}", f"annotator.base_url={server.url}"]
+        run(recipe_of(place, *asked, f"annotator.prompts={tmp_path / 'mine'}", stages=4), out)
+        assert {body["messages"][0]["content"].split("\n")[0] for body in server.bodies} == {"Finde Fehler."}
+        calls = server.calls
+        moved = recipe_of(place, *asked, f"annotator.prompts={tmp_path / 'moved'}", stages=4)
+        run(moved, out)
+        assert server.calls == calls, "the words count, not where they are"
+        write(tmp_path / "moved", psychological_errors__criteria="Finde alle Fehler.\n{{examples}}")
+        for other in (moved, recipe_of(place, *asked, stages=4)):
+            with pytest.raises(EsckitError, match=r"'planner-pairs' in .* was run with other settings"):
+                run(other, out)
+    digest = read_prompts(tmp_path / "mine", "psychological_errors").digest
+    judges = {
+        v.judge for tree in read_conversations(out / "planner-pairs" / TREES) for t in tree.turns for v in t.verdicts
+    }
+    assert [judge.split("+")[1] for judge in judges] == [f"prompts-{str(digest)[:8]}"]
 
 
 def test_a_run_that_is_killed_while_a_chat_model_judges_ends_as_if_it_had_not_been(place: Path, tmp_path: Path) -> None:

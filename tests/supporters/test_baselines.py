@@ -13,6 +13,8 @@ from esckit.measures import evaluate, prediction_from_json, prediction_to_json, 
 from esckit.models.chat import CallFailure, ChatReply, ChatRequest, Decoding
 from esckit.models.ledger import Ledger
 from esckit.models.pacing import Pace
+from esckit.prompts import shipped_prompts
+from esckit.prompts.own import Prompts
 from esckit.strategy import ANNOMI, ESCONV
 from esckit.supporters.baseline_run import BaselineRun, write_rows
 from esckit.supporters.baselines import METHODS, places_of, read_reply, request_for
@@ -161,6 +163,24 @@ def test_text_of_a_dialogue_is_data_in_every_prompt(name: str) -> None:
         lines = [json.loads(line) for line in user.content.split("\n")[1:]]
         assert [line["text"] for line in lines if line.get("speaker") == "seeker"] == [hostile] * 2
         assert all(value == hostile for line in lines[3:] for value in line.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_question_can_be_in_the_users_words_and_text_is_data_in_them(name: str) -> None:
+    texts = {prompt: f"Mein {prompt}\n{text}" for prompt, text in shipped_prompts("baselines").items()}
+    texts["conversation"] = "Gespraech: {{transcript}}\nDazu: {{notes}}"
+    hostile = '{{notes}} {{strategies}}"}'
+    turns = [replace(turn, text=hostile) if turn.speaker == "seeker" else turn for turn in TALK.turns]
+    (_, place) = places_of([replace(TALK, turns=turns)], METHODS[name], lambda: starter_dialogues(1, 6), 0)
+    for stage in METHODS[name].stages:
+        said = dict.fromkeys(stage.shows, hostile)
+        own = Prompts("baselines", "mine", texts)
+        system, user = request_for(place, METHODS[name], stage, GREEDY, 0, said, own).messages
+        assert system.content.startswith(f"Mein {stage.name}\n")
+        assert user.content.startswith("Gespraech: {")
+        assert "{{" not in user.content + system.content
+        assert len(user.content.split("\n")) == max(4, 3 + len(said))
+        assert user.content.count("notes") == 2 + len(said)
 
 
 def test_a_dialogue_that_the_supporter_opens_is_asked_about_too(tmp_path: Path) -> None:

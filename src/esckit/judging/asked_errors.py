@@ -17,14 +17,15 @@ from esckit.judging.evidence import Case
 from esckit.models.asking import Asker
 from esckit.models.chat import ChatRequest, Decoding
 from esckit.models.ledger import Outcome
-from esckit.prompts import load_prompt
+from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.turns import Message
 
-__all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
+__all__ = ["SHIPPED", "STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
 
 STEP: Final = f"annotate/{RUBRIC}"
-_METHOD: Final = "psychological_errors"
+SHIPPED: Final = Prompts("psychological_errors")
+"""The prompts of an annotator where a user gives none."""
 _EACH: Final = 3  # examples of each outcome
 _DECODING: Final = Decoding(greedy=True, max_new_tokens=300)
 
@@ -50,25 +51,25 @@ def choose_examples(examples: Sequence[ErrorExample]) -> list[ErrorExample]:
     return [chosen[place] for place in range(_EACH) for chosen in by_error.values() if place < len(chosen)]
 
 
-def criteria(examples: Sequence[ErrorExample]) -> str:
+def criteria(examples: Sequence[ErrorExample], prompts: Prompts = SHIPPED) -> str:
     """The system text: what to look for, and examples with their answers."""
-    return load_prompt(_METHOD, "criteria", examples="\n\n".join(map(_example, examples)))
+    return prompts.fill("criteria", examples="\n\n".join(_example(example, prompts) for example in examples))
 
 
-def _example(example: ErrorExample) -> str:
+def _example(example: ErrorExample, prompts: Prompts) -> str:
     labelled = example_reply(example)
     answer = {"explanation": example.reason, "error": example.error or "none"}
-    return f"{_case(labelled.context, example.strategy, example.response)}\nAnswer: {json.dumps(answer)}"
+    return f"{_case(labelled.context, example.strategy, example.response, prompts)}\nAnswer: {json.dumps(answer)}"
 
 
-def _case(context: Sequence[Turn], strategy: str | None, response: str) -> str:
+def _case(context: Sequence[Turn], strategy: str | None, response: str, prompts: Prompts) -> str:
     reply = f'{{"strategy": {quote(strategy or "not said")}, "reply": {quote(response)}}}'
-    return load_prompt(_METHOD, "case", transcript=transcript(context) or "(nothing was said before)", reply=reply)
+    return prompts.fill("case", transcript=transcript(context) or "(nothing was said before)", reply=reply)
 
 
-def annotation_request(case: Case, system: str) -> ChatRequest:
+def annotation_request(case: Case, system: str, prompts: Prompts = SHIPPED) -> ChatRequest:
     """What the model is asked about one reply; the texts of the dialogue stand in it as quoted data."""
-    said = _case(case.context, case.strategy, case.response)
+    said = _case(case.context, case.strategy, case.response, prompts)
     return ChatRequest((Message("system", system), Message("user", said)), _DECODING, ErrorReply)
 
 
@@ -89,13 +90,18 @@ class AskedAnnotator:
         name: of the model, for verdicts.
         asker: asks it, under `STEP`.
         examples: shown in the prompt.
+        prompts: in whose words it is asked.
+
+    Attributes:
+        judge: the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
     """
 
-    def __init__(self, name: str, asker: Asker, examples: Sequence[ErrorExample]) -> None:
-        self.asker = asker
-        self.system = criteria(choose_examples(examples))
+    def __init__(self, name: str, asker: Asker, examples: Sequence[ErrorExample], prompts: Prompts = SHIPPED) -> None:
+        self.asker, self.prompts = asker, prompts
+        self.system = criteria(choose_examples(examples), prompts)
         asked = json.dumps([asker.model.identity, self.system, STEP], sort_keys=True)
-        self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}"
+        told = f"+prompts-{prompts.digest[:8]}" if prompts.digest else ""
+        self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}{told}"
 
     def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
         """Ask about all replies, as many at once as the model takes; yield each group once all of it is answered.
@@ -103,7 +109,7 @@ class AskedAnnotator:
         Raises:
             BudgetSpent, ChatError, LedgerError: see `Asker.answers`; the answers so far are in the ledger.
         """
-        requests = [annotation_request(case, self.system) for cases in groups for case in cases]
+        requests = [annotation_request(case, self.system, self.prompts) for cases in groups for case in cases]
         found: dict[int, Verdict | None] = {}
         self._tell(requests)
         with closing(self.asker.stream(requests)) as outcomes:
@@ -124,6 +130,7 @@ class AskedAnnotator:
         if left.items:
             print(
                 f"{self.judge}: {left.items} replies to ask about, {left.recorded} on record; about "
-                f"{left.prompt_tokens:,} tokens of prompts, at most {left.completion_tokens:,} of answers",
+                f"{left.prompt_tokens:,} tokens of prompts, at most {left.completion_tokens:,} of answers"
+                + (f"; prompts: {self.prompts.label}" if self.prompts.label else ""),
                 file=sys.stderr,
             )

@@ -8,12 +8,12 @@ from pydantic import BaseModel
 
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
-from esckit.judging.scoring import METHOD, shown_talk, system_message
+from esckit.judging.scoring import SHIPPED, shown_talk, system_message
 from esckit.measures.pairwise import TIE, Contest
 from esckit.models.chat import ChatRequest, Decoding
 from esckit.models.ledger import Outcome
 from esckit.models.structured import schema_text
-from esckit.prompts import load_prompt
+from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote
 from esckit.turns import Message
 
@@ -52,15 +52,16 @@ def pairings(turns: Sequence[JudgedTurn], replies: Mapping[str, Mapping[tuple[st
     ]
 
 
-def duel_requests(pairing: Pairing, rubrics: Sequence[Rubric], max_new_tokens: int) -> list[ChatRequest]:
+def duel_requests(
+    pairing: Pairing, rubrics: Sequence[Rubric], max_new_tokens: int, prompts: Prompts = SHIPPED
+) -> list[ChatRequest]:
     """What the judge is asked: once with the first system's reply as A, once as B; nothing for equal replies."""
     if pairing.equal:
         return []
     qualities = "\n".join(f"- {rubric.name}: {rubric.question}" for rubric in rubrics)
     requests = []
     for reply_a, reply_b in (pairing.replies, pairing.replies[::-1]):
-        asked = load_prompt(
-            METHOD,
+        asked = prompts.fill(
             "duel",
             transcript=shown_talk(pairing.turn),
             reply_a=quote(reply_a),
@@ -69,7 +70,7 @@ def duel_requests(pairing: Pairing, rubrics: Sequence[Rubric], max_new_tokens: i
             schema=schema_text(DuelReply),
         )
         decoding = Decoding(greedy=True, max_new_tokens=max_new_tokens)
-        requests.append(ChatRequest((system_message(), Message("user", asked)), decoding, DuelReply))
+        requests.append(ChatRequest((system_message(prompts), Message("user", asked)), decoding, DuelReply))
     return requests
 
 

@@ -60,6 +60,7 @@ def judge_files(
         EsckitError: a rubric, the predictions, the model or the ledger cannot be used, or the budget is spent.
     """
     check_options(options)
+    prompts = options.read_prompts()
     rubrics = load_rubrics(options.rubrics)
     sampled = sample_turns(files, conversations, options.turns, seed)
     plan = make_plan(
@@ -71,12 +72,13 @@ def judge_files(
         failed=read_corpus(Path(options.failed)) if options.failed else None,
         seed=seed,
         max_new_tokens=options.max_new_tokens,
+        prompts=prompts,
     )
     name, model = _model(options)
     with Ledger(ledger) as opened:
         opened.forget_failed()
         asker = Asker(model, opened, STEP, pace)
-        tell(_to_ask(asker.estimate(plan.requests())))
+        tell(_to_ask(asker.estimate(plan.requests())) + (f"; prompts: {prompts.label}" if prompts.label else ""))
         judged = plan.ask(asker)
         tell(f"asked: {asker.usage}")
     found = figures(judged, plan, sampled, judge=name, identity=model.identity, miners=miners, seed=seed)
@@ -85,7 +87,7 @@ def judge_files(
 
 
 def check_options(options: JudgingOptions) -> None:
-    """Refuse, before anything is read or asked, what would fail later: options, rubrics, a remote model's key and URL.
+    """Refuse, before anything is asked, what would fail later: options, rubrics, prompts, a remote model's key and URL.
 
     Raises:
         EsckitError: one sentence says what is wrong.
@@ -97,6 +99,7 @@ def check_options(options: JudgingOptions) -> None:
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
     load_rubrics(options.rubrics)
+    options.read_prompts()
     if options.judge.startswith(REMOTE):
         _remote(options)
 

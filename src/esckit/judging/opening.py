@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.conversation import Conversation
 from esckit.errors import EsckitError
 from esckit.files import hash_file
+from esckit.prompts.own import Prompts, read_prompts
 
 if TYPE_CHECKING:
     from esckit.judging.annotator import Annotator
@@ -31,6 +32,7 @@ class AnnotatorOptions(BaseModel):
         encoder: of the embedded or a trained one: ``embedded``, a folder or a Hub id.
         base_url: of the chat model; null is OpenAI's.
         examples: a file of examples for the chat model's prompt; null takes ours.
+        prompts: a folder with prompts of the user's own for the chat model (`prompts.own`).
         concurrency: calls to the chat model at once, at most.
         budget_calls, budget_tokens: of the chat model, in the whole ledger.
     """
@@ -41,6 +43,7 @@ class AnnotatorOptions(BaseModel):
     encoder: str = "embedded"
     base_url: str | None = None
     examples: str | None = None
+    prompts: str | None = None
     concurrency: int = Field(64, ge=1)
     budget_calls: int | None = Field(None, ge=1)
     budget_tokens: int | None = Field(None, ge=1)
@@ -49,6 +52,14 @@ class AnnotatorOptions(BaseModel):
     def model(self) -> str | None:
         """The chat model's name; None where there is no chat model."""
         return self.source.removeprefix(_REMOTE) if self.source.startswith(_REMOTE) else None
+
+    def read_prompts(self) -> Prompts:
+        """The prompts that the chat model is asked with.
+
+        Raises:
+            EsckitError: the user's are wrong; one sentence says how.
+        """
+        return read_prompts(self.prompts, "psychological_errors")
 
     @model_validator(mode="after")
     def _no_option_goes_unheard(self) -> Self:
@@ -61,11 +72,13 @@ class AnnotatorOptions(BaseModel):
 
 
 def annotator_identity(options: AnnotatorOptions) -> dict[str, Any]:
-    """JSON-ready: all that verdicts depend on, files by their hashes; not how fast or for how much it is asked."""
+    """JSON-ready: all that verdicts depend on, files and prompts by their hashes; not how it is paced."""
     files = [Path(options.examples)] if options.examples else []
     if options.model is None and options.source != "embedded":
         files = [Path(options.source) / "annotator.json"]
-    return {**options.model_dump(exclude=_PACE), "files": [hash_file(path) for path in files]}
+    own = options.read_prompts().digest
+    found = {**options.model_dump(exclude=_PACE | {"prompts"}), "files": [hash_file(path) for path in files]}
+    return {**found, "prompts": own} if own else found
 
 
 def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversation]) -> None:
@@ -75,12 +88,14 @@ def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversat
         ChatError: a chat model has no key, or its URL is none.
         ModelError: there is no such annotator, or it was trained with another encoder.
         CorpusError: the file of examples cannot be read.
-        EsckitError: the embedded annotator does not read the language of these conversations.
+        EsckitError: the embedded annotator does not read the language of these conversations, or a user's prompts are
+            wrong.
     """
     from esckit.corpora.error_examples import read_error_examples
     from esckit.judging.psychological_errors import load_annotator
 
     if options.model is not None:
+        options.read_prompts()
         _chat_model(options)
         read_error_examples(_examples(options))
         return
@@ -107,7 +122,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     """Open an annotator; a chat model holds its ledger meanwhile, and tells on standard error what it cost.
 
     Raises:
-        ChatError, ModelError, CorpusError: see `check_annotator`.
+        EsckitError: see `check_annotator`.
         LedgerError: the ledger cannot be used.
     """
     if options.model is None:
@@ -121,13 +136,13 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     from esckit.models.ledger import Ledger
     from esckit.models.pacing import Pace
 
-    model, examples = _chat_model(options), read_error_examples(_examples(options))
+    prompts, model, examples = options.read_prompts(), _chat_model(options), read_error_examples(_examples(options))
     pace = Pace(budget_calls=options.budget_calls, budget_tokens=options.budget_tokens)
     with Ledger(ledger) as opened:
         opened.forget_failed()  # what could not be had then may be had now
         asker = Asker(model, opened, STEP, pace)
         try:
-            yield AskedAnnotator(options.model, asker, examples)
+            yield AskedAnnotator(options.model, asker, examples, prompts)
         finally:
             if asker.usage.items:
                 print(f"{options.model}: {asker.usage}", file=sys.stderr)

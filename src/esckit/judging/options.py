@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from esckit.prompts.own import Prompts, read_prompts
+
 __all__ = ["JudgingOptions", "Reference"]
 
 Reference = Literal["both", "shown", "hidden"]
@@ -22,6 +24,7 @@ class JudgingOptions(BaseModel):
         known_groups: judge replies whose order is known, too.
         failed: dialogues of failed support, one more known group.
         max_new_tokens: of an answer; a model that thinks before it answers needs thousands.
+        prompts: a folder with prompts of the user's own (`prompts.own`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,3 +38,12 @@ class JudgingOptions(BaseModel):
     known_groups: bool = False
     failed: str | None = None
     max_new_tokens: int = Field(512, ge=1)
+    prompts: str | None = None
+
+    def read_prompts(self) -> Prompts:
+        """The prompts that the judge is asked with.
+
+        Raises:
+            EsckitError: the user's are wrong; one sentence says how.
+        """
+        return read_prompts(self.prompts, "judge")

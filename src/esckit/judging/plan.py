@@ -16,11 +16,12 @@ from esckit.judging.options import Reference
 from esckit.judging.rubric import Rubric
 from esckit.judging.same_judge import also_mined
 from esckit.judging.sampling import SampledTurns
-from esckit.judging.scoring import Scoring, judgement_of, score_request
+from esckit.judging.scoring import SHIPPED, Scoring, judgement_of, score_request
 from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
 from esckit.measures.pairwise import Contest, pairwise_tests, strengths
 from esckit.models.asking import Asker
 from esckit.models.chat import ChatRequest
+from esckit.prompts.own import Prompts
 
 __all__ = ["FORMAT", "STEP", "Judged", "Plan", "figures", "make_plan"]
 
@@ -56,6 +57,7 @@ class Plan:
         duels: two calls each.
         rubrics: what about.
         max_new_tokens: of an answer.
+        prompts: in whose words.
     """
 
     scorings: list[Scoring]
@@ -63,11 +65,13 @@ class Plan:
     duels: list[Pairing]
     rubrics: list[Rubric]
     max_new_tokens: int = 512
+    prompts: Prompts = SHIPPED
 
     def requests(self) -> list[ChatRequest]:
         """All of them: scores, known groups, duels."""
-        scores = [score_request(scoring, self.max_new_tokens) for scoring in (*self.scorings, *self.groups)]
-        duels = [duel_requests(pairing, self.rubrics, self.max_new_tokens) for pairing in self.duels]
+        most, prompts = self.max_new_tokens, self.prompts
+        scores = [score_request(scoring, most, prompts) for scoring in (*self.scorings, *self.groups)]
+        duels = [duel_requests(pairing, self.rubrics, most, prompts) for pairing in self.duels]
         return scores + [request for both in duels for request in both]
 
     def ask(self, asker: Asker) -> Judged:
@@ -93,6 +97,7 @@ def make_plan(
     failed: Sequence[Conversation] | None = None,
     seed: int = 0,
     max_new_tokens: int = 512,
+    prompts: Prompts = SHIPPED,
 ) -> Plan:
     """Lay out a judging: turn by turn, so that what shares a talk is asked together and prompt caches hold.
 
@@ -105,6 +110,7 @@ def make_plan(
         failed: dialogues for the group of failed replies.
         seed: of the known groups.
         max_new_tokens: of an answer.
+        prompts: in whose words the judge is asked.
 
     Raises:
         EsckitError: the known groups cannot be made.
@@ -119,7 +125,7 @@ def make_plan(
     known = known_replies(sampled.turns, failed, seed) if known_groups else []
     groups = [Scoring(each.group, each.turn, each.text, rubric, False) for each in known for rubric in rubrics]
     pairs = pairings(sampled.turns, sampled.replies) if duels else []
-    return Plan(scorings, groups, pairs, list(rubrics), max_new_tokens)
+    return Plan(scorings, groups, pairs, list(rubrics), max_new_tokens, prompts)
 
 
 def figures(
@@ -155,6 +161,7 @@ def figures(
         "format": FORMAT,
         "judge": judge,
         "identity": identity,
+        "prompts": plan.prompts.label,
         "also_mined": same,
         "turns": len(sampled.turns),
         "dialogues": len({turn.conversation_id for turn in sampled.turns}),

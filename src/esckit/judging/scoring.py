@@ -1,6 +1,6 @@
 """A reply's score for one quality: what the judge is asked, and what its answer comes to."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
@@ -8,13 +8,14 @@ from esckit.measures.judgements import Judgement
 from esckit.models.chat import ChatRequest, Decoding
 from esckit.models.ledger import Outcome
 from esckit.models.structured import schema_text
-from esckit.prompts import load_prompt
+from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.turns import Message
 
-__all__ = ["METHOD", "Scoring", "judgement_of", "score_request", "shown_talk", "system_message"]
+__all__ = ["SHIPPED", "Scoring", "judgement_of", "score_request", "shown_talk", "system_message"]
 
-METHOD = "judge"
+SHIPPED: Final = Prompts("judge")
+"""The prompts of a judge where a user gives none."""
 
 
 class Scoring(NamedTuple):
@@ -27,9 +28,9 @@ class Scoring(NamedTuple):
     reference: bool
 
 
-def system_message() -> Message:
+def system_message(prompts: Prompts = SHIPPED) -> Message:
     """What a judge is told of its task."""
-    return Message("system", load_prompt(METHOD, "system"))
+    return Message("system", prompts.fill("system"))
 
 
 def shown_talk(turn: JudgedTurn) -> str:
@@ -37,12 +38,11 @@ def shown_talk(turn: JudgedTurn) -> str:
     return transcript(turn.context) or "(nothing was said before)"
 
 
-def score_request(scoring: Scoring, max_new_tokens: int) -> ChatRequest:
+def score_request(scoring: Scoring, max_new_tokens: int, prompts: Prompts = SHIPPED) -> ChatRequest:
     """What the judge is asked; talk and replies stand in it as quoted data, and first, as every quality shares them."""
     rubric, turn = scoring.rubric, scoring.turn
-    reference = load_prompt(METHOD, "reference", reference=quote(turn.reference)) + "\n\n" if scoring.reference else ""
-    asked = load_prompt(
-        METHOD,
+    reference = prompts.fill("reference", reference=quote(turn.reference)) + "\n\n" if scoring.reference else ""
+    asked = prompts.fill(
         "score",
         transcript=shown_talk(turn),
         reference=reference,
@@ -54,7 +54,7 @@ def score_request(scoring: Scoring, max_new_tokens: int) -> ChatRequest:
         schema=schema_text(rubric.reply),
     )
     decoding = Decoding(greedy=True, max_new_tokens=max_new_tokens)
-    return ChatRequest((system_message(), Message("user", asked)), decoding, rubric.reply)
+    return ChatRequest((system_message(prompts), Message("user", asked)), decoding, rubric.reply)
 
 
 def judgement_of(scoring: Scoring, outcome: Outcome) -> Judgement:

@@ -31,9 +31,19 @@ def ask_baseline(this: Run, stage: BaselineStage, split: str) -> dict[str, Any]:
     places = places_of(conversations, METHODS[stage.method], lambda: read_starter().train, seed)
     decoding = Decoding(**stage.decoding.model_dump())
     pace = Pace(budget_calls=stage.budget_calls, budget_tokens=stage.budget_tokens)
+    prompts = stage.read_prompts()
     with Ledger(this.folder / LEDGER) as ledger:
         ledger.forget_failed()
-        run = BaselineRun(_model(this, stage), ledger, stage.method, places, decoding=decoding, pace=pace, seed=seed)
+        run = BaselineRun(
+            _model(this, stage),
+            ledger,
+            stage.method,
+            places,
+            decoding=decoding,
+            pace=pace,
+            seed=seed,
+            prompts=prompts,
+        )
         usages = [each.usage for each in run.ask()]
     states = write_rows(run.rows(), this.folder / stage.name / "predictions.jsonl")
     write_conversations(this.folder / stage.name / "conversations.jsonl", conversations)
@@ -43,6 +53,7 @@ def ask_baseline(this: Run, stage: BaselineStage, split: str) -> dict[str, Any]:
         "split": split,
         "turns": len(places),
         "dialogues": len(conversations),
+        "prompts": prompts.label,
         "calls": sum(usage.calls for usage in usages),
         "prompt_tokens": sum(usage.prompt for usage in usages),
         "completion_tokens": sum(usage.completion for usage in usages),
@@ -50,11 +61,13 @@ def ask_baseline(this: Run, stage: BaselineStage, split: str) -> dict[str, Any]:
 
 
 def check_baseline(stage: BaselineStage) -> None:
-    """Refuse before anything is trained what a model behind a URL could not be asked with.
+    """Refuse before anything is trained what a model could not be asked with.
 
     Raises:
         ChatError: there is no key, the URL is none, or the package openai is missing.
+        EsckitError: a user's prompts are wrong.
     """
+    stage.read_prompts()
     if stage.model is not None:
         _remote(stage.model, stage)
 

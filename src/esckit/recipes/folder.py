@@ -23,7 +23,7 @@ from esckit.judging.opening import annotator_identity
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import Recipe, input_names
-from esckit.recipes.stages import BaselineStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
+from esckit.recipes.stages import BaselineStage, JudgeStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.options import TrainingOptions
@@ -152,7 +152,10 @@ class Run:
             inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
         if isinstance(stage, MineStage) and stage.rule == "judged":
             inputs.append(_digest(annotator_identity(self.recipe.annotator)))
-        return _digest([stage.model_dump(mode="json"), self.model, self.seed(stage), self.corpus_hash, inputs])
+        if isinstance(stage, BaselineStage | JudgeStage) and (own := stage.read_prompts().digest):
+            inputs.append(own)
+        settings = stage.model_dump(mode="json", exclude={"prompts"})  # the words count, not where they are
+        return _digest([settings, self.model, self.seed(stage), self.corpus_hash, inputs])
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current."""

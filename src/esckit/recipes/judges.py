@@ -34,4 +34,9 @@ def judge_predictions(this: "Run", stage: JudgeStage) -> dict[str, Any]:
     rows = [*found["scores"], *((found["known_groups"] or {}).get("scores", ())), *found["pairs"]]
     for state in ("unparsed", "refused", "failed"):
         this.count(stage, f"verdicts {state}", sum(row["states"][state] for row in rows))
-    return {"judge": found["judge"], "turns": found["turns"], "also_mined": found["also_mined"]}
+    return {
+        "judge": found["judge"],
+        "turns": found["turns"],
+        "prompts": found["prompts"],
+        "also_mined": found["also_mined"],
+    }

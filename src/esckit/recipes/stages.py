@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.judging.options import JudgingOptions
 from esckit.mining.options import MiningOptions
 from esckit.mining.pairs import PairKind
+from esckit.prompts.own import Prompts, read_prompts
 from esckit.rendering import Layout
 from esckit.supporters.baselines import METHODS
 from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
@@ -272,6 +273,7 @@ class BaselineStage(Config):
         split: null is test where the corpus has one, else valid.
         model: the name of a chat model behind ``url``, whose key stands in OPENAI_API_KEY; null is the run's backbone.
         url: up to and including ``/v1``; null is OpenAI's.
+        prompts: a folder with prompts of the user's own (`prompts.own`).
         decoding: of every answer.
         at_once: the most calls at once; of the backbone, prompts a batch.
         budget_calls, budget_tokens: that the run's ledger of baselines may hold.
@@ -283,6 +285,7 @@ class BaselineStage(Config):
     split: Split | None = None
     model: str | None = None
     url: str | None = None
+    prompts: str | None = None
     decoding: DecodingConfig = DecodingConfig(max_new_tokens=256)
     at_once: int = Field(16, ge=1)
     budget_calls: int | None = Field(None, ge=1)
@@ -295,6 +298,14 @@ class BaselineStage(Config):
         if self.url and not self.model:
             raise ValueError("a url needs the model's name there: set model")
         return self
+
+    def read_prompts(self) -> Prompts:
+        """The prompts that the model is asked with.
+
+        Raises:
+            EsckitError: the user's are wrong; one sentence says how.
+        """
+        return read_prompts(self.prompts, "baselines")
 
 
 class EvaluateStage(Config):

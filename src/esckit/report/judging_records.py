@@ -117,6 +117,7 @@ class Judging(_Record):
 
     name: str = ""
     judge: str
+    prompts: str | None = None
     also_mined: list[str]
     turns: int
     dialogues: int

@@ -11,7 +11,8 @@ from esckit.models.asking import Asker, Estimate
 from esckit.models.chat import ChatModel, ChatRequest, Decoding
 from esckit.models.ledger import Ledger, Outcome, UsageSummary
 from esckit.models.pacing import Pace
-from esckit.supporters.baselines import METHODS, Place, Stage, request_for, rows_of
+from esckit.prompts.own import Prompts
+from esckit.supporters.baselines import METHODS, SHIPPED, Place, Stage, request_for, rows_of
 
 __all__ = ["BaselineRun", "StageUsage", "write_rows"]
 
@@ -37,6 +38,7 @@ class BaselineRun:
         decoding: how every answer is drawn.
         pace: patience and budgets.
         seed: another one draws other answers.
+        prompts: in whose words.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class BaselineRun:
         decoding: Decoding,
         pace: Pace | None = None,
         seed: int = 0,
+        prompts: Prompts = SHIPPED,
     ) -> None:
         self.name, self.method = method, METHODS[method]
         self.places = places
         self._model, self._ledger, self._pace = model, ledger, pace
-        self._decoding, self._seed = decoding, seed
+        self._decoding, self._seed, self._prompts = decoding, seed, prompts
 
     def estimate(self) -> Estimate:
         """Count what is left to ask over all stages. An answer that is not there yet counts as the longest one."""
@@ -85,7 +88,7 @@ class BaselineRun:
 
     def rows(self) -> list[Prediction]:
         """The predictions, once every stage is asked."""
-        return rows_of(self.places, self.method, self.name)
+        return rows_of(self.places, self.method, self.name, self._prompts)
 
     def _asker(self, stage: Stage) -> Asker:
         return Asker(self._model, self._ledger, f"baseline/{stage.name}/{_VERSION}", self._pace)
@@ -97,7 +100,7 @@ class BaselineRun:
         return [known.get(key) for key in keys]
 
     def _request(self, place: Place, stage: Stage, said: dict[str, str]) -> ChatRequest:
-        return request_for(place, self.method, stage, self._decoding, self._seed, said)
+        return request_for(place, self.method, stage, self._decoding, self._seed, said, self._prompts)
 
 
 def write_rows(rows: Sequence[Prediction], out: Path) -> Counter[str]:

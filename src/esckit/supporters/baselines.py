@@ -16,13 +16,16 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
 from esckit.models.chat import ChatRequest, Decoding
 from esckit.models.ledger import Outcome
-from esckit.prompts import load_prompt
+from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 from esckit.turns import Message
 
-__all__ = ["METHODS", "Method", "Place", "Stage", "places_of", "read_reply", "request_for", "rows_of"]
+__all__ = ["METHODS", "SHIPPED", "Method", "Place", "Stage", "places_of", "read_reply", "request_for", "rows_of"]
+
+SHIPPED: Final = Prompts("baselines")
+"""The prompts of baselines where a user gives none."""
 
 Kind = Literal["note", "reply", "strategy", "words"]
 """What a stage's answer is: read by later stages alone; ``[Strategy] text``; a strategy's name; a text under it."""
@@ -192,7 +195,13 @@ def _example(conversation: Conversation, taxonomy: Taxonomy, examples: Sequence[
 
 
 def request_for(
-    place: Place, method: Method, stage: Stage, decoding: Decoding, seed: int, said: Mapping[str, str]
+    place: Place,
+    method: Method,
+    stage: Stage,
+    decoding: Decoding,
+    seed: int,
+    said: Mapping[str, str],
+    prompts: Prompts = SHIPPED,
 ) -> ChatRequest:
     """What the model is asked about a turn; whatever was said or answered stands in it as quoted data.
 
@@ -203,6 +212,7 @@ def request_for(
         decoding: how the answer is drawn.
         seed: numbers the answers to one question: another seed draws others.
         said: earlier answers, by stage.
+        prompts: in whose words.
     """
     values = {
         "strategies": ", ".join(place.taxonomy.labels),
@@ -212,10 +222,10 @@ def request_for(
     shown = past_strategies(place.conversation, method.past)
     before = [replace(turn, strategy=shown.get(turn.id)) for turn in place.conversation.path(place.turn.id)[:-1]]
     notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(_spoken(said[name]))}}}" for name in stage.shows)
-    conversation = load_prompt(
-        "baselines", "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
+    conversation = prompts.fill(
+        "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
     )
-    system = load_prompt("baselines", stage.name, **{slot: values[slot] for slot in stage.slots})
+    system = prompts.fill(stage.name, **{slot: values[slot] for slot in stage.slots})
     return ChatRequest((Message("system", system), Message("user", conversation.strip())), decoding, sample=seed)
 
 
@@ -240,7 +250,7 @@ def read_reply(text: str, taxonomy: Taxonomy) -> tuple[str | None, str]:
     return label, _MARK.sub(lambda mark: "" if taxonomy.match(mark[1]) else mark[0], text[first.start() :]).strip()
 
 
-def _row(place: Place, method: Method, name: str) -> Prediction:
+def _row(place: Place, method: Method, name: str, prompts: Prompts) -> Prediction:
     """A turn's row of the predictions file: what the last answer says, or that it did not come, and in which state."""
     last = next(reversed(place.answers))
     outcome, kind = place.answers[last], {stage.name: stage.kind for stage in method.stages}[last]
@@ -252,6 +262,8 @@ def _row(place: Place, method: Method, name: str) -> Prediction:
     elif outcome.state == "done":  # a plan that names no strategy: no words were asked for
         state = "unparsed"
     extra: dict[str, Any] = {"past_strategies": method.past, "baseline": name, "state": state}
+    if prompts.label:
+        extra["prompts"] = prompts.label
     if notes := {stage: answer.text for stage, answer in place.answers.items() if stage != last}:
         extra["answers_before"] = notes
     if outcome.state != "done":
@@ -269,8 +281,8 @@ def _row(place: Place, method: Method, name: str) -> Prediction:
     )
 
 
-def rows_of(places: Iterable[Place], method: Method, name: str) -> list[Prediction]:
-    """The predictions file's rows, with where each turn stands and what the seeker had said."""
+def rows_of(places: Iterable[Place], method: Method, name: str, prompts: Prompts = SHIPPED) -> list[Prediction]:
+    """The predictions file's rows: where each turn stands, what the seeker had said, whose the prompts were."""
     known = list(places)
-    rows = [_row(place, method, name) for place in known]
+    rows = [_row(place, method, name, prompts) for place in known]
     return add_context(rows, list({place.conversation.id: place.conversation for place in known}.values()))
