@@ -36,7 +36,7 @@ def test_a_backbone_here_is_asked_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, base = tmp_path / "base.jsonl", save_base(tmp_path / "base")
-    command = ("baseline", "base", corpus, out, "--backbone", base, "--max-new-tokens", "6")
+    command = ("baseline", "base", corpus, out, "--model", base, "--max-new-tokens", "6")
     assert call(monkeypatch, *command) == 0
     told, turns = capsys.readouterr().out, len(_answers())
     assert f"{turns} questions to ask (0 on record)" in told
@@ -58,7 +58,7 @@ def test_a_model_behind_a_url_within_a_budget(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     out, turns = tmp_path / "base.jsonl", len(_answers())
     with ChatServer(Behaviour(answers=_answers())) as server:
-        command = ("baseline", "base", corpus, out, "--model", MODEL, "--model-url", server.url)
+        command = ("baseline", "base", corpus, out, "--model", f"remote:{MODEL}", "--base-url", server.url)
         assert call(monkeypatch, *command, "--budget-calls", str(turns - 1)) == 2
         assert "budget" in capsys.readouterr().err
         assert not out.exists()
@@ -75,7 +75,7 @@ def test_what_failed_is_asked_again(
 ) -> None:
     out, base = tmp_path / "base.jsonl", save_base(tmp_path / "base")
     too_long = ("--max-new-tokens", "100000")
-    command = ("baseline", "base", corpus, out, "--backbone", base, *too_long)
+    command = ("baseline", "base", corpus, out, "--model", base, *too_long)
     assert call(monkeypatch, *command) == 0
     told, turns = capsys.readouterr().out, len(_answers())
     assert f"({turns} failed)" in told
@@ -87,11 +87,14 @@ def test_what_failed_is_asked_again(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nonsense"], "the baseline 'nonsense' is unknown: use one of base, "),
-        (["base"], "give either --model NAME"),
-        (["base", "--model", "m", "--backbone", "b"], "give either --model NAME"),
-        (["base", "--model-url", "http://x/v1", "--backbone", "b"], "give either --model NAME"),
-        (["base", "--examples", "e.jsonl", "--backbone", "b"], "--examples is for the baseline example"),
+        (["nonsense", "--model", "b"], "the baseline 'nonsense' is unknown: use one of base, "),
+        (["base", "--model", "remote:"], "'remote:' names no model"),
+        (["base", "--model", "nowhere/at/all"], "nowhere/at/all is no chat model: give the folder or the Hub id"),
+        (
+            ["base", "--model", "b", "--base-url", "http://x/v1"],
+            "a base URL is for a model behind a URL",
+        ),
+        (["base", "--examples", "e.jsonl", "--model", "b"], "--examples is for the baseline example"),
     ],
 )
 def test_bad_arguments_are_one_sentence(

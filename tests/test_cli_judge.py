@@ -230,7 +230,7 @@ def test_a_models_folder_judges_too(
         (["one.jsonl", "o", "--rubrics", "nowhere"], "there are no rubrics 'nowhere'"),
         (["one.jsonl", "o", "--conversations", "nowhere.json"], "nowhere.json does not exist"),
         (["one.jsonl", "o", "--judge", "remote:x", "--base-url", "nonsense"], "is no base URL"),
-        (["one.jsonl", "o", "--judge", "folder", "--base-url", "http://x/v1"], "write remote:folder as the judge"),
+        (["one.jsonl", "o", "--judge", "folder", "--base-url", "http://x/v1"], "write remote:folder as the model"),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -257,7 +257,7 @@ def test_a_supporter_and_a_missing_talk_are_told(
     (tmp_path / "supporter").mkdir()
     (tmp_path / "supporter" / "supporter.json").write_text("{}", encoding="utf-8")
     assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--judge", tmp_path / "supporter") == 2
-    assert "is a supporter and cannot judge" in capsys.readouterr().err
+    assert "is a supporter: give a chat model's folder" in capsys.readouterr().err
     (tmp_path / "conversations.jsonl").unlink()
     assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--judge", "remote:x") == 2
     assert "give --conversations" in capsys.readouterr().err

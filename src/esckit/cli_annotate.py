@@ -29,20 +29,24 @@ def annotate_command(
     trees: Annotated[Path, typer.Argument(help="Conversation trees, ESConv JSON, or a predictions file.")],
     out: Annotated[Path, typer.Argument(help="The trees with verdicts to write.")],
     annotator: Annotated[
-        str, typer.Option(help="embedded, a trained annotator's folder, or remote:MODEL (a chat model behind a URL).")
+        str,
+        typer.Option(
+            help="embedded, a trained annotator's folder, remote:MODEL (a chat model behind a URL), or a chat model's "
+            "folder."
+        ),
     ] = "embedded",
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
     ] = None,
     encoder: EncoderOption = "embedded",
     base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="Answers of remote:MODEL; default OUT.ledger.")] = None,
-    examples: Annotated[Path | None, typer.Option(help="Your own examples for remote:MODEL's prompt.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Answers of a chat model; default OUT.ledger.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="A folder of your own prompts for remote:MODEL (esckit prompts).")
+        Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
     ] = None,
-    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to remote:MODEL.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of remote:MODEL.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to a chat model.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of a chat model.")] = None,
 ) -> None:
     """Look for psychological errors in every supporter turn, and write what is found into the trees.
 

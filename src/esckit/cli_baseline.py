@@ -9,7 +9,6 @@ from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
-    from esckit.models.chat import ChatModel
 
 __all__ = ["baseline_command"]
 
@@ -24,11 +23,12 @@ def baseline_command(
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
-    model: Annotated[str | None, typer.Option(help="A chat model behind a URL: its name there.")] = None,
-    model_url: Annotated[
-        str | None, typer.Option(help="Up to and including /v1; default OpenAI's. Its key stands in OPENAI_API_KEY.")
+    model: Annotated[
+        str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a model's folder or Hub id.")
+    ],
+    base_url: Annotated[
+        str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Or a chat model here: a folder or a Hub id.")] = None,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
@@ -48,11 +48,12 @@ def baseline_command(
     The same command continues where it was stopped, and asks again what failed. base, direct-refine and self-refine
     share their drafts.
 
-    Example: esckit baseline self-refine test.json self-refine.jsonl --model-url http://localhost:8000/v1 --model qwen
+    Example: esckit baseline self-refine test.json out.jsonl --model remote:qwen --base-url http://localhost:8000/v1
     """
     from esckit.corpora import read_corpus
     from esckit.models.chat import Decoding
     from esckit.models.ledger import Ledger
+    from esckit.models.opening import open_chat_model
     from esckit.models.pacing import Pace
     from esckit.prompts.own import read_prompts
     from esckit.supporters.baseline_run import BaselineRun, write_rows
@@ -64,7 +65,7 @@ def baseline_command(
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
     words = read_prompts(prompts, "baselines")
     places = places_of(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
-    asked = _model(model, model_url, backbone, at_once)
+    asked = open_chat_model(model, base_url, at_once=at_once)
     decoding = Decoding(greedy=greedy, max_new_tokens=max_new_tokens)
     pace = Pace(budget_calls=budget_calls, budget_tokens=budget_tokens)
     with Ledger(ledger or out.with_name("baselines.ledger")) as opened:
@@ -85,20 +86,3 @@ def _examples(path: Path | None) -> "list[Conversation]":
     from esckit.corpora.starter import read_starter
 
     return read_starter().train if path is None else read_corpus(path)
-
-
-def _model(name: str | None, url: str | None, backbone: str | None, at_once: int) -> "ChatModel":
-    if (name is None) == (backbone is None) or (url is not None and name is None):
-        raise EsckitError("give either --model NAME (with --model-url for its URL) or --backbone FOLDER.")
-    if name is not None:
-        from esckit.models.remote import OPENAI_URL, RemoteChatModel
-
-        return RemoteChatModel(name, url or OPENAI_URL, concurrency=at_once)
-    from esckit.quiet import quiet
-
-    assert backbone is not None
-    quiet()
-    from esckit.models.backbone import load_backbone
-    from esckit.models.local_chat import LocalChatModel
-
-    return LocalChatModel(load_backbone(backbone), batch_size=at_once)

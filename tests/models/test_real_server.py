@@ -160,7 +160,7 @@ def test_a_mining_run_goes_through_it(served: Served, tmp_path: Path, monkeypatc
             "format": 1,
             "corpus": {"name": "tree", "train": str(tmp_path / "train.jsonl"), "valid": str(tmp_path / "valid.jsonl")},
             "model": {"path": str(tmp_path / "base")},
-            "annotator": {"source": f"remote:{served.folder}", "base_url": served.url, "concurrency": 2},
+            "annotator": {"source": f"remote:{served.folder}", "base_url": served.url, "at_once": 2},
             "stages": [
                 {"stage": "sft", "name": "sft", "part": "generator", "past_strategies": "hidden", "epochs": 1},
                 {**mine, "clean_chosen": clean_chosen},

@@ -298,7 +298,7 @@ def mine_by(server: ChatServer, place: Path, folder: Path, at: str = "", event: 
     first = next(number for number, line in enumerate(lines) if "planner-pairs" in line)
     text = "\n".join([*lines[:first], lines[first + 2], *lines[first : first + 2]])
     recipe.write_text(text, encoding="utf-8")
-    settings = [f"source=remote:{MODEL}", f"base_url={server.url}", f"concurrency={AT_ONCE}"]
+    settings = [f"source=remote:{MODEL}", f"base_url={server.url}", f"at_once={AT_ONCE}"]
     command: list[str | Path] = ["run", recipe, "--out", folder]
     for setting in settings:
         command += ["--set", f"annotator.{setting}"]

@@ -21,7 +21,7 @@ RECIPE: Final = """
 format: 1
 corpus: {{name: tree, train: {folder}/train.jsonl, valid: {folder}/valid.jsonl}}
 stages:
-  - {{stage: baseline, name: base, method: base, model: "{model}", url: "{url}"}}
+  - {{stage: baseline, name: base, method: base, model: "remote:{model}", base_url: "{url}"}}
   - {{stage: judge, name: judge, predictions: [base], judge: "remote:{model}", base_url: "{url}", turns: 2,
       reference: hidden}}
 """

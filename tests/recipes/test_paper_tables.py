@@ -131,7 +131,7 @@ def test_baselines_stand_in_one_table_with_the_trained(place: Path, tmp_path: Pa
     ("setting", "sentence"),
     [
         ("base.method=nonsense", "there is no baseline 'nonsense': use one of base, "),
-        ("base.url=http://x/v1", "set model"),
+        ("base.base_url=http://x/v1", "set model"),
     ],
 )
 def test_a_baseline_that_cannot_be_is_one_sentence(setting: str, sentence: str) -> None:
@@ -140,7 +140,7 @@ def test_a_baseline_that_cannot_be_is_one_sentence(setting: str, sentence: str) 
 
 
 def test_a_baseline_behind_a_url_alone_needs_no_backbone() -> None:
-    recipe = load_recipe("esconv-baselines", ["base.model=m"])
+    recipe = load_recipe("esconv-baselines", ["base.model=remote:m"])
     assert recipe.model_copy(update={"stages": [recipe.named("self-refine")]}).needs_backbone
     assert not recipe.model_copy(update={"stages": [recipe.named("base")]}).needs_backbone
 
@@ -151,5 +151,5 @@ def test_a_missing_key_is_told_before_anything_is_trained(
     pytest.importorskip("openai", reason="needs esckit[remote]")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ChatError, match="OPENAI_API_KEY is not set"):
-        _run(place, "esconv-baselines", tmp_path / "run", "base.model=m")
+        _run(place, "esconv-baselines", tmp_path / "run", "base.model=remote:m")
     assert not (tmp_path / "run").exists()

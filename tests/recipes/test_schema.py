@@ -83,7 +83,7 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
         ([*JUDGED, "generator-sft.past_strategies=gold"], "must be trained with the same past_strategies"),
         (["mine-planner.clean_chosen=false"], "'mine-planner' asks no annotator: leave out clean_chosen"),
         (["annotator.source=embedded"], "annotator is for mine stages with the rule judged, and there is none"),
-        ([*JUDGED, "annotator.budget_calls=5"], "budget_calls is for a chat model as annotator: set source to remote:"),
+        ([*JUDGED, "annotator.budget_calls=5"], "budget_calls is for a chat model: set source to remote:"),
         ([*JUDGED, 'annotator.source="remote:"'], "the annotator remote: names no model: write remote:MODEL"),
         ([*JUDGED, "annotator.sauce=embedded"], "unknown key 'annotator.sauce': did you mean 'source'?"),
         (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
@@ -14,15 +14,11 @@ from esckit.judging.sampling import sample_turns
 from esckit.judging.writing import write_judging
 from esckit.measures import Prediction
 from esckit.models.asking import Asker, Estimate
-from esckit.models.chat import ChatModel
 from esckit.models.ledger import Ledger
+from esckit.models.opening import chat_model_name, check_chat_model, open_chat_model
 from esckit.models.pacing import Pace
-from esckit.models.remote import OPENAI_URL, RemoteChatModel
-from esckit.quiet import quiet
 
-__all__ = ["REMOTE", "check_options", "judge_files"]
-
-REMOTE: Final = "remote:"
+__all__ = ["check_options", "judge_files"]
 
 
 def judge_files(
@@ -74,14 +70,16 @@ def judge_files(
         max_new_tokens=options.max_new_tokens,
         prompts=prompts,
     )
-    name, model = _model(options)
+    model = open_chat_model(options.judge, options.base_url)
     with Ledger(ledger) as opened:
         opened.forget_failed()
         asker = Asker(model, opened, STEP, pace)
         tell(_to_ask(asker.estimate(plan.requests())) + (f"; prompts: {prompts.label}" if prompts.label else ""))
         judged = plan.ask(asker)
         tell(f"asked: {asker.usage}")
-    found = figures(judged, plan, sampled, judge=name, identity=model.identity, miners=miners, seed=seed)
+    found = figures(
+        judged, plan, sampled, judge=chat_model_name(options.judge), identity=model.identity, miners=miners, seed=seed
+    )
     write_judging(out, judged, plan, found)
     return found
 
@@ -92,35 +90,11 @@ def check_options(options: JudgingOptions) -> None:
     Raises:
         EsckitError: one sentence says what is wrong.
     """
-    if not options.judge.removeprefix(REMOTE):
-        raise EsckitError(f"the judge {options.judge!r} names no model: write {REMOTE}MODEL.")
-    if options.base_url is not None and not options.judge.startswith(REMOTE):
-        raise EsckitError(f"a base URL is for a model behind a URL: write {REMOTE}{options.judge} as the judge.")
+    check_chat_model(options.judge, options.base_url)
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
     load_rubrics(options.rubrics)
     options.read_prompts()
-    if options.judge.startswith(REMOTE):
-        _remote(options)
-
-
-def _model(options: JudgingOptions) -> tuple[str, ChatModel]:
-    """The model's name for the record, and the model."""
-    judge = options.judge
-    if judge.startswith(REMOTE):
-        remote = _remote(options)
-        return remote.model, remote
-    if (Path(judge) / "supporter.json").exists():
-        raise EsckitError(f"{judge} is a supporter and cannot judge: give a chat model's folder, or {REMOTE}MODEL.")
-    quiet()
-    from esckit.models.backbone import load_backbone
-    from esckit.models.local_chat import LocalChatModel
-
-    return Path(judge).name or judge, LocalChatModel(load_backbone(judge))
-
-
-def _remote(options: JudgingOptions) -> RemoteChatModel:
-    return RemoteChatModel(options.judge.removeprefix(REMOTE), options.base_url or OPENAI_URL)
 
 
 def _to_ask(left: Estimate) -> str:

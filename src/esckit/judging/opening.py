@@ -11,47 +11,49 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.conversation import Conversation
 from esckit.errors import EsckitError
 from esckit.files import hash_file
+from esckit.models.opening import REMOTE, chat_model_name, check_chat_model, is_chat_model, open_chat_model
 from esckit.prompts.own import Prompts, read_prompts
 
 if TYPE_CHECKING:
     from esckit.judging.annotator import Annotator
-    from esckit.models.remote import RemoteChatModel
 
 __all__ = ["AnnotatorOptions", "annotator_identity", "check_annotator", "check_language", "open_annotator"]
 
-_REMOTE: Final = "remote:"
-_PACE: Final = {"concurrency", "budget_calls", "budget_tokens"}  # how it is asked; verdicts do not depend on it
+_EMBEDDED: Final = "embedded"
+_TRAINED: Final = "annotator.json"  # `psychological_errors.FILE`, which is slow to import
+_PACE: Final = {"at_once", "budget_calls", "budget_tokens"}  # how it is asked; verdicts do not depend on it
 
 
 class AnnotatorOptions(BaseModel):
     """Who looks for psychological errors (docs/annotation.md).
 
     Attributes:
-        source: ``embedded``, a trained annotator's folder, or ``remote:MODEL``, a chat model behind a URL, whose key
-            stands in the environment alone.
+        source: ``embedded``, a trained annotator's folder, or a chat model: ``remote:MODEL``, one behind a URL, whose
+            key stands in the environment alone, or a folder or a Hub id (`models.opening`).
         encoder: of the embedded or a trained one: ``embedded``, a folder or a Hub id.
-        base_url: of the chat model; null is OpenAI's.
+        base_url: of ``remote:MODEL``; null is OpenAI's.
         examples: a file of examples for the chat model's prompt; null takes ours.
         prompts: a folder with prompts of the user's own for the chat model (`prompts.own`).
-        concurrency: calls to the chat model at once, at most.
+        at_once: the most calls to the chat model at once; of one on this machine, prompts a batch.
         budget_calls, budget_tokens: of the chat model, in the whole ledger.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = "embedded"
+    source: str = _EMBEDDED
     encoder: str = "embedded"
     base_url: str | None = None
     examples: str | None = None
     prompts: str | None = None
-    concurrency: int = Field(64, ge=1)
+    at_once: int | None = Field(None, ge=1)
     budget_calls: int | None = Field(None, ge=1)
     budget_tokens: int | None = Field(None, ge=1)
 
     @property
-    def model(self) -> str | None:
-        """The chat model's name; None where there is no chat model."""
-        return self.source.removeprefix(_REMOTE) if self.source.startswith(_REMOTE) else None
+    def asks(self) -> bool:
+        """True for a chat model."""
+        trained = self.source == _EMBEDDED or (Path(self.source) / _TRAINED).exists()
+        return not trained and is_chat_model(self.source)
 
     def read_prompts(self) -> Prompts:
         """The prompts that the chat model is asked with.
@@ -63,19 +65,20 @@ class AnnotatorOptions(BaseModel):
 
     @model_validator(mode="after")
     def _no_option_goes_unheard(self) -> Self:
-        other = self.model_fields_set - {"source", "encoder"} if self.model is None else set()
-        if self.model == "":
-            raise ValueError("the annotator remote: names no model: write remote:MODEL")
+        other = set() if self.asks else self.model_fields_set - {"source", "encoder"}
+        if self.source == REMOTE:
+            raise ValueError(f"the annotator {REMOTE} names no model: write {REMOTE}MODEL")
         if other:
-            raise ValueError(f"{', '.join(sorted(other))} is for a chat model as annotator: set source to remote:MODEL")
+            told = ", ".join(sorted(other))
+            raise ValueError(f"{told} is for a chat model: set source to remote:MODEL or a model's folder")
         return self
 
 
 def annotator_identity(options: AnnotatorOptions) -> dict[str, Any]:
     """JSON-ready: all that verdicts depend on, files and prompts by their hashes; not how it is paced."""
     files = [Path(options.examples)] if options.examples else []
-    if options.model is None and options.source != "embedded":
-        files = [Path(options.source) / "annotator.json"]
+    if not options.asks and options.source != _EMBEDDED:
+        files = [Path(options.source) / _TRAINED]
     own = options.read_prompts().digest
     found = {**options.model_dump(exclude=_PACE | {"prompts"}), "files": [hash_file(path) for path in files]}
     return {**found, "prompts": own} if own else found
@@ -94,9 +97,9 @@ def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversat
     from esckit.corpora.error_examples import read_error_examples
     from esckit.judging.psychological_errors import load_annotator
 
-    if options.model is not None:
+    if options.asks:
         options.read_prompts()
-        _chat_model(options)
+        check_chat_model(options.source, options.base_url)
         read_error_examples(_examples(options))
         return
     check_language(options, conversations)
@@ -110,7 +113,7 @@ def check_language(options: AnnotatorOptions, conversations: Sequence[Conversati
         EsckitError: there are conversations that the annotator does not read.
     """
     other = sorted({conversation.language for conversation in conversations} - {"en"})
-    if other and options.model is None:
+    if other and not options.asks:
         raise EsckitError(
             f"the embedded annotator reads English alone and there are dialogues in {', '.join(other)}: "
             "take a chat model, remote:MODEL, as annotator for them."
@@ -125,7 +128,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
         EsckitError: see `check_annotator`.
         LedgerError: the ledger cannot be used.
     """
-    if options.model is None:
+    if not options.asks:
         from esckit.judging.psychological_errors import load_annotator
 
         yield load_annotator(options.source, options.encoder)
@@ -136,23 +139,20 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     from esckit.models.ledger import Ledger
     from esckit.models.pacing import Pace
 
-    prompts, model, examples = options.read_prompts(), _chat_model(options), read_error_examples(_examples(options))
+    prompts, examples = options.read_prompts(), read_error_examples(_examples(options))
+    model, name = (
+        open_chat_model(options.source, options.base_url, at_once=options.at_once),
+        chat_model_name(options.source),
+    )
     pace = Pace(budget_calls=options.budget_calls, budget_tokens=options.budget_tokens)
     with Ledger(ledger) as opened:
         opened.forget_failed()  # what could not be had then may be had now
         asker = Asker(model, opened, STEP, pace)
         try:
-            yield AskedAnnotator(options.model, asker, examples, prompts)
+            yield AskedAnnotator(name, asker, examples, prompts)
         finally:
             if asker.usage.items:
-                print(f"{options.model}: {asker.usage}", file=sys.stderr)
-
-
-def _chat_model(options: AnnotatorOptions) -> "RemoteChatModel":
-    from esckit.models.remote import OPENAI_URL, RemoteChatModel
-
-    assert options.model is not None
-    return RemoteChatModel(options.model, options.base_url or OPENAI_URL, concurrency=options.concurrency)
+                print(f"{name}: {asker.usage}", file=sys.stderr)
 
 
 def _examples(options: AnnotatorOptions) -> Path | None:

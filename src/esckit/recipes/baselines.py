@@ -7,8 +7,8 @@ from esckit.corpora.starter import read_starter
 from esckit.models.chat import ChatModel, Decoding
 from esckit.models.ledger import Ledger
 from esckit.models.local_chat import LocalChatModel
+from esckit.models.opening import check_chat_model, open_chat_model
 from esckit.models.pacing import Pace
-from esckit.models.remote import OPENAI_URL, RemoteChatModel
 from esckit.recipes.folder import Run
 from esckit.recipes.stages import BaselineStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows
@@ -64,19 +64,15 @@ def check_baseline(stage: BaselineStage) -> None:
     """Refuse before anything is trained what a model could not be asked with.
 
     Raises:
-        ChatError: there is no key, the URL is none, or the package openai is missing.
+        ChatError, ModelError: see `check_chat_model`.
         EsckitError: a user's prompts are wrong.
     """
     stage.read_prompts()
     if stage.model is not None:
-        _remote(stage.model, stage)
-
-
-def _remote(name: str, stage: BaselineStage) -> RemoteChatModel:
-    return RemoteChatModel(name, stage.url or OPENAI_URL, concurrency=stage.at_once)
+        check_chat_model(stage.model, stage.base_url)
 
 
 def _model(this: Run, stage: BaselineStage) -> ChatModel:
     if stage.model is not None:
-        return _remote(stage.model, stage)
+        return open_chat_model(stage.model, stage.base_url, at_once=stage.at_once)
     return LocalChatModel(this.load_backbone(), batch_size=stage.at_once)

@@ -271,11 +271,12 @@ class BaselineStage(Config):
     Attributes:
         method: which baseline.
         split: null is test where the corpus has one, else valid.
-        model: the name of a chat model behind ``url``, whose key stands in OPENAI_API_KEY; null is the run's backbone.
-        url: up to and including ``/v1``; null is OpenAI's.
+        model: ``remote:MODEL``, a chat model behind a URL, whose key stands in OPENAI_API_KEY, or the folder or Hub id
+            of one; null is the run's backbone.
+        base_url: of ``remote:MODEL``, up to and including ``/v1``; null is OpenAI's.
         prompts: a folder with prompts of the user's own (`prompts.own`).
         decoding: of every answer.
-        at_once: the most calls at once; of the backbone, prompts a batch.
+        at_once: the most calls at once; of a model on this machine, prompts a batch.
         budget_calls, budget_tokens: that the run's ledger of baselines may hold.
     """
 
@@ -284,7 +285,7 @@ class BaselineStage(Config):
     method: str
     split: Split | None = None
     model: str | None = None
-    url: str | None = None
+    base_url: str | None = None
     prompts: str | None = None
     decoding: DecodingConfig = DecodingConfig(max_new_tokens=256)
     at_once: int = Field(16, ge=1)
@@ -295,8 +296,8 @@ class BaselineStage(Config):
     def _is_known(self) -> Self:
         if self.method not in METHODS:
             raise ValueError(f"there is no baseline {self.method!r}: use one of {', '.join(METHODS)}")
-        if self.url and not self.model:
-            raise ValueError("a url needs the model's name there: set model")
+        if self.base_url and not self.model:
+            raise ValueError("a base_url needs the model's name there: set model to remote:MODEL")
         return self
 
     def read_prompts(self) -> Prompts:
