@@ -1,16 +1,20 @@
 """``esckit annotate``, ``train annotator``, ``check annotator`` as a user meets them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
-from esckit.judging import psychological_errors
+from esckit.judging import asked_errors, psychological_errors
 from esckit.models import encoder
+from esckit.models.chat import Decoding
 from tests.judging.tiny import letters, some_labels
+from tests.server import KEY, MODEL, Behaviour, ChatServer
 from tests.test_cli import call
+from tests.tiny import save_base
 from tests.trees import small_tree
 
 Output = pytest.CaptureFixture[str]
@@ -66,6 +70,55 @@ def test_trains_checks_and_annotates(
         tree = out
     (written,) = read_conversations(out)
     assert sum(len(turn.verdicts) for turn in written.turns) == 3
+
+
+def test_a_chat_model_behind_a_url_is_measured_and_asked_once(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    with ChatServer(Behaviour(reply_faults=0.5)) as server:
+        command: list[str | Path] = [
+            "check",
+            "annotator",
+            labels,
+            "--annotator",
+            f"remote:{MODEL}",
+            "--base-url",
+            server.url,
+            "--json",
+        ]
+        assert call(monkeypatch, *command) == 0
+        figures = json.loads(capsys.readouterr().out)
+        asked = server.calls
+        assert asked >= 18
+        assert call(monkeypatch, *command) == 0
+        assert server.calls == asked
+    assert json.loads(capsys.readouterr().out) == figures
+    assert figures["annotator"].startswith(f"{MODEL}@")
+    assert figures["n"] + figures["unjudged"] == 18
+    assert figures["unjudged"] > 0
+    assert (tmp_path / f"{labels.name}.ledger").exists()
+
+
+def test_a_chat_model_s_folder_annotates(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """Its weights are random: no reply of its can be read, which is said and is no verdict."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(asked_errors, "_DECODING", Decoding(greedy=True, max_new_tokens=3))
+    base, tree, out = save_base(tmp_path / "base"), tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))  # letters are tokens
+    write_conversations(tree, [small_tree()])
+    assert call(monkeypatch, "annotate", tree, out, "--annotator", base) == 0
+    assert re.search(r"3 turns judged by base@\w+, 3 of them now: unparsed 3", capsys.readouterr().out)
+    (written,) = read_conversations(out)
+    assert {verdict.state for turn in written.turns for verdict in turn.verdicts} == {"unparsed"}
+    labels.write_text(json.dumps(json.loads(labels.read_text(encoding="utf-8"))[:1]), encoding="utf-8")
+    assert call(monkeypatch, "check", "annotator", labels, "--annotator", base) == 2
+    assert "judged none of the 1 replies: see its answers in the ledger." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

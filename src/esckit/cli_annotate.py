@@ -1,6 +1,8 @@
 """``esckit annotate``, ``esckit train annotator``, ``esckit check annotator``. Heavy imports happen inside commands."""
 
 import json
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.corpora.error_labels import LabelledReply
     from esckit.judging.opening import AnnotatorOptions
 
 __all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
@@ -25,28 +28,38 @@ DialoguesOption = Annotated[
 EncoderOption = Annotated[str, typer.Option(help="embedded, a folder or a Hub id.")]
 
 
+AnnotatorOption = Annotated[
+    str,
+    typer.Option(
+        help="embedded, a trained annotator's folder, remote:MODEL (a chat model behind a URL), or a chat model's "
+        "folder or Hub id."
+    ),
+]
+BaseUrlOption = Annotated[
+    str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")
+]
+ExamplesOption = Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")]
+PromptsOption = Annotated[
+    Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
+]
+CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls to a chat model.")]
+TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens of a chat model.")]
+
+
 def annotate_command(
     trees: Annotated[Path, typer.Argument(help="Conversation trees, ESConv JSON, or a predictions file.")],
     out: Annotated[Path, typer.Argument(help="The trees with verdicts to write.")],
-    annotator: Annotated[
-        str,
-        typer.Option(
-            help="embedded, a trained annotator's folder, remote:MODEL (a chat model behind a URL), or a chat model's "
-            "folder."
-        ),
-    ] = "embedded",
+    annotator: AnnotatorOption = "embedded",
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
     ] = None,
     encoder: EncoderOption = "embedded",
-    base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
+    base_url: BaseUrlOption = None,
     ledger: Annotated[Path | None, typer.Option(help="Answers of a chat model; default OUT.ledger.")] = None,
-    examples: Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
-    ] = None,
-    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to a chat model.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of a chat model.")] = None,
+    examples: ExamplesOption = None,
+    prompts: PromptsOption = None,
+    budget_calls: CallsOption = None,
+    budget_tokens: TokensOption = None,
 ) -> None:
     """Look for psychological errors in every supporter turn, and write what is found into the trees.
 
@@ -59,9 +72,7 @@ def annotate_command(
     from esckit.judging.annotation import annotate
     from esckit.judging.opening import check_language, open_annotator
 
-    remote = {"base_url": base_url, "budget_calls": budget_calls, "budget_tokens": budget_tokens}
-    files = {"examples": examples and str(examples), "prompts": prompts and str(prompts)}
-    wanted = _options(source=annotator, encoder=encoder, **files, **remote)
+    wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     check_language(wanted, read)
     with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
         done = annotate(read, judge, out)
@@ -96,12 +107,20 @@ def train_annotator_command(
 
 def check_annotator_command(
     labels: LabelsArgument,
-    annotator: Annotated[str, typer.Option(help="embedded, or a trained annotator's folder.")] = "embedded",
+    annotator: AnnotatorOption = "embedded",
     cross_validate: Annotated[
         bool, typer.Option("--cross-validate", help="Measure what train annotator would reach on such labels instead.")
     ] = False,
     dialogues: DialoguesOption = None,
     encoder: EncoderOption = "embedded",
+    base_url: BaseUrlOption = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Answers of a chat model; default LABELS.ledger in this folder.")
+    ] = None,
+    examples: ExamplesOption = None,
+    prompts: PromptsOption = None,
+    budget_calls: CallsOption = None,
+    budget_tokens: TokensOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
@@ -112,15 +131,26 @@ def check_annotator_command(
     from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
     from esckit.measures.tables import draw
 
+    wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     found = _labelled(labels, dialogues)
-    replies = found.replies
     quiet()
-    said = _cross_validated(replies, encoder) if cross_validate else _said(replies, annotator, encoder)
+    if cross_validate:
+        said, name = dict(enumerate(_cross_validated(found.replies, encoder))), "cross-validated"
+    else:
+        said, name = _said(found.replies, wanted, ledger or Path(f"{labels.name}.ledger"))
+    if not said:
+        raise EsckitError(f"{name} judged none of the {len(found.replies)} replies: see its answers in the ledger.")
+    replies = [found.replies[place] for place in said]
     gold = [reply.error for reply in replies]
-    figures = error_agreement(gold, said, [reply.group for reply in replies], seed=seed)
+    figures = error_agreement(gold, list(said.values()), [reply.group for reply in replies], seed=seed)
     shown = [(tuple(turn.text for turn in r.context), r.strategy, " ".join(r.response.split())) for r in replies]
-    name = "cross-validated" if cross_validate else annotator
-    figures = {**figures, "annotator": name, "placed": found.placed, "label_noise": label_noise(shown, gold)}
+    unjudged = len(found.replies) - len(replies)
+    figures |= {
+        "annotator": name,
+        "placed": found.placed,
+        "unjudged": unjudged,
+        "label_noise": label_noise(shown, gold),
+    }
     if as_json:
         print(json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
         return
@@ -129,6 +159,8 @@ def check_annotator_command(
         draw(confusion_table(figures)),
         sep="\n\n",
     )
+    if unjudged:
+        print(f"note: {unjudged} replies have no verdict (refused, unparsed or failed) and are left out")
     if figures["label_noise"]:
         noise = figures["label_noise"]
         print(
@@ -155,13 +187,18 @@ def _labelled(path: Path, dialogues: Path | None) -> Any:
     return read_error_labels(path, read_corpus(dialogues) if dialogues else ())
 
 
-def _said(replies: Any, annotator: str, encoder: str) -> list[str | None]:
+def _said(
+    replies: "Sequence[LabelledReply]", wanted: "AnnotatorOptions", ledger: Path
+) -> tuple[dict[int, str | None], str]:
+    """The error that an annotator finds in each reply that it judges, by the reply's place; and its name."""
     from esckit.judging.evidence import Case
-    from esckit.judging.psychological_errors import load_annotator
+    from esckit.judging.opening import open_annotator
 
     cases = [Case(reply.context, reply.strategy, reply.response) for reply in replies]
-    outcomes = [decision.outcome for decision in load_annotator(annotator, encoder).decisions(cases)]
-    return [None if outcome == "none" else outcome for outcome in outcomes]
+    with open_annotator(wanted, ledger) as annotator, closing(annotator.verdicts([cases])) as groups:
+        verdicts = [verdict for group in groups for verdict in group]
+    judged = {place: each.error for place, each in enumerate(verdicts) if each is not None and each.state == "done"}
+    return judged, annotator.judge
 
 
 def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
@@ -173,12 +210,29 @@ def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
     return [None if place == 0 else OUTCOMES[place] for place in best]
 
 
-def _options(**given: Any) -> "AnnotatorOptions":
+def _options(
+    source: str,
+    encoder: str,
+    base_url: str | None,
+    examples: Path | None,
+    prompts: Path | None,
+    budget_calls: int | None,
+    budget_tokens: int | None,
+) -> "AnnotatorOptions":
     """What was given, as options; one sentence where it does not fit together."""
     from pydantic import ValidationError
 
     from esckit.judging.opening import AnnotatorOptions
 
+    given: dict[str, Any] = {
+        "source": source,
+        "encoder": encoder,
+        "base_url": base_url,
+        "examples": examples and str(examples),
+        "prompts": prompts and str(prompts),
+        "budget_calls": budget_calls,
+        "budget_tokens": budget_tokens,
+    }
     try:
         return AnnotatorOptions(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
