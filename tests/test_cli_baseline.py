@@ -1,6 +1,8 @@
 """``esckit baseline`` as a user meets it: a backbone here, a model behind a URL, what is told, what is refused."""
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from esckit.conversation import write_conversations
 from esckit.measures import read_predictions
 from esckit.models.chat import Decoding
 from esckit.supporters.baselines import METHODS, places_of, request_for
-from tests.server import KEY, MODEL, Behaviour, ChatServer
+from tests.children import Ended, finish, start
+from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer
 from tests.test_cli import call
 from tests.tiny import save_base, starter_dialogues
 
@@ -82,6 +85,36 @@ def test_what_failed_is_asked_again(
     assert {row.predicted_text for row in read_predictions(out)} == {None}
     assert call(monkeypatch, *command) == 0
     assert f"{turns} questions that failed before are asked again" in capsys.readouterr().out
+
+
+def test_a_killed_baseline_ends_as_if_it_had_not_been(corpus: Path, tmp_path: Path) -> None:
+    """Three SIGKILLs, each in another stage of the method, before a server with faults on a fifth of its calls."""
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    at_once, turns = 4, len(_answers())
+    behaviour = Behaviour(0.02, FAULTY.call_faults, 0.15, hang=0.2)
+
+    def ask(server: ChatServer, place: Path, kill_after: int | None = None) -> Ended:
+        place.mkdir(exist_ok=True)
+        command: list[str | Path] = ["baseline", "self-refine", corpus, place / "out.jsonl", "--at-once", str(at_once)]
+        command += ["--model", f"remote:{MODEL}", "--base-url", server.url]
+        child, before = start(command, place, environment={"OPENAI_API_KEY": KEY}), server.calls
+        while kill_after and server.calls < before + kill_after and child.is_alive():
+            time.sleep(0.002)
+        if kill_after:
+            child.kill()
+        return finish(child, place)
+
+    with ChatServer(behaviour) as server:
+        whole, calls = ask(server, tmp_path / "whole"), server.calls
+    assert whole.code == 0, whole.errors
+    with ChatServer(behaviour, server.port) as server:
+        for stop in (turns // 2, turns, turns):
+            assert ask(server, tmp_path / "killed", stop).code == -signal.SIGKILL
+            assert not (tmp_path / "killed/out.jsonl").exists()
+        last = ask(server, tmp_path / "killed")
+        assert last.code == 0, last.errors
+        assert server.calls <= calls + 3 * at_once
+    assert (tmp_path / "killed/out.jsonl").read_bytes() == (tmp_path / "whole/out.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
