@@ -105,13 +105,15 @@ def test_a_chat_model_behind_a_url_is_measured_and_asked_once(
 def test_a_chat_model_s_folder_annotates(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    """Its weights are random: no reply of its can be read, which is said and is no verdict."""
+    """What fails is tried again; weights are random, so no answer can be read, which is said and is no verdict."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(asked_errors, "_DECODING", Decoding(greedy=True, max_new_tokens=3))
     base, tree, out = save_base(tmp_path / "base"), tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))  # letters are tokens
     write_conversations(tree, [small_tree()])
+    assert call(monkeypatch, "annotate", tree, out, "--annotator", base) == 0
+    assert "0 of them now: nothing; 3 could not be judged, the same command tries" in capsys.readouterr().out
+    config = json.loads((base / "config.json").read_text())  # its tokens are letters, and too many
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))
     assert call(monkeypatch, "annotate", tree, out, "--annotator", base) == 0
     assert re.search(r"3 turns judged by base@\w+, 3 of them now: unparsed 3", capsys.readouterr().out)
     (written,) = read_conversations(out)
