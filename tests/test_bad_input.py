@@ -12,8 +12,8 @@ from typing import Final
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
+from tests.cli.test_entry import ROW, call
 from tests.recipes.tiny import write_tiny
-from tests.test_cli import ROW, call
 from tests.tiny import save_base, write_supporter
 
 

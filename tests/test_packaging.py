@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from esckit.cli import EXTRA_OF
 from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
+from tests.cli.test_entry import ROW
 from tests.conftest import ROOT
 from tests.mining.grown import grown
 from tests.recipes.tiny import shorten
-from tests.test_cli import ROW
 
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: Final[dict[str, list[str]]] = PROJECT["project"]["optional-dependencies"]

@@ -26,8 +26,8 @@ from esckit.models.strategy_calibration import Calibration
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
 from esckit.supporters.supporter import read_card, save_supporter
+from tests.cli.test_entry import call
 from tests.mining.grown import grown
-from tests.test_cli import call
 from tests.tiny import tiny_encoder, tiny_model, tiny_tokenizer, with_lora, write_supporter
 
 Write = Callable[[Path, int, Path], None]

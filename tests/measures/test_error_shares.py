@@ -10,7 +10,7 @@ import pytest
 from esckit.conversation import Conversation, Verdict, write_conversations
 from esckit.errors import EsckitError
 from esckit.measures.error_shares import error_shares, shares_table
-from tests.test_cli import call
+from tests.cli.test_entry import call
 from tests.tiny import talk
 
 RUBRIC = "psychological-errors/1"

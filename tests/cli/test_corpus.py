@@ -12,8 +12,7 @@ from esckit.cli import main
 from esckit.corpora import load_corpus, read_corpus, write_corpus
 from esckit.prompts import load_prompt
 from esckit.strategy import ESCONV
-
-from .corpora.items import conversations, counselling_item, extes_item, failed_item, item, write_items, write_lines
+from tests.corpora.items import conversations, counselling_item, extes_item, failed_item, item, write_items, write_lines
 
 
 class Outcome(NamedTuple):

@@ -9,8 +9,8 @@ import pytest
 from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
 from tests.children import Signal, esckit
+from tests.cli.test_entry import ROW
 from tests.mining.grown import grown
-from tests.test_cli import ROW
 from tests.tiny import tiny_encoder
 
 CTRL_C = Signal(signal.SIGINT)

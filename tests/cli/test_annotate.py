@@ -11,9 +11,9 @@ from esckit.conversation import read_conversations, write_conversations
 from esckit.judging import asked_errors, psychological_errors
 from esckit.models import encoder
 from esckit.models.chat import Decoding
+from tests.cli.test_entry import call
 from tests.judging.tiny import letters, some_labels
 from tests.server import KEY, MODEL, Behaviour, ChatServer
-from tests.test_cli import call
 from tests.tiny import save_base
 from tests.trees import small_tree
 

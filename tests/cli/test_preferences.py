@@ -12,8 +12,8 @@ import pytest
 
 from esckit.conversation import Conversation, write_conversations
 from esckit.rendering import Part
+from tests.cli.test_entry import call
 from tests.mining.grown import dialogue, grown, prefer
-from tests.test_cli import call
 
 Output = pytest.CaptureFixture[str]
 

@@ -12,8 +12,8 @@ from esckit.measures import read_predictions
 from esckit.models.chat import Decoding
 from esckit.supporters.baselines import METHODS, places_of, request_for
 from tests.children import Ended, finish, start
+from tests.cli.test_entry import call
 from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer
-from tests.test_cli import call
 from tests.tiny import save_base, starter_dialogues
 
 DIALOGUES = starter_dialogues(2, 4)

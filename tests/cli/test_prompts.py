@@ -10,9 +10,9 @@ from esckit.conversation import read_conversations, write_conversations
 from esckit.files import write_jsonl
 from esckit.measures import prediction_to_json, read_predictions
 from esckit.prompts.own import read_prompts
+from tests.cli.test_entry import call
 from tests.judging.judged import predicted
 from tests.server import KEY, MODEL, ChatServer
-from tests.test_cli import call
 from tests.test_prompts_own import write
 from tests.tiny import talk
 

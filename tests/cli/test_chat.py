@@ -198,7 +198,7 @@ def test_a_disk_that_is_full_does_not_end_the_chat(
     def full(*_: object) -> None:
         raise EsckitError("c.jsonl cannot be written (No space left on device): free space.")
 
-    monkeypatch.setattr("esckit.cli_chat.write_conversations", full)
+    monkeypatch.setattr("esckit.cli.chat.write_conversations", full)
     assert chat(monkeypatch, "Hello\n", language, "--save", tmp_path / "c.jsonl") == 0
     printed = capsys.readouterr().out
     assert printed.count("not saved: c.jsonl cannot be written") == 2

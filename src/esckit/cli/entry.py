@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Heavy imports happen inside commands."""
+"""The entry: the program, what it says of errors and Ctrl-C, and the commands that fit nowhere else."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
-from esckit.cli_annotate import annotate_command, check_annotator_command, train_annotator_command
-from esckit.cli_baseline import baseline_command
-from esckit.cli_chat import chat_command
-from esckit.cli_corpus import corpus_app
-from esckit.cli_judge import check_judge_command, judge_command
-from esckit.cli_measures import agreement_command, errors_command, evaluate_command
-from esckit.cli_preferences import check_app, export_app
-from esckit.cli_prompts import prompts_command
-from esckit.cli_train import train_app
+from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
+from esckit.cli.baseline import baseline_command
+from esckit.cli.chat import chat_command
+from esckit.cli.corpus import corpus_app
+from esckit.cli.judge import check_judge_command, judge_command
+from esckit.cli.measures import agreement_command, errors_command, evaluate_command
+from esckit.cli.preferences import check_app, export_app
+from esckit.cli.prompts import prompts_command
+from esckit.cli.train import train_app
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 

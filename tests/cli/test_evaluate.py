@@ -12,7 +12,7 @@ import pytest
 
 from esckit.strategy import ESCONV
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "huggingface_hub"):

@@ -17,12 +17,12 @@ import pytest
 from esckit.conversation import Conversation, Preference, Turn, write_conversations
 from esckit.files import write_jsonl
 from esckit.measures import prediction_to_json
+from tests.cli.test_entry import call
 from tests.judging.judged import dialogues, predicted
 from tests.report.test_report import Page
 from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer
-from tests.test_cli import call
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]
 HOSTILE = '<script>alert("x")</script>'
 

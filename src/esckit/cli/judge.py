@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from esckit.cli_measures import name_files
+from esckit.cli.measures import name_files
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
