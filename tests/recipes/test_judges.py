@@ -9,7 +9,7 @@ import pytest
 
 from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
-from esckit.errors import ChatError, EsckitError, RecipeError
+from esckit.errors import ChatError, EsckitError, RecipeError, RunError
 from esckit.recipes.reading import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import shorten
@@ -68,6 +68,22 @@ def test_a_recipe_judges_shows_it_and_pays_for_nothing_twice(folder: Path) -> No
         run(recipe, out)
         assert server.calls == asked
         assert json.loads((out / "judge" / "judging.json").read_text(encoding="utf-8")) == found
+
+
+def test_another_text_of_a_rubric_is_another_judging_and_another_place_is_none(folder: Path) -> None:
+    rubric = "name: patience\nversion: 1\nquestion: Is there time?\nscale: {1: No., 2: Yes.}\n"
+    for name in ("here", "there"):
+        (folder / name).mkdir()
+        (folder / name / "patience.yaml").write_text(rubric, encoding="utf-8")
+    with ChatServer() as server:
+        path, out = written(folder, server.url), folder / "run"
+        run(load_recipe(path, [f"judge.rubrics={folder}/here"]), out)
+        asked = server.calls
+        run(load_recipe(path, [f"judge.rubrics={folder}/there"]), out)
+        assert server.calls == asked
+        (folder / "there/patience.yaml").write_text(rubric.replace("time", "room"), encoding="utf-8")
+        with pytest.raises(RunError, match="'judge' in .* was run with other settings"):
+            run(load_recipe(path, [f"judge.rubrics={folder}/there"]), out)
 
 
 def test_what_cannot_be_judged_is_told_before_anything_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

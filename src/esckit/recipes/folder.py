@@ -20,6 +20,7 @@ from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
 from esckit.judging.opening import annotator_identity
+from esckit.judging.rubric import load_rubrics
 from esckit.models.backbone import Backbone, default_device, load_backbone
 from esckit.models.token_tree import TokenTrie, build_tries
 from esckit.recipes.schema import Recipe, input_names
@@ -154,7 +155,11 @@ class Run:
             inputs.append(_digest(annotator_identity(self.recipe.annotator)))
         if isinstance(stage, BaselineStage | JudgeStage) and (own := stage.read_prompts().digest):
             inputs.append(own)
-        settings = stage.model_dump(mode="json", exclude={"prompts"})  # the words count, not where they are
+        if isinstance(stage, JudgeStage):
+            rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(stage.rubrics)]
+            inputs.append(_digest([rubrics, hash_file(Path(stage.failed)) if stage.failed else None]))
+        elsewhere = {"prompts", "rubrics", "failed"}  # what is in these files counts, not where they are
+        settings = stage.model_dump(mode="json", exclude=elsewhere)
         return _digest([settings, self.model, self.seed(stage), self.corpus_hash, inputs])
 
     def is_done(self, stage: Stage) -> bool:
