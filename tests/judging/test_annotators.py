@@ -75,10 +75,10 @@ def test_a_folder_gives_the_same_annotator_back(
 def test_bad_folders_are_one_sentence(model: ErrorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"does not exist: give the path of an annotator"):
         load_annotator(str(tmp_path))
-    (tmp_path / "annotator.json").write_text('{"format": 2}', encoding="utf-8")
-    with pytest.raises(ModelError, match="has format 2, this esckit reads format 1: train the annotator again"):
+    (tmp_path / "annotator.json").write_text('{"format": 1}', encoding="utf-8")
+    with pytest.raises(ModelError, match="has format 1, this esckit reads format 2: train the annotator again"):
         load_annotator(str(tmp_path))
-    (tmp_path / "annotator.json").write_text('{"format": 1, "weights": 3}', encoding="utf-8")
+    (tmp_path / "annotator.json").write_text('{"format": 2, "weights": 3}', encoding="utf-8")
     with pytest.raises(ModelError, match="is no annotator of this esckit"):
         load_annotator(str(tmp_path))
     save_annotator(tmp_path, model)

@@ -15,7 +15,7 @@ import numpy as np
 from esckit.corpora.error_examples import read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError
-from esckit.judging.error_model import NONE, OUTCOMES, Array, ErrorModel
+from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel
 from esckit.judging.evidence import EVIDENCE
 from esckit.judging.made_errors import made_examples
 from esckit.judging.reading import ReadReplies, read_replies
@@ -31,13 +31,18 @@ _MADE_WEIGHT: Final = 1.0  # of all replies that are made by rule, in times that
 
 
 class Penalty(NamedTuple):
-    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused)."""
+    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused).
+
+    Attributes:
+        evidence: of named evidence.
+        vectors: of each of `VECTORS`.
+    """
 
     evidence: float
-    vectors: float | None
+    vectors: tuple[float, float, float] | None
 
 
-_PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, 1.5), Penalty(4.0, 4.0))
+_PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, (1.5, 4.0, 6.0)), Penalty(4.0, (4.0, 10.0, 15.0)))
 
 
 @cache
@@ -134,11 +139,11 @@ def _fit(read: ReadReplies, outcomes: Array, counts: Array, penalty: Penalty) ->
     from scipy.optimize import minimize
 
     held, k = hand_weights(), len(OUTCOMES)
-    use_vectors = penalty.vectors is not None
-    features = np.hstack([read.evidence, read.vectors]) if use_vectors else read.evidence
+    features = read.evidence if penalty.vectors is None else np.hstack([read.evidence, read.vectors])
     width, named = features.shape[1], held.shape[1]
     centre = np.hstack([held, np.zeros((k, width - named))])
-    strength = np.array([penalty.evidence] * named + [penalty.vectors or 0.0] * (width - named))
+    wordings = np.repeat(penalty.vectors or (), (width - named) // len(VECTORS))
+    strength = np.concatenate([np.full(named, penalty.evidence), wordings])
     target = np.eye(k)[outcomes]
     usual = np.average(features, axis=0, weights=counts)
 
@@ -157,8 +162,8 @@ def _fit(read: ReadReplies, outcomes: Array, counts: Array, penalty: Penalty) ->
     start = np.concatenate([np.zeros(k), centre.ravel()])
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
     bias, weights = found[:k], found[k:].reshape(k, width)
-    vectors = weights[:, named:] if use_vectors else None
-    usual_effect = None if vectors is None else vectors @ usual[named:]
+    vectors = None if penalty.vectors is None else weights[:, named:]
+    usual_effect = None if vectors is None else (vectors * usual[named:]).reshape(k, len(VECTORS), -1).sum(2)
     return ErrorModel("", "", "", bias, weights[:, :named], usual[:named], vectors, usual_effect)
 
 
