@@ -12,7 +12,6 @@ from esckit.judging import psychological_errors
 from esckit.judging.error_fit import cross_validate, fit_annotator, fit_shipped
 from esckit.judging.error_model import OUTCOMES, ErrorModel, model_to_json
 from esckit.judging.evidence import Case
-from esckit.judging.made_errors import made_examples
 from esckit.judging.psychological_errors import EmbeddedAnnotator, load_annotator, save_annotator
 from tests.judging.tiny import labelled, letters, some_labels
 
@@ -87,13 +86,6 @@ def test_bad_folders_are_one_sentence(model: ErrorModel, tmp_path: Path, monkeyp
     monkeypatch.setattr(psychological_errors, "load_encoder", lambda source: other)
     with pytest.raises(ModelError, match="was trained with the encoder letters and embedded has other weights"):
         load_annotator(str(tmp_path))
-
-
-def test_made_examples_are_ours_and_hold_every_error() -> None:
-    made = made_examples()
-    assert {reply.error for reply in made} == {None, *OUTCOMES[1:]}
-    assert sum(reply.error is None for reply in made) == len(made) / 2
-    assert all(reply.group.startswith("starter-") for reply in made)
 
 
 @pytest.mark.slow

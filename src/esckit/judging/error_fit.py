@@ -1,7 +1,6 @@
 """Fitting the embedded annotator: penalised maximum likelihood around weights that are set by hand.
 
-The shipped model is fitted on what esckit's authors wrote and on nothing else: the examples of psychological errors,
-the starter corpus, whose replies count as clean, and faults put into its dialogues (`made_errors`).
+The shipped model is fitted on the examples of psychological errors that esckit's authors wrote, and on nothing else.
 """
 
 from collections import Counter
@@ -12,12 +11,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from esckit.corpora.error_examples import read_error_examples
+from esckit.corpora.error_examples import read_chat_examples, read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError
 from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel
 from esckit.judging.evidence import EVIDENCE
-from esckit.judging.made_errors import made_examples
 from esckit.judging.reading import ReadReplies, read_replies
 from esckit.models.encoder import Encoder
 from esckit.progress import progress
@@ -27,7 +25,6 @@ __all__ = ["cross_validate", "fit_annotator", "fit_shipped", "hand_weights"]
 _FOLDS: Final = 5
 _TEMPER: Final = 0.25  # how far frequent outcomes are held back: log odds lose this share of the log frequency
 _SHIPPED_PENALTY: Final = 3.0  # of 1, 3 and 10 the best on our own examples, by cross-validation
-_MADE_WEIGHT: Final = 1.0  # of all replies that are made by rule, in times that of all examples
 
 
 class Penalty(NamedTuple):
@@ -95,18 +92,13 @@ def cross_validate(replies: Sequence[LabelledReply], encoder: Encoder) -> Array:
 
 def fit_shipped(encoder: Encoder) -> ErrorModel:
     """Fit the model that the package ships, from author-written texts alone."""
-    examples, made = [example_reply(example) for example in read_error_examples()], made_examples()
-    replies = [*examples, *made]
-    read, outcomes = read_replies(replies, encoder), _outcomes(replies)
-    counts = np.ones(len(replies))
-    counts[len(examples) :] *= _MADE_WEIGHT * len(examples) / len(made)
-    shares = np.array(list(_by_hand()[0].values()))
+    replies = [example_reply(example) for example in (*read_error_examples(), *read_chat_examples())]
+    outcomes = _outcomes(replies)
     # The examples hold each error about equally often and replies do not: all of an outcome weighs as its share.
-    frequent = np.bincount(outcomes, weights=counts, minlength=len(OUTCOMES))
-    counts *= (shares / frequent * counts.sum())[outcomes]
-    model = _fit(read, outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
-    origin = f"{len(examples)} author-written examples; {len(made)} replies made from the starter corpus"
-    return _named(model, model.bias, encoder, origin)
+    shares = np.array(list(_by_hand()[0].values()))
+    counts = (shares / np.bincount(outcomes, minlength=len(OUTCOMES)) * len(replies))[outcomes]
+    model = _fit(read_replies(replies, encoder), outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
+    return _named(model, model.bias, encoder, f"{len(replies)} author-written examples")
 
 
 def _fit_chosen(read: ReadReplies, outcomes: Array, groups: Array, encoder: Encoder, origin: str) -> ErrorModel:
