@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
-from esckit.corpora.error_examples import ErrorExample, Utterance, read_error_examples
+from esckit.corpora.error_examples import ErrorExample, Utterance, read_chat_examples, read_error_examples
 from esckit.errors import CorpusError
 from esckit.strategy import ESCONV
 
@@ -58,6 +58,19 @@ def test_no_error_is_told_by_its_strategy_or_its_length_alone() -> None:
     for examples in by_error.values():
         assert len({example.strategy for example in examples}) >= 5
         assert 20 <= sum(len(example.response.split()) for example in examples) / len(examples) <= 30
+
+
+def test_chat_examples_hold_every_error_are_short_and_none_occurs_twice() -> None:
+    examples = read_chat_examples()
+    counts = Counter(example.error for example in examples)
+    assert set(counts) == {*PSYCHOLOGICAL_ERRORS, None}
+    assert min(counts.values()) >= 5
+    for error in counts:
+        assert len({example.strategy for example in examples if example.error == error}) >= 3
+    assert sum(len(example.response.split()) for example in examples) / len(examples) < 15
+    everything = [*examples, *read_error_examples()]
+    for key in ("id", "context", "response"):
+        assert len({getattr(example, key) for example in everything}) == len(everything)
 
 
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:

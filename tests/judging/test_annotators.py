@@ -12,7 +12,6 @@ from esckit.judging import psychological_errors
 from esckit.judging.error_fit import cross_validate, fit_annotator, fit_shipped
 from esckit.judging.error_model import OUTCOMES, ErrorModel, model_to_json
 from esckit.judging.evidence import Case
-from esckit.judging.made_errors import made_examples
 from esckit.judging.psychological_errors import EmbeddedAnnotator, load_annotator, save_annotator
 from tests.judging.tiny import labelled, letters, some_labels
 
@@ -75,10 +74,10 @@ def test_a_folder_gives_the_same_annotator_back(
 def test_bad_folders_are_one_sentence(model: ErrorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"does not exist: give the path of an annotator"):
         load_annotator(str(tmp_path))
-    (tmp_path / "annotator.json").write_text('{"format": 2}', encoding="utf-8")
-    with pytest.raises(ModelError, match="has format 2, this esckit reads format 1: train the annotator again"):
+    (tmp_path / "annotator.json").write_text('{"format": 1}', encoding="utf-8")
+    with pytest.raises(ModelError, match="has format 1, this esckit reads format 2: train the annotator again"):
         load_annotator(str(tmp_path))
-    (tmp_path / "annotator.json").write_text('{"format": 1, "weights": 3}', encoding="utf-8")
+    (tmp_path / "annotator.json").write_text('{"format": 2, "weights": 3}', encoding="utf-8")
     with pytest.raises(ModelError, match="is no annotator of this esckit"):
         load_annotator(str(tmp_path))
     save_annotator(tmp_path, model)
@@ -87,13 +86,6 @@ def test_bad_folders_are_one_sentence(model: ErrorModel, tmp_path: Path, monkeyp
     monkeypatch.setattr(psychological_errors, "load_encoder", lambda source: other)
     with pytest.raises(ModelError, match="was trained with the encoder letters and embedded has other weights"):
         load_annotator(str(tmp_path))
-
-
-def test_made_examples_are_ours_and_hold_every_error() -> None:
-    made = made_examples()
-    assert {reply.error for reply in made} == {None, *OUTCOMES[1:]}
-    assert sum(reply.error is None for reply in made) == len(made) / 2
-    assert all(reply.group.startswith("starter-") for reply in made)
 
 
 @pytest.mark.slow

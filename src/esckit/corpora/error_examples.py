@@ -17,7 +17,7 @@ from esckit.strategy import ESCONV
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["ErrorExample", "Utterance", "read_error_examples"]
+__all__ = ["ErrorExample", "Utterance", "read_chat_examples", "read_error_examples"]
 
 _STRICT: Final = {"extra": "forbid", "strict": True}
 _DOCUMENTED: Final = "see docs/error-examples.md."
@@ -74,6 +74,12 @@ def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
     if not examples:
         raise CorpusError(f"{path} holds no examples: write one JSON object a line, {_DOCUMENTED}")
     return list(examples.values())
+
+
+def read_chat_examples() -> list[ErrorExample]:
+    """Read the author-written examples that are as short and plain as replies in a chat are."""
+    with as_file(files("esckit.corpora") / "starter" / "chat_examples.jsonl") as shipped:
+        return read_error_examples(shipped)
 
 
 @cache

@@ -1,7 +1,6 @@
 """Fitting the embedded annotator: penalised maximum likelihood around weights that are set by hand.
 
-The shipped model is fitted on what esckit's authors wrote and on nothing else: the examples of psychological errors,
-the starter corpus, whose replies count as clean, and faults put into its dialogues (`made_errors`).
+The shipped model is fitted on the examples of psychological errors that esckit's authors wrote, and on nothing else.
 """
 
 from collections import Counter
@@ -12,12 +11,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from esckit.corpora.error_examples import read_error_examples
+from esckit.corpora.error_examples import read_chat_examples, read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError
-from esckit.judging.error_model import NONE, OUTCOMES, Array, ErrorModel
+from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel
 from esckit.judging.evidence import EVIDENCE
-from esckit.judging.made_errors import made_examples
 from esckit.judging.reading import ReadReplies, read_replies
 from esckit.models.encoder import Encoder
 from esckit.progress import progress
@@ -27,17 +25,21 @@ __all__ = ["cross_validate", "fit_annotator", "fit_shipped", "hand_weights"]
 _FOLDS: Final = 5
 _TEMPER: Final = 0.25  # how far frequent outcomes are held back: log odds lose this share of the log frequency
 _SHIPPED_PENALTY: Final = 3.0  # of 1, 3 and 10 the best on our own examples, by cross-validation
-_MADE_WEIGHT: Final = 1.0  # of all replies that are made by rule, in times that of all examples
 
 
 class Penalty(NamedTuple):
-    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused)."""
+    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused).
+
+    Attributes:
+        evidence: of named evidence.
+        vectors: of each of `VECTORS`.
+    """
 
     evidence: float
-    vectors: float | None
+    vectors: tuple[float, float, float] | None
 
 
-_PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, 1.5), Penalty(4.0, 4.0))
+_PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, (1.5, 4.0, 6.0)), Penalty(4.0, (4.0, 10.0, 15.0)))
 
 
 @cache
@@ -90,18 +92,13 @@ def cross_validate(replies: Sequence[LabelledReply], encoder: Encoder) -> Array:
 
 def fit_shipped(encoder: Encoder) -> ErrorModel:
     """Fit the model that the package ships, from author-written texts alone."""
-    examples, made = [example_reply(example) for example in read_error_examples()], made_examples()
-    replies = [*examples, *made]
-    read, outcomes = read_replies(replies, encoder), _outcomes(replies)
-    counts = np.ones(len(replies))
-    counts[len(examples) :] *= _MADE_WEIGHT * len(examples) / len(made)
-    shares = np.array(list(_by_hand()[0].values()))
+    replies = [example_reply(example) for example in (*read_error_examples(), *read_chat_examples())]
+    outcomes = _outcomes(replies)
     # The examples hold each error about equally often and replies do not: all of an outcome weighs as its share.
-    frequent = np.bincount(outcomes, weights=counts, minlength=len(OUTCOMES))
-    counts *= (shares / frequent * counts.sum())[outcomes]
-    model = _fit(read, outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
-    origin = f"{len(examples)} author-written examples; {len(made)} replies made from the starter corpus"
-    return _named(model, model.bias, encoder, origin)
+    shares = np.array(list(_by_hand()[0].values()))
+    counts = (shares / np.bincount(outcomes, minlength=len(OUTCOMES)) * len(replies))[outcomes]
+    model = _fit(read_replies(replies, encoder), outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
+    return _named(model, model.bias, encoder, f"{len(replies)} author-written examples")
 
 
 def _fit_chosen(read: ReadReplies, outcomes: Array, groups: Array, encoder: Encoder, origin: str) -> ErrorModel:
@@ -134,11 +131,11 @@ def _fit(read: ReadReplies, outcomes: Array, counts: Array, penalty: Penalty) ->
     from scipy.optimize import minimize
 
     held, k = hand_weights(), len(OUTCOMES)
-    use_vectors = penalty.vectors is not None
-    features = np.hstack([read.evidence, read.vectors]) if use_vectors else read.evidence
+    features = read.evidence if penalty.vectors is None else np.hstack([read.evidence, read.vectors])
     width, named = features.shape[1], held.shape[1]
     centre = np.hstack([held, np.zeros((k, width - named))])
-    strength = np.array([penalty.evidence] * named + [penalty.vectors or 0.0] * (width - named))
+    wordings = np.repeat(penalty.vectors or (), (width - named) // len(VECTORS))
+    strength = np.concatenate([np.full(named, penalty.evidence), wordings])
     target = np.eye(k)[outcomes]
     usual = np.average(features, axis=0, weights=counts)
 
@@ -157,8 +154,8 @@ def _fit(read: ReadReplies, outcomes: Array, counts: Array, penalty: Penalty) ->
     start = np.concatenate([np.zeros(k), centre.ravel()])
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
     bias, weights = found[:k], found[k:].reshape(k, width)
-    vectors = weights[:, named:] if use_vectors else None
-    usual_effect = None if vectors is None else vectors @ usual[named:]
+    vectors = None if penalty.vectors is None else weights[:, named:]
+    usual_effect = None if vectors is None else (vectors * usual[named:]).reshape(k, len(VECTORS), -1).sum(2)
     return ErrorModel("", "", "", bias, weights[:, :named], usual[:named], vectors, usual_effect)
 
 

@@ -14,15 +14,30 @@ from esckit.errors import ModelError
 from esckit.files import decode_json, read_text
 from esckit.judging.evidence import EVIDENCE, Evidence
 
-__all__ = ["FORMAT", "NONE", "OUTCOMES", "Array", "Decision", "ErrorModel", "Reason", "model_to_json", "read_model"]
+__all__ = [
+    "FORMAT",
+    "NONE",
+    "OUTCOMES",
+    "VECTORS",
+    "Array",
+    "Decision",
+    "ErrorModel",
+    "Reason",
+    "model_to_json",
+    "read_model",
+]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NONE: Final = "none"
 OUTCOMES: Final = (NONE, *PSYCHOLOGICAL_ERRORS)
 """What a reply can be found to be; no error comes first."""
 
-VECTORS: Final = ("the wording of the reply as a whole", "what the seeker said as a whole")
-"""What the two halves of a vector are, for explanations."""
+VECTORS: Final = (
+    "the wording of the reply as a whole",
+    "what the seeker said as a whole",
+    "the earlier replies as a whole",
+)
+"""What the three parts of a vector are, for explanations."""
 
 Array = NDArray[np.float64]
 _LEAST: Final = 0.05  # of log odds; a reason that moves less is none
@@ -56,8 +71,8 @@ class ErrorModel:
         bias: (K,) for each of `OUTCOMES`.
         weights: (K, E) for each of `EVIDENCE`, in their order.
         usual: (E,) the mean evidence where it was fitted; explanations say what is unusual.
-        vector_weights: (K, 2 D), of the reply's vector and of the seeker's; None: vectors are not read.
-        vector_usual: (K,) their mean effect; None likewise.
+        vector_weights: (K, 3 D) for each of `VECTORS`; None: vectors are not read.
+        vector_usual: (K, 3) their mean effects; None likewise.
     """
 
     encoder: str
@@ -70,12 +85,12 @@ class ErrorModel:
     vector_usual: Array | None = None
 
     def logits(self, evidence: Array, vectors: Array) -> Array:
-        """Log odds (N, K) of evidence (N, E) and vectors (N, 2 D)."""
+        """Log odds (N, K) of evidence (N, E) and vectors (N, 3 D)."""
         logits = evidence @ self.weights.T + self.bias
         return logits if self.vector_weights is None else np.asarray(logits + vectors @ self.vector_weights.T)
 
     def decide(self, evidence: Mapping[str, Evidence], vector: Array) -> Decision:
-        """Decide on one reply from its evidence and its vector (2 D,)."""
+        """Decide on one reply from its evidence and its vector (3 D,)."""
         values = evidence_row(evidence)
         logits = self.logits(values[None], vector[None])[0]
         odds = np.exp(logits - logits.max())
@@ -93,11 +108,9 @@ class ErrorModel:
             for name, weight, usual in zip(EVIDENCE, moved, self.usual, strict=True)
         ]
         if self.vector_weights is not None and self.vector_usual is not None:
-            halves = (self.vector_weights[best] - self.vector_weights[other]) * vector
-            usual = (self.vector_usual[best] - self.vector_usual[other]) / 2
-            reasons += [
-                Reason(float(half.sum() - usual), text) for half, text in zip(np.split(halves, 2), VECTORS, strict=True)
-            ]
+            effects = (self.vector_weights[best] - self.vector_weights[other]) * vector
+            moved = effects.reshape(len(VECTORS), -1).sum(1) - (self.vector_usual[best] - self.vector_usual[other])
+            reasons += [Reason(float(weight), text) for weight, text in zip(moved, VECTORS, strict=True)]
         strong = sorted((reason for reason in reasons if reason.weight > _LEAST), reverse=True)
         return strong[:_REASONS]
 
@@ -126,7 +139,7 @@ def model_to_json(model: ErrorModel) -> dict[str, Any]:
         "weights": dict(zip(OUTCOMES, named[:-1], strict=True)),
         "usual": named[-1],
         "vector_weights": None if model.vector_weights is None else [_rounded(row) for row in model.vector_weights],
-        "vector_usual": None if model.vector_usual is None else _rounded(model.vector_usual),
+        "vector_usual": None if model.vector_usual is None else [_rounded(row) for row in model.vector_usual],
     }
     return {"format": FORMAT, **body}
 
@@ -166,7 +179,7 @@ def _parse(body: dict[str, Any]) -> ErrorModel:
         weights=np.stack([_row(body["weights"][outcome], EVIDENCE) for outcome in OUTCOMES]),
         usual=_row(body["usual"], EVIDENCE),
         vector_weights=None if vectors is None else np.array(vectors, dtype=np.float64).reshape(len(OUTCOMES), -1),
-        vector_usual=None if usual is None else np.array(usual, dtype=np.float64),
+        vector_usual=None if usual is None else np.array(usual, dtype=np.float64).reshape(len(OUTCOMES), len(VECTORS)),
     )
 
 

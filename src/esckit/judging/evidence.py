@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from esckit.conversation import Turn
+from esckit.conversation import Speaker, Turn
 from esckit.judging.cues import content_words, families, find, normal
 from esckit.strategy import ESCONV
 
-__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "recent_seeker_text", "sentences"]
+__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "recent_turns", "sentences"]
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?\n])\s+")
 _LOUD: Final = re.compile(r"!|\b[A-Z]{4,}\b")
-_RECENT: Final = 3  # seeker turns that a reply is held against
+_RECENT: Final = 3  # turns of a speaker that a reply is held against
 _EARLY: Final = 3  # supporter turns up to which a talk is at its beginning
 _LONG: Final = 25  # words of a reply that is long
 
@@ -96,10 +96,9 @@ def lexical_evidence(case: Case) -> dict[str, Evidence]:
     }
 
 
-def recent_seeker_text(case: Case) -> str:
-    """What the seeker said in its last turns, oldest first."""
-    said = [turn.text or "" for turn in case.context if turn.speaker == "seeker"]
-    return " ".join(said[-_RECENT:])
+def recent_turns(case: Case, speaker: Speaker) -> list[Turn]:
+    """A speaker's last turns before the reply, oldest first."""
+    return [turn for turn in case.context if turn.speaker == speaker][-_RECENT:]
 
 
 def sentences(text: str) -> list[str]:
@@ -123,7 +122,7 @@ class _Scene(NamedTuple):
 
     @classmethod
     def of(cls, case: Case) -> "_Scene":
-        reply, said = normal(case.response), recent_seeker_text(case)
+        reply, said = normal(case.response), " ".join(turn.text or "" for turn in recent_turns(case, "seeker"))
         seeker = normal(said)
         return cls(
             reply=reply,

@@ -13,7 +13,7 @@ from esckit.judging.annotator import RUBRIC
 from esckit.judging.cues import lists_text
 from esckit.judging.error_model import NONE, Decision, ErrorModel, model_to_json, read_model
 from esckit.judging.evidence import Case
-from esckit.judging.reading import read_cases
+from esckit.judging.reading import CaseReader
 from esckit.models.encoder import EMBEDDED, Encoder, load_encoder
 
 __all__ = ["FILE", "EmbeddedAnnotator", "load_annotator", "save_annotator"]
@@ -35,7 +35,7 @@ class EmbeddedAnnotator:
     """
 
     def __init__(self, name: str, model: ErrorModel, encoder: Encoder) -> None:
-        self.model, self.encoder = model, encoder
+        self.model, self.encoder, self._reader = model, encoder, CaseReader(encoder)
         decides = f"{model_to_json(model)!r}{lists_text()}"
         self.judge = f"{name}@{sha256(decides.encode()).hexdigest()[:8]}"
 
@@ -48,7 +48,7 @@ class EmbeddedAnnotator:
         """Decide on each reply."""
         if not cases:
             return []
-        evidence, vectors = read_cases(cases, self.encoder)
+        evidence, vectors = self._reader.read(cases)
         return [self.model.decide(found, vector) for found, vector in zip(evidence, vectors, strict=True)]
 
     def _verdict(self, decision: Decision) -> Verdict:
