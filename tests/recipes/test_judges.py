@@ -82,7 +82,7 @@ def test_another_text_of_a_rubric_is_another_judging_and_another_place_is_none(f
         run(load_recipe(path, [f"judge.rubrics={folder}/there"]), out)
         assert server.calls == asked
         (folder / "there/patience.yaml").write_text(rubric.replace("time", "room"), encoding="utf-8")
-        with pytest.raises(RunError, match="'judge' in .* was run with other settings"):
+        with pytest.raises(RunError, match=r"'judge' in .* was run with other settings"):
             run(load_recipe(path, [f"judge.rubrics={folder}/there"]), out)
 
 
