@@ -27,6 +27,9 @@ __all__ = [
     "read_model",
 ]
 
+FILE: Final = "annotator.json"
+"""In a trained annotator's folder."""
+
 FORMAT: Final = 2
 NONE: Final = "none"
 OUTCOMES: Final = (NONE, *PSYCHOLOGICAL_ERRORS)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.conversation import Conversation
 from esckit.errors import EsckitError
 from esckit.files import hash_file
+from esckit.judging.error_model import FILE
 from esckit.models.opening import REMOTE, chat_model_name, check_chat_model, is_chat_model, open_chat_model
 from esckit.prompts.own import Prompts, read_prompts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["AnnotatorOptions", "annotator_identity", "check_annotator", "check_language", "open_annotator"]
 
 _EMBEDDED: Final = "embedded"
-_TRAINED: Final = "annotator.json"  # `psychological_errors.FILE`, which is slow to import
 _PACE: Final = {"at_once", "budget_calls", "budget_tokens"}  # how it is asked; verdicts do not depend on it
 
 
@@ -52,7 +52,7 @@ class AnnotatorOptions(BaseModel):
     @property
     def asks(self) -> bool:
         """True for a chat model."""
-        trained = self.source == _EMBEDDED or (Path(self.source) / _TRAINED).exists()
+        trained = self.source == _EMBEDDED or (Path(self.source) / FILE).exists()
         return not trained and is_chat_model(self.source)
 
     def read_prompts(self) -> Prompts:
@@ -78,7 +78,7 @@ def annotator_identity(options: AnnotatorOptions) -> dict[str, Any]:
     """JSON-ready: all that verdicts depend on, files and prompts by their hashes; not how it is paced."""
     files = [Path(options.examples)] if options.examples else []
     if not options.asks and options.source != _EMBEDDED:
-        files = [Path(options.source) / _TRAINED]
+        files = [Path(options.source) / FILE]
     own = options.read_prompts().digest
     found = {**options.model_dump(exclude=_PACE | {"prompts"}), "files": [hash_file(path) for path in files]}
     return {**found, "prompts": own} if own else found

@@ -11,14 +11,13 @@ from esckit.errors import ModelError
 from esckit.files import write_json
 from esckit.judging.annotator import RUBRIC
 from esckit.judging.cues import lists_text
-from esckit.judging.error_model import NONE, Decision, ErrorModel, model_to_json, read_model
+from esckit.judging.error_model import FILE, NONE, Decision, ErrorModel, model_to_json, read_model
 from esckit.judging.evidence import Case
 from esckit.judging.reading import CaseReader
 from esckit.models.encoder import EMBEDDED, Encoder, load_encoder
 
-__all__ = ["FILE", "EmbeddedAnnotator", "load_annotator", "save_annotator"]
+__all__ = ["EmbeddedAnnotator", "load_annotator", "save_annotator"]
 
-FILE: Final = "annotator.json"
 _SHIPPED: Final = "embedded_annotator.json"
 
 
