@@ -27,7 +27,8 @@ from esckit.corpora import load_corpus, read_corpus
 from esckit.models.backbone import load_backbone, seed_everything
 from esckit.models.pocket import PocketSize, make_pocket_model, train_tokenizer
 from esckit.rendering import supporter_turns
-from esckit.training.trainer import Objective, TrieTrainer, plan_batches
+from esckit.training.batches import plan_batches
+from esckit.training.trainer import Objective, TrieTrainer
 
 OURS: Final = "esckit"
 OUR_BATCH: Final = 32  # pairs or turns a step: the default of a stage

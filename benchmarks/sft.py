@@ -18,7 +18,8 @@ from esckit.conversation import Conversation
 from esckit.models.token_tree import build_tries, count_nodes
 from esckit.rendering import Example, Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
-from esckit.training.trainer import Likelihood, TrieDataset
+from esckit.training.batches import TrieDataset
+from esckit.training.trainer import Likelihood
 
 PER_TURN, DIALOGUE = "trl_per_turn", "trl_dialogue"
 STEP_DIALOGUES: Final = 2  # about as many turns as a step of the others has

@@ -18,9 +18,9 @@ from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.planner import score_strategies
+from esckit.training.batches import TrieDataset
 from esckit.training.options import LoraOptions
 from esckit.training.references import drift, frozen_model
-from esckit.training.trainer import TrieDataset
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
 
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")

@@ -5,7 +5,8 @@ import torch
 
 from esckit.models.token_tree import build_tries
 from esckit.rendering import Example
-from esckit.training.trainer import Likelihood, TrieDataset
+from esckit.training.batches import TrieDataset
+from esckit.training.trainer import Likelihood
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer
 
 

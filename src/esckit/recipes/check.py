@@ -21,9 +21,9 @@ from esckit.recipes.schema import Recipe
 from esckit.recipes.stages import MineStage, PreferenceStage, PretrainStage, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
+from esckit.training.batches import TrieDataset, plan_batches
 from esckit.training.options import LoraOptions
 from esckit.training.preferences import PairDataset, make_item
-from esckit.training.trainer import TrieDataset, plan_batches
 
 __all__ = ["check"]
 

@@ -12,8 +12,8 @@ from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, Renderer, past_strategies, supporter_turns
 from esckit.supporters.parts import Shown
 from esckit.supporters.planner import score_strategies
+from esckit.training.batches import TrieDataset
 from esckit.training.references import drift, in_evaluation
-from esckit.training.trainer import TrieDataset
 
 __all__ = ["moved"]
 

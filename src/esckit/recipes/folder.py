@@ -27,9 +27,10 @@ from esckit.recipes.schema import Recipe, input_names
 from esckit.recipes.stages import BaselineStage, JudgeStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
+from esckit.training.batches import ConversationDataset, TrieDataset
 from esckit.training.options import TrainingOptions
 from esckit.training.processes import count_processes, is_main
-from esckit.training.trainer import ConversationDataset, Objective, Trained, TrieDataset, train
+from esckit.training.trainer import Objective, Trained, train
 
 __all__ = ["CHECKPOINTS", "Run", "stage_seed"]
 

@@ -6,9 +6,8 @@ before the first step, so resuming is skipping. Several processes divide each ba
 """
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
@@ -16,26 +15,24 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
 from esckit.files import writing
-from esckit.models.token_tree import TokenTrie, TrieBatch, collate, in_forwards, token_log_probabilities
+from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.progress import Progress
+from esckit.training.batches import ConversationDataset, TrieDataset, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.options import TrainingOptions
 from esckit.training.processes import divide, from_main
 
 __all__ = [
-    "ConversationDataset",
     "Likelihood",
     "Objective",
     "Trained",
-    "TrieDataset",
     "TrieTrainer",
     "mean_loss",
-    "plan_batches",
     "train",
 ]
 
@@ -49,64 +46,6 @@ class Trained(NamedTuple):
     steps: int
     scored_tokens: int
     nodes: int
-
-
-class ConversationDataset(Protocol):
-    """What can be trained on: an item is a conversation."""
-
-    def __len__(self) -> int: ...
-
-    def counts(self) -> list[int]:
-        """What fills a batch, a conversation each."""
-
-    def tries(self) -> Iterator[TokenTrie]:
-        """Every trie."""
-
-    def size(self, item: Any) -> int:
-        """How many tokens the model reads for an item."""
-
-    def forwards(self, items: Sequence[Any], max_tokens: int | None) -> list[dict[str, Any]]:
-        """The tensors of a batch, a dict a forward pass."""
-
-    def idle(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same forward pass, counting for nothing."""
-
-
-class TrieDataset(Dataset[list[TokenTrie]]):
-    """An item is a conversation: its tries."""
-
-    def __init__(self, conversations: Iterable[list[TokenTrie]]) -> None:
-        self.items = [tries for tries in conversations if tries]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> list[TokenTrie]:
-        return self.items[index]
-
-    def counts(self) -> list[int]:
-        """What fills a batch, a conversation each: its targets."""
-        return [sum(len(trie.targets) for trie in tries) for tries in self.items]
-
-    def tries(self) -> Iterator[TokenTrie]:
-        """Every trie."""
-        return (trie for tries in self.items for trie in tries)
-
-    @staticmethod
-    def size(item: list[TokenTrie]) -> int:
-        """How many tokens the model reads for a conversation."""
-        return sum(map(len, item))
-
-    @staticmethod
-    def idle(inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same forward pass with weights of 0."""
-        return {**inputs, "weight": torch.zeros_like(inputs["weight"])}
-
-    @staticmethod
-    def forwards(items: Sequence[list[TokenTrie]], max_tokens: int | None) -> list[dict[str, Any]]:
-        """The tensors of a batch, divided into forward passes of at most ``max_tokens`` tokens where it is given."""
-        tries = [trie for own in items for trie in own]
-        return [collate(tries[part])._asdict() for part in in_forwards(list(map(len, tries)), max_tokens)]
 
 
 class Objective(Protocol):
@@ -137,31 +76,6 @@ class Likelihood:
     def metrics(self) -> dict[str, float]:
         """None beyond the loss."""
         return {}
-
-
-def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[list[int]]]:
-    """Plan every epoch's batches: shuffle, then add whole conversations until their targets reach ``batch_size``.
-
-    Args:
-        counts: targets of each conversation.
-        batch_size: targets a batch; a batch overshoots by at most one conversation, an epoch's last may fall short.
-        epochs: how many passes.
-        seed: of the shuffles.
-
-    Returns:
-        Epochs of batches of conversation indices.
-    """
-    plan = []
-    for epoch in range(epochs):
-        order = list(range(len(counts)))
-        random.Random(f"{seed}:{epoch}").shuffle(order)
-        batches: list[list[int]] = [[]]
-        for index in order:
-            if sum(counts[i] for i in batches[-1]) >= batch_size:
-                batches.append([])
-            batches[-1].append(index)
-        plan.append(batches)
-    return plan
 
 
 @torch.no_grad()
