@@ -55,6 +55,8 @@ def make_workshop(folder: Path, work: Path) -> Path:
     train_planner(starter.train[:4], tiny_encoder(work / "encoder"), ESCONV, TINY_PLANNER, work / "made")
     planner = SupporterCard("decoupled", "gold", planner="encoder", generator="none")
     save_supporter(folder / "runs/planner", planner, {"planner": work / "made"})
+    begun = Conversation("chat-1", [Turn("1", None, "seeker", "I failed my exam.")])
+    write_conversations(folder / "earlier.jsonl", [begun])
     write_predictions(folder, talks)
     write_labels(folder, starter.train[8:14])
     for source in BACKBONES:

@@ -66,6 +66,7 @@ class Chat:
         past: whether the history shows the strategies of earlier replies; by default hidden from an encoder planner,
             which its own choices mislead (docs/planner.md), and as it was trained for any other.
         seed: of sampled replies; the same words in the same order then get the same replies.
+        opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
         conversation: the tree; a turn's id is its number.
@@ -74,9 +75,18 @@ class Chat:
 
     Raises:
         ModelError: the supporter only plans.
+        TalkError: what is opened is no chat, or one with other strategies.
     """
 
-    def __init__(self, supporter: Supporter, name: str, *, past: Shown | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        supporter: Supporter,
+        name: str,
+        *,
+        past: Shown | None = None,
+        seed: int = 0,
+        opened: Conversation | None = None,
+    ) -> None:
         if supporter.generator is None:
             raise ModelError(
                 f"the supporter {name} only plans and cannot talk: make one that answers, "
@@ -89,13 +99,15 @@ class Chat:
         self.past: Shown = past or ("hidden" if supporter.card.planner == "encoder" else trained)
         self.seed = seed
         about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": self.generator.about}
-        self.conversation = Conversation(
+        if opened is not None:
+            _check_chat(opened, supporter.taxonomy.name)
+        self.conversation = opened or Conversation(
             id=f"chat-{uuid.uuid4().hex[:12]}",
             turns=[],
             taxonomy=supporter.taxonomy.name,
             provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
         )
-        self.at: str | None = None
+        self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
 
     def say(self, text: str) -> Turn:
@@ -212,6 +224,18 @@ class Chat:
         planned = Turn("next", parent, "supporter", None, strategy)
         shown = self._shown()
         return self.generator.stream(self.conversation, planned, strategy, shown, Decoding(), said, on_text)
+
+
+def _check_chat(conversation: Conversation, taxonomy: str) -> None:
+    """Refuse what this module did not write: a turn's id is its number there."""
+    numbers = [str(place) for place in range(1, len(conversation.turns) + 1)]
+    if not numbers or [turn.id for turn in conversation.turns] != numbers:
+        raise TalkError(f"{conversation.id!r} is no saved chat: open a file that a chat has written.")
+    if conversation.taxonomy != taxonomy:
+        raise TalkError(
+            f"the chat was held with strategies of {conversation.taxonomy} and this supporter knows {taxonomy}: "
+            "open it with a supporter of the same strategies."
+        )
 
 
 def find_strategy(taxonomy: Taxonomy, name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from esckit import embedded
 from esckit.chat import STATEMENT, Chat
 from esckit.cli import main
-from esckit.conversation import Conversation, read_conversations, write_conversations
+from esckit.conversation import Conversation, Turn, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus, read_corpus
 from esckit.corpora.check import check_files
 from esckit.corpora.starter import read_starter
@@ -94,6 +94,46 @@ def test_a_newcomers_chat_with_the_embedded_supporter(
     assert len(set(texts)) == len(texts)
     assert read_corpus(file)[0].id == tree.id
     assert {finding.kind for finding in check_files([file]).findings} == {"licence"}, "whose words these are, we ask"
+
+
+def test_a_saved_chat_is_opened_and_goes_on_in_its_file(
+    with_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "chat.jsonl"
+    assert chat(monkeypatch, "I failed my exam\n/other\n", "--save", file) == 0
+    before = saved(file)
+    assert chat(monkeypatch, "It hurts\n", "--open", file) == 0
+    assert "You go on after turn 3, embedded: " in capsys.readouterr().out
+    after = saved(file)
+    assert after.id == before.id
+    assert after.turns[:3] == before.turns
+    assert [turn.parent for turn in after.turns[3:]] == ["3", "4"]
+    assert chat(monkeypatch, "/quit\n", "--open", file) == 0  # nothing new, so nothing is unsaved
+    assert "not saved" not in capsys.readouterr().out
+    assert saved(file) == after
+
+
+def test_what_is_no_saved_chat_is_refused(
+    language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk, talks = tmp_path / "talk.jsonl", tmp_path / "talks.jsonl"
+    dialogues = read_starter().train[:2]
+    write_conversations(talk, dialogues[:1])
+    write_conversations(talks, dialogues)
+    other = replace(first_turns(dialogues[0], 1), taxonomy="cso", turns=[Turn("1", None, "seeker", "Hello.")])
+    write_conversations(tmp_path / "other.jsonl", [other])
+    refused: list[tuple[list[str | Path], str]] = [
+        (["--open", talk], "is no saved chat: open a file that a chat has written."),
+        (["--open", talks], "holds 2 conversations and no chat"),
+        (["--open", tmp_path / "other.jsonl"], "held with strategies of cso and this supporter knows esconv"),
+        (["--open", tmp_path / "none.jsonl"], "does not exist"),
+        (["--open", talk, "--save", tmp_path / "new.jsonl"], "--open goes on in the chat's own file"),
+    ]
+    for arguments, sentence in refused:
+        assert chat(monkeypatch, "Hello\n", language, *arguments) == 2
+        assert sentence in (error := capsys.readouterr().err)
+        assert error.count("\n") == 1
+    assert saved(talk) == dialogues[0]
 
 
 def test_a_language_models_reply_is_shown_while_it_is_written(

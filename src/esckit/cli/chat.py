@@ -15,6 +15,7 @@ from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.chat import Answer, Branch, Chat
+    from esckit.conversation import Conversation
     from esckit.supporters import Supporter
 
 __all__ = ["chat_command"]
@@ -41,6 +42,9 @@ def chat_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of sampled replies.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the tree to this file after every turn.")] = None,
+    open_: Annotated[
+        Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
+    ] = None,
 ) -> None:
     """Talk with a supporter, see which strategy it chose, and try other replies.
 
@@ -51,8 +55,11 @@ def chat_command(
             f"--past-strategies {past_strategies!r} is unknown in a chat, which has no gold ones: "
             f"use {' or '.join(_PAST)}."
         )
+    if save is not None and open_ is not None:
+        raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
+    saved = None if open_ is None else _saved(open_)
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):  # bytes that are no text must not end a chat
             stream.reconfigure(errors="replace")
@@ -63,7 +70,8 @@ def chat_command(
     try:
         loaded = _load(supporter)
         name = "embedded" if supporter is None else supporter.resolve().name
-        _Terminal(Chat(loaded, name, past=past, seed=seed), save).run()
+        terminal = _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved), save or open_)
+        terminal.run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
@@ -84,6 +92,16 @@ def _load(folder: Path | None) -> "Supporter":
         raise ModelError(f"{made} is damaged: remove that folder, and it is made again.") from error
 
 
+def _saved(path: Path) -> "Conversation":
+    """The chat that a file holds."""
+    from esckit.conversation import read_conversations
+
+    chats = read_conversations(path)
+    if len(chats) != 1:
+        raise TalkError(f"{path} holds {len(chats)} conversations and no chat: open a file that a chat has written.")
+    return chats[0]
+
+
 def _check_new(path: Path) -> None:
     """Refuse to write over what someone else wrote."""
     try:
@@ -101,7 +119,9 @@ class _Terminal:
         self.chat = chat
         self.save = save
         self.own: set[Path] = set()  # files of this chat, which it may write again
-        self.saved = 0  # turns in the file written last
+        self.saved = len(chat.conversation.turns)  # in the file written last; what was opened is in its own
+        if self.saved and save:
+            self.own.add(save)
         self.file: Path | None = None
         self.leaving = False
 
@@ -113,6 +133,8 @@ class _Terminal:
                 import readline  # noqa: F401
         print(f"{STATEMENT}\n{self.chat.generator.about}")
         print(f"Supporter: {self.chat.name}; past strategies {self.chat.past}. /help shows the commands, /quit leaves.")
+        if self.chat.at is not None:
+            self._go(self.chat.at)
         while not self._turn():
             pass
         if self.file:
