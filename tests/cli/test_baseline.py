@@ -90,7 +90,9 @@ def test_what_failed_is_asked_again(
 def test_a_killed_baseline_ends_as_if_it_had_not_been(corpus: Path, tmp_path: Path) -> None:
     """Three SIGKILLs, each in another stage of the method, before a server with faults on a fifth of its calls."""
     pytest.importorskip("openai", reason="needs esckit[remote]")
-    at_once, turns = 4, len(_answers())
+    dialogues = starter_dialogues(4, 12)
+    write_conversations(corpus, dialogues)
+    at_once, turns = 4, sum(turn.strategy is not None for talk in dialogues for turn in talk.trunk)
     behaviour = Behaviour(0.02, FAULTY.call_faults, 0.15, hang=0.2)
 
     def ask(server: ChatServer, place: Path, kill_after: int | None = None) -> Ended:
