@@ -15,6 +15,7 @@ from esckit.files import decode_json, read_text
 from esckit.judging.evidence import EVIDENCE, Evidence
 
 __all__ = [
+    "FILE",
     "FORMAT",
     "NONE",
     "OUTCOMES",
