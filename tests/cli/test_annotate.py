@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
+from esckit.files import write_jsonl
 from esckit.judging import asked_errors, psychological_errors
+from esckit.measures import prediction_to_json
 from esckit.models import encoder
 from esckit.models.chat import Decoding
 from tests.cli.test_entry import call
+from tests.judging.judged import dialogues, predicted
 from tests.judging.tiny import letters, some_labels
 from tests.server import KEY, MODEL, Behaviour, ChatServer
 from tests.tiny import save_base
@@ -70,6 +73,21 @@ def test_trains_checks_and_annotates(
         tree = out
     (written,) = read_conversations(out)
     assert sum(len(turn.verdicts) for turn in written.turns) == 3
+
+
+@pytest.mark.parametrize(("file", "source"), [("predict-one/predictions.jsonl", "predict-one"), ("two.jsonl", "two")])
+def test_predicted_turns_go_by_their_file_or_by_the_stage_of_a_run(
+    file: str, source: str, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    folder, out, talks = tmp_path / "mine", tmp_path / "out.jsonl", dialogues(1)
+    assert call(monkeypatch, "train", "annotator", labels, folder) == 0
+    write_conversations(tmp_path / "talks.jsonl", talks)
+    write_jsonl(tmp_path / file, map(prediction_to_json, predicted(talks, lambda c, t: f"I hear {c} {t}")))
+    given = (tmp_path / file, out, "--conversations", tmp_path / "talks.jsonl", "--annotator", folder)
+    assert call(monkeypatch, "annotate", *given) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "errors", out, "--json") == 0
+    assert [row["source"] for row in json.loads(capsys.readouterr().out)] == ["human", source]
 
 
 def test_a_chat_model_behind_a_url_is_measured_and_asked_once(

@@ -177,7 +177,8 @@ def _read(path: Path, conversations: Path | None) -> "list[Conversation]":
     from esckit.judging.annotation import add_predictions
     from esckit.measures import read_predictions
 
-    return add_predictions(read_corpus(conversations), read_predictions(path), path.stem)
+    name = path.resolve().parent.name if path.stem == "predictions" else path.stem  # a run's file: its stage's name
+    return add_predictions(read_corpus(conversations), read_predictions(path), name)
 
 
 def _labelled(path: Path, dialogues: Path | None) -> Any:
