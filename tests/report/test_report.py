@@ -76,7 +76,7 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
         *("The main job on the starter corpus", "Both answered 124 turns of 8 test dialogues", "Before you compare"),
         *("The noise floor of B", "different past strategies (coupled: gold, decoupled: hidden)", "seed 0"),
         *("The figures in short", "Results", "B debiased", "METEOR", "DecoupledESC's table 4", "No judge has"),
-        *("Distinct-1", "Empathy", "Qwen2.5-7B decoupled DPO", "17.73", "Llama-3-8B fine-tuned"),
+        *("Distinct-1", "Emp.", "Qwen2.5-7B decoupled DPO", "17.73", "Llama-3-8B fine-tuned"),
         *("Differences", "coupled minus decoupled over 124 turns of 8 dialogues: paired", "p Holm", "ROUGE-L"),
         *("Length and stock phrases", "Over 40 words", "Cut at limit", "frequent openings"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
