@@ -9,17 +9,16 @@ from typing import Any, Final
 import pytest
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 
 from esckit.models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, PairExample, Part
 from esckit.training.options import PreferenceOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.references import adapter_off, frozen_adapter, frozen_model
-from esckit.training.trainer import TrieTrainer
 from tests.tiny import Architecture, randomise_adapter, tiny_model, with_lora
 from tests.training import peers
 from tests.training.pairs import Outcome, flat, gradients, rendered_pairs, sequence, trie_outcome, tries
+from tests.training.step import Step, one_step
 
 ARCHITECTURES: Final[tuple[Architecture, ...]] = ("qwen2", "llama")
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
@@ -358,28 +357,11 @@ def test_counts_and_tries_of_a_dataset() -> None:
 # ------------------------------------------------------------------------------------------------------------ the step
 
 
-def one_step(batches: list[list[int]], folder: Path, **options: Any) -> tuple[float, dict[str, Tensor]]:
+def step(batches: list[list[int]], folder: Path, **options: Any) -> Step:
     """A single optimiser step whose forward passes are these batches."""
-    from tests.training.test_trainer import Catch
-
-    catch, model = Catch(), with_lora(tiny_model(seed=1), "generator", seed=2)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=1,
-        gradient_accumulation_steps=len(batches),
-        max_grad_norm=0,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        remove_unused_columns=False,
-    )
-    data = PairDataset(map(make_item, uneven()))
+    model = with_lora(tiny_model(seed=1), "generator", seed=2)
     objective = PreferenceObjective(PreferenceOptions(**options), adapter_off)
-    trainer = TrieTrainer(batches, objective, model=model, args=arguments, train_dataset=data, callbacks=[catch])
-    trainer.train()
-    return trainer.state.log_history[0]["loss"], catch.gradients
+    return one_step(model, PairDataset(map(make_item, uneven())), objective, batches, folder)
 
 
 def uneven() -> list[Sequence[PairExample]]:
@@ -393,11 +375,11 @@ def uneven() -> list[Sequence[PairExample]]:
 def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
     loss: dict[str, Any], batches: list[list[int]], tmp_path: Path
 ) -> None:
-    together, wanted = one_step([[0, 1, 2, 3]], tmp_path / "one", **loss)
-    divided, found = one_step(batches, tmp_path / "other", **loss)
-    assert divided == pytest.approx(together, rel=1e-5)
-    for name, gradient in wanted.items():
-        assert float((found[name] - gradient).norm() / gradient.norm()) < 1e-4, name
+    together = step([[0, 1, 2, 3]], tmp_path / "one", **loss)
+    divided = step(batches, tmp_path / "other", **loss)
+    assert divided.logged["loss"] == pytest.approx(together.logged["loss"], rel=1e-5)
+    for name, gradient in together.gradients.items():
+        assert float((divided.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
 
 
 def test_metrics_are_means_since_the_last_call_over_uneven_batches() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from esckit.errors import RunError
 from esckit.training.processes import count_processes, divide, from_main, is_main, join_processes, total, wait
-from tests.training.together import STEPS, Run, Step, everything
+from tests.training.step import Step
+from tests.training.together import STEPS, Run, everything
 
 ROOT = Path(__file__).parents[2]
 gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch has no gloo")

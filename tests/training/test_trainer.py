@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from esckit.errors import EsckitError
 from esckit.files import write_json
@@ -23,6 +23,7 @@ from esckit.training.checkpoints import latest_checkpoint
 from esckit.training.options import TrainingOptions
 from esckit.training.trainer import Likelihood, Trained, TrieTrainer, mean_loss, train
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.training.step import Step, one_step
 
 MakeModel = Callable[[], Any]
 
@@ -86,46 +87,6 @@ def test_a_conversation_without_targets_is_left_out() -> None:
 # ---------------------------------------------------------------------------------------------------------------- loss
 
 
-class Step(NamedTuple):
-    """One optimiser step: the loss that was logged, and the gradient of each trained parameter."""
-
-    loss: float
-    gradients: dict[str, Tensor]
-
-
-class Catch(TrainerCallback):
-    """Keeps the gradients as they are when the optimiser takes them."""
-
-    def __init__(self) -> None:
-        self.gradients: dict[str, Tensor] = {}
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def one_step(model: Any, batches: list[list[int]], folder: Path, max_tokens: int | None = None) -> Step:
-    """Train a single step whose forward passes are these batches."""
-    catch = Catch()
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=1,
-        gradient_accumulation_steps=len(batches),
-        max_grad_norm=0,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        remove_unused_columns=False,
-    )
-    data = dataset(rendered())
-    trainer = TrieTrainer(
-        batches, Likelihood(), max_tokens=max_tokens, model=model, args=arguments, train_dataset=data, callbacks=[catch]
-    )
-    trainer.train()
-    return Step(trainer.state.log_history[0]["loss"], catch.gradients)
-
-
 def plain_step(model: Any) -> Step:
     """The same step by hand: mean over all target tokens of all conversations, every sequence read alone."""
     examples = [example for examples in rendered() for example in examples]
@@ -137,7 +98,9 @@ def plain_step(model: Any) -> Step:
         total = total + torch.nn.functional.cross_entropy(logits, ids[0, start:], reduction="sum")
     loss = total / sum(len(example.scored) for example in examples)
     torch.autograd.backward(loss)
-    return Step(float(loss.detach()), {name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    return Step(
+        {"loss": float(loss.detach())}, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    )
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[2, 0], [3, 1]], [[3], [0, 2], [1]], [[0], [1], [2], [3]]])
@@ -145,16 +108,17 @@ def plain_step(model: Any) -> Step:
 def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
     make: MakeModel, batches: list[list[int]], tmp_path: Path
 ) -> None:
-    step, wanted = one_step(make(), batches, tmp_path), plain_step(make())
-    assert step.loss == pytest.approx(wanted.loss, rel=1e-5)
+    step, wanted = one_step(make(), dataset(rendered()), Likelihood(), batches, tmp_path), plain_step(make())
+    assert step.logged == pytest.approx(wanted.logged, rel=1e-5)
     assert step.gradients.keys() == wanted.gradients.keys()
     for name, gradient in wanted.gradients.items():
         assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
 
 
 def test_a_batch_in_several_forward_passes_is_the_same_step(tmp_path: Path) -> None:
-    step, wanted = one_step(full(), [[0, 1, 2, 3]], tmp_path, max_tokens=300), plain_step(full())
-    assert step.loss == pytest.approx(wanted.loss, rel=1e-5)
+    step = one_step(full(), dataset(rendered()), Likelihood(), [[0, 1, 2, 3]], tmp_path, max_tokens=300)
+    wanted = plain_step(full())
+    assert step.logged == pytest.approx(wanted.logged, rel=1e-5)
     for name, gradient in wanted.gradients.items():
         assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
 
@@ -182,7 +146,7 @@ def test_accumulation_divides_a_batch_and_changes_nothing_else(tmp_path: Path) -
 
 def test_the_mean_loss_is_over_tokens_and_leaves_the_model_as_it_was() -> None:
     model = full().train()
-    wanted = plain_step(full()).loss
+    wanted = plain_step(full()).logged["loss"]
     for batch_size in (1, 4, 100):
         assert mean_loss(model, dataset(rendered()), batch_size) == pytest.approx(wanted, rel=1e-5)
     assert model.training

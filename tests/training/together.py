@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainingArguments
 
 from esckit.models.token_tree import build_tries
 from esckit.training.batches import TrieDataset
@@ -17,9 +16,10 @@ from esckit.training.options import PreferenceOptions, TrainingOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
 from esckit.training.processes import count_processes, from_main, is_main, join_processes, total, wait
 from esckit.training.references import Reference, adapter_off, frozen_adapter
-from esckit.training.trainer import Likelihood, TrieTrainer, train
+from esckit.training.trainer import Likelihood, train
 from tests.tiny import randomise_adapter, starter_dialogues, tiny_model, tiny_renderer, with_lora
 from tests.training.pairs import rendered_pairs
+from tests.training.step import one_step
 
 STEPS: Final[dict[str, tuple[str, list[list[int]], int | None]]] = {
     "sft": ("sft", [[0, 1, 2, 3]], None),
@@ -34,28 +34,11 @@ STEPS: Final[dict[str, tuple[str, list[list[int]], int | None]]] = {
 """Each an objective, the batches of one optimiser step, and the most tokens of a forward pass."""
 
 
-class Step(NamedTuple):
-    """The loss and the objective's figures as they are logged, and the gradients as the optimiser takes them."""
-
-    logged: dict[str, float]
-    gradients: dict[str, Tensor]
-
-
 class Run(NamedTuple):
     """A whole run's curve and trained weights."""
 
     curve: list[dict[str, float]]
     weights: dict[str, Tensor]
-
-
-class Catch(TrainerCallback):
-    """Keeps the gradients as they are when the optimiser takes them."""
-
-    def __init__(self) -> None:
-        self.gradients: dict[str, Tensor] = {}
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def setting(kind: str, most: int | None = None) -> tuple[Any, Any, Any]:
@@ -89,32 +72,6 @@ def with_frozen_copy(model: Any) -> Reference:
     return frozen_adapter("generator", "reference")
 
 
-def one_step(kind: str, batches: list[list[int]], most: int | None, folder: Path) -> Step:
-    """A single optimiser step."""
-    model, data, objective = setting(kind, most)
-    catch = Catch()
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=1,
-        gradient_accumulation_steps=len(batches),
-        max_grad_norm=0,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=False,
-    )
-    trainer = TrieTrainer(
-        batches, objective, max_tokens=most, model=model, args=arguments, train_dataset=data, callbacks=[catch]
-    )
-    trainer.train()
-    logged = trainer.state.log_history[0]
-    keep = {"loss", "margin", "accuracy", "chosen_reward", "rejected_reward"} & logged.keys()
-    return Step({key: logged[key] for key in keep}, catch.gradients)
-
-
 def whole_run(folder: Path) -> Run:
     """Two epochs, a checkpoint a step; where checkpoints are there already, it continues from the newest."""
     model, data, objective = setting("dpo")
@@ -126,7 +83,10 @@ def whole_run(folder: Path) -> Run:
 
 def everything(folder: Path) -> dict[str, Any]:
     """All of the above by name."""
-    found: dict[str, Any] = {name: one_step(*step, folder / "step") for name, step in STEPS.items()}
+    found: dict[str, Any] = {
+        name: one_step(*setting(kind, most), batches, folder / "step", most)
+        for name, (kind, batches, most) in STEPS.items()
+    }
     return {**found, "run": whole_run(folder / "run"), "again": whole_run(folder / "run")}
 
 
