@@ -41,7 +41,7 @@ class AnnotatorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = _EMBEDDED
-    encoder: str = "embedded"
+    encoder: str = _EMBEDDED
     base_url: str | None = None
     examples: str | None = None
     prompts: str | None = None

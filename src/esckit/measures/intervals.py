@@ -6,7 +6,16 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "FloatArray", "IntArray", "Interval", "basic_interval", "mean_intervals", "resample_totals"]
+__all__ = [
+    "LEVEL",
+    "FloatArray",
+    "IntArray",
+    "Interval",
+    "basic_interval",
+    "dialogue_places",
+    "mean_intervals",
+    "resample_totals",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -68,6 +77,12 @@ def basic_interval(estimate: float, replicates: FloatArray, *, low: float = 0.0,
     return Interval(float(ends[0]), float(ends[1]))
 
 
+def dialogue_places(dialogues: Sequence[str]) -> tuple[int, IntArray]:
+    """The number of different dialogues, and each one's place among them (N,)."""
+    names, places = np.unique(np.array(dialogues), return_inverse=True)
+    return len(names), np.asarray(places, dtype=np.int64).reshape(-1)
+
+
 def mean_intervals(
     each: Mapping[str, FloatArray], dialogues: Sequence[str], *, resamples: int, seed: int
 ) -> dict[str, list[float] | None]:
@@ -81,16 +96,16 @@ def mean_intervals(
     """
     if not each:
         return {}
-    names, places = np.unique(np.array(dialogues), return_inverse=True)
+    number, places = dialogue_places(dialogues)
     values = np.stack(list(each.values()), axis=1)  # (N, M)
     counted = ~np.isnan(values)
-    totals = np.zeros((len(names), len(each), 2))  # sums and numbers
+    totals = np.zeros((number, len(each), 2))  # sums and numbers
     np.add.at(totals, places, np.stack([np.where(counted, values, 0.0), counted], axis=2))
     drawn = resample_totals(totals, resamples, seed)
     intervals: dict[str, list[float] | None] = {}
     for place, name in enumerate(each):
-        (total, number), held = totals[:, place].sum(0), drawn[drawn[:, place, 1] > 0, place]
+        (total, n), held = totals[:, place].sum(0), drawn[drawn[:, place, 1] > 0, place]
         lowest = float(np.min(values[counted[:, place], place], initial=0.0))  # some measures go below 0
-        found = basic_interval(total / number, held[:, 0] / held[:, 1], low=lowest, high=1) if number else None
+        found = basic_interval(total / n, held[:, 0] / held[:, 1], low=lowest, high=1) if n else None
         intervals[name] = list(found) if found else None
     return intervals

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
+from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, dialogue_places, resample_totals
 from esckit.measures.length_control import difference_at_equal_length, longer_wins
 from esckit.measures.permutation import Estimate, difference_interval, holm, mean_of, permutation_p
 
@@ -17,7 +17,6 @@ __all__ = [
     "Group",
     "JudgedState",
     "Judgement",
-    "dialogue_places",
     "group_orders",
     "score_tests",
     "scores_by_system",
@@ -64,12 +63,6 @@ class Group(NamedTuple):
 
     rubric: str
     reference: bool
-
-
-def dialogue_places(dialogues: Sequence[str]) -> tuple[int, IntArray]:
-    """The number of different dialogues, and each one's place among them (N,)."""
-    names, places = np.unique(np.array(dialogues), return_inverse=True)
-    return len(names), np.asarray(places, dtype=np.int64).reshape(-1)
 
 
 def scores_by_system(

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from esckit.measures.bradley_terry import Duel, bradley_terry
-from esckit.measures.intervals import FloatArray, basic_interval, resample_totals
-from esckit.measures.judgements import STATES, JudgedState, dialogue_places
+from esckit.measures.intervals import FloatArray, basic_interval, dialogue_places, resample_totals
+from esckit.measures.judgements import STATES, JudgedState
 from esckit.measures.length_control import longer_wins, win_rate_at_equal_length
 from esckit.measures.permutation import holm, mean_of, permutation_p
 
