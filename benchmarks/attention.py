@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import torch
 
 from esckit.corpora import load_corpus
-from esckit.models.attention import attention_for
-from esckit.models.backbone import default_device, seed_everything
-from esckit.models.pocket import make_pocket_model, train_tokenizer
-from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
+from esckit.language_models.attention import attention_for
+from esckit.language_models.backbone import default_device, seed_everything
+from esckit.language_models.pocket import make_pocket_model, train_tokenizer
+from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.rendering import Renderer
 from esckit.strategy import ESCONV
 

@@ -24,8 +24,8 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from esckit.conversation import Conversation
 from esckit.corpora import load_corpus, read_corpus
-from esckit.models.backbone import load_backbone, seed_everything
-from esckit.models.pocket import PocketSize, make_pocket_model, train_tokenizer
+from esckit.language_models.backbone import load_backbone, seed_everything
+from esckit.language_models.pocket import PocketSize, make_pocket_model, train_tokenizer
 from esckit.rendering import supporter_turns
 from esckit.training.batches import plan_batches
 from esckit.training.trainer import Objective, TrieTrainer

@@ -24,12 +24,13 @@ from typing import Final, Literal
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from esckit.models.asking import Asker
-from esckit.models.chat import ChatRequest, Decoding
-from esckit.models.ledger import Ledger
-from esckit.models.remote import RemoteChatModel
-from esckit.models.structured import response_format
-from esckit.turns import Message
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.json_replies import response_format
+from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.protocol import ChatRequest
+from esckit.chat_models.remote import RemoteChatModel
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
 
 ROOT: Final = Path(__file__).parents[1]
 KEY: Final = "sk-test-2b6f0c6f1d"  # the server's

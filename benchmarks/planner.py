@@ -21,13 +21,13 @@ import torch
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus, read_corpus
-from esckit.models.encoder import Encoder, Precision, load_encoder
-from esckit.models.turn_batches import TextVectors
+from esckit.planning.encoder import Encoder, Precision, load_encoder
+from esckit.planning.encoder_planner import EncoderPlanner
+from esckit.planning.fitting import train_planner
+from esckit.planning.planner_options import PlannerOptions
+from esckit.planning.turn_batches import TextVectors
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV
-from esckit.supporters.encoder_planner import EncoderPlanner
-from esckit.training.encoder import train_planner
-from esckit.training.options import PlannerOptions
 
 TOKENS: Final = (240, 272)
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16")

@@ -21,13 +21,13 @@ from torch import Tensor
 import common
 from common import OURS, Bench, Comparison, Contender, How, Trained
 from esckit.conversation import Conversation, Preference, Turn, mined_id
+from esckit.language_models.backbone import device_of
 from esckit.mining.pairs import normalise, pairs_of, render_pairs
-from esckit.models.backbone import device_of
 from esckit.rendering import PairExample, Part, PastStrategies, Renderer, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
-from esckit.training.options import PreferenceOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
 from esckit.training.references import adapter_off
+from esckit.training.training_options import PreferenceOptions
 
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator")
 PASTS: Final[tuple[PastStrategies, ...]] = ("gold", "hidden")

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import common
 from common import OUR_BATCH, OURS, Bench, Comparison, Contender, How, Trained
 from esckit.conversation import Conversation
-from esckit.models.token_tree import build_tries, count_nodes
+from esckit.language_models.token_tree import build_tries, count_nodes
 from esckit.rendering import Example, Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.training.batches import TrieDataset

@@ -18,48 +18,54 @@ SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress", "quiet"}
 """Rooms that anyone may import and that import only each other."""
 
-BASE: Final = {"conversation", "strategy", "turns"}
-DATA: Final = BASE | {"corpora", "prompts", "measures"}
-MODELS: Final = DATA | {"rendering", "models"}
-JUDGING: Final = MODELS | {"training", "supporters", "judging"}
+BASE: Final = {"conversation", "strategy", "decoding"}
+DATA: Final = BASE | {"corpora", "prompts", "measures", "safety"}
+MODELS: Final = DATA | {"rendering", "language_models"}
+ANSWERING: Final = MODELS | {"chat_models", "planning", "supporters"}
+MINING: Final = ANSWERING | {"training", "judging", "mining"}
 
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     **{room: set() for room in EVERYWHERE},
     "strategy": set(),
+    "decoding": set(),
     "conversation": {"strategy"},
-    "turns": {"conversation", "strategy"},
+    "safety": BASE,
     "corpora": BASE,
     "prompts": BASE,
     "measures": BASE,
-    "rendering": DATA,
-    "models": DATA | {"rendering"},
+    "rendering": BASE | {"prompts"},
+    "language_models": BASE | {"prompts", "rendering"},
+    "chat_models": MODELS,
+    "planning": MODELS,
     "training": MODELS,
-    "supporters": MODELS,
-    "judging": MODELS | {"training", "supporters"},
-    "chat": MODELS | {"supporters"},
-    "embedded": MODELS | {"training", "supporters"},
-    "mining": JUDGING,
+    "supporters": MODELS | {"chat_models", "planning"},
+    "judging": ANSWERING,
+    "mining": ANSWERING | {"judging"},
     "report": DATA,
-    "safety": MODELS,
-    "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
-    "recipes": JUDGING | {"mining", "report"},
-    "cli": JUDGING | {"chat", "embedded", "mining", "report", "recipes", "safety", "serving"},
+    "recipes": MINING | {"report"},
+    "cli": MINING | {"report", "recipes"},
     "__main__": {"cli"},
 }
 
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "openai"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
-    *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "conversation", "turns", "corpora"),
+    *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "decoding", "conversation", "corpora"),
     *("measures", "prompts", "report", "cli"),
-    *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
-    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/statistics.py"),
-    *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py"),
-    *("recipes/schema.py", "recipes/stages.py"),
+    *(
+        "chat_models/asker.py",
+        "chat_models/protocol.py",
+        "chat_models/ledger.py",
+        "chat_models/pacing.py",
+        "chat_models/remote.py",
+    ),
+    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/pair_statistics.py"),
+    *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
+    *("recipes/recipe.py", "recipes/stages.py"),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 
-NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures")
+NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "decoding", "conversation", "corpora", "measures")
 HUB_ALLOWED_IN: Final = "corpora/esconv.py"
 
 
@@ -185,12 +191,12 @@ def test_the_core_can_be_imported_where_heavy_libraries_are_not_installed() -> N
         ("corpora/x.py", "class A:\n    import torch", "torch", True),
         ("corpora/x.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch", False),
         ("corpora/x.py", "try:\n    import torch\nexcept ImportError:\n    pass", "torch", True),
-        ("corpora/x.py", "from esckit import models", "esckit.models", True),
-        ("corpora/x.py", "from esckit.models.chat import ask", "esckit.models.chat", True),
+        ("corpora/x.py", "from esckit import judging", "esckit.judging", True),
+        ("corpora/x.py", "from esckit.chat_models.protocol import ask", "esckit.chat_models.protocol", True),
         ("corpora/x.py", "from . import esconv", "esckit.corpora", True),
-        ("corpora/x.py", "from .. import models", "esckit.models", True),
-        ("corpora/starter/x.py", "from ...models import chat", "esckit.models", True),
-        ("cli.py", "from .models import chat", "esckit.models", True),
+        ("corpora/x.py", "from .. import judging", "esckit.judging", True),
+        ("corpora/starter/x.py", "from ...judging import chat", "esckit.judging", True),
+        ("cli.py", "from .judging import chat", "esckit.judging", True),
     ],
 )
 def test_the_reader_of_imports_reads(file: str, text: str, module: str, at_once: bool, tmp_path: Path) -> None:

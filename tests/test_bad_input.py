@@ -84,7 +84,9 @@ def test_it_gets_one_sentence_and_nothing_is_written(
     command: str, words: str, given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(given)
-    monkeypatch.setattr("esckit.models.backbone.unreachable", lambda _: "the Hub cannot be reached (ConnectError)")
+    monkeypatch.setattr(
+        "esckit.language_models.backbone.unreachable", lambda _: "the Hub cannot be reached (ConnectError)"
+    )
     before = stand(given)
     assert call(monkeypatch, *command.split()) == 2
     told = capsys.readouterr()

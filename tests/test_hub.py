@@ -9,9 +9,9 @@ import pytest
 from esckit.corpora.esconv import read_esconv_hub
 from esckit.errors import CorpusError, EsckitError, ModelError
 from esckit.hub import is_hub_id, unreachable
+from esckit.language_models.backbone import check_reachable, load_backbone
 from esckit.measures.encoders import bertscore_figures, relevance_figures
-from esckit.models.backbone import check_reachable, load_backbone
-from esckit.models.encoder import load_encoder
+from esckit.planning.encoder import load_encoder
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esckit.conversation import Turn
+from esckit.conversation.turn_rule import Message
 from esckit.prompts import load_prompt
 from esckit.prompts.transcript import quote, transcript
 from esckit.rendering import chat_prompt
-from esckit.turns import Message
 from tests.tiny import TEMPLATES, tokenizer_with
 
 INJECTIONS = [

@@ -20,9 +20,9 @@ from esckit.corpora.formats import write_list
 from esckit.corpora.picture import draw_stages
 from esckit.errors import EsckitError
 from esckit.files import alone, atomic, remove_leftovers, resume_jsonl, write_json, write_jsonl, writing
-from esckit.models.encoder import load_encoder
-from esckit.models.planner_folder import PlannerCard, save_tensors, write_planner_folder
-from esckit.models.strategy_calibration import Calibration
+from esckit.planning.calibration import Calibration
+from esckit.planning.encoder import load_encoder
+from esckit.planning.planner_folder import PlannerCard, save_tensors, write_planner_folder
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
 from esckit.supporters.supporter import read_card, save_supporter

@@ -13,13 +13,13 @@ import torch
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
-from esckit.models.backbone import hash_weights
-from esckit.models.encoder import Encoder, load_encoder
-from esckit.models.pocket import train_tokenizer
+from esckit.language_models.backbone import hash_weights
+from esckit.language_models.pocket import train_tokenizer
+from esckit.planning.encoder import Encoder, load_encoder
+from esckit.planning.planner_options import PlannerOptions
 from esckit.rendering import Layout, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
-from esckit.training.options import PlannerOptions
 
 Architecture = Literal["qwen2", "qwen2-window", "llama", "mistral", "mistral-window", "gemma2"]
 POSITIONS: Final = 2048

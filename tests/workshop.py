@@ -12,11 +12,11 @@ from esckit.files import write_json, write_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.mining.export import to_predictions
 from esckit.mining.pairs import pairs_of
+from esckit.planning.fitting import train_planner
 from esckit.prompts.own import write_prompts
 from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import SupporterCard, save_supporter
-from esckit.training.encoder import train_planner
 from tests.conftest import ROOT
 from tests.recipes.tiny import shorten
 from tests.tiny import TINY_PLANNER, save_base, tiny_encoder, write_supporter

@@ -6,7 +6,7 @@ import pytest
 
 import preference
 from common import How, choose_dialogues
-from esckit.models.backbone import load_backbone
+from esckit.language_models.backbone import load_backbone
 from esckit.rendering import PairExample, Part
 from tests.tiny import starter_dialogues, tiny_renderer
 

@@ -5,8 +5,8 @@ import pytest
 import sft
 from common import OURS, Comparison, How, Trained
 from esckit.conversation import Conversation
-from esckit.models.backbone import load_backbone
-from esckit.models.token_tree import build_tries
+from esckit.language_models.backbone import load_backbone
+from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example, Part, past_strategies, supporter_turns, to_messages
 from esckit.rendering.layouts import system_text
 from esckit.strategy import ESCONV

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
+from esckit.decoding import Decoding
 from esckit.files import write_jsonl
 from esckit.judging import asked_errors, psychological_errors
 from esckit.measures import prediction_to_json
-from esckit.models import encoder
-from esckit.models.chat import Decoding
+from esckit.planning import encoder
 from tests.cli.test_entry import call
 from tests.judging.judged import dialogues, predicted
 from tests.judging.tiny import letters, some_labels
@@ -161,7 +161,7 @@ def test_bad_input_is_one_sentence(
     command: list[str], sentence: str, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("esckit.models.remote._check_installed", lambda: None)
+    monkeypatch.setattr("esckit.chat_models.remote._check_installed", lambda: None)
     paths = {"TREES": tmp_path / "trees.jsonl", "CHINESE": tmp_path / "zh.jsonl", "OUT": tmp_path / "o.jsonl"}
     write_conversations(paths["TREES"], [small_tree()])
     write_conversations(paths["CHINESE"], [small_tree(language="zh")])

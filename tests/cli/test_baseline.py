@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from esckit.conversation import write_conversations
+from esckit.decoding import Decoding
 from esckit.measures import read_predictions
-from esckit.models.chat import Decoding
 from esckit.supporters.baselines import METHODS, places_of, request_for
 from tests.children import Ended, finish, start
 from tests.cli.test_entry import call

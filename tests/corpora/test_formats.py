@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from esckit.conversation import conversation_to_json, parse_conversation
 from esckit.corpora import FORMATS, read_corpus, write_corpus
-from esckit.corpora.check import KINDS, conversation_findings
 from esckit.corpora.formats import detect_format
+from esckit.corpora.linter import KINDS, conversation_findings
 from esckit.errors import CorpusError
 
 from .items import (

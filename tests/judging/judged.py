@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Conversation, Turn
 from esckit.judging.rubric import Rubric
 from esckit.measures import Prediction
-from esckit.models.chat import CallFailure, ChatReply
-from tests.models.scripted import Script
+from tests.chat_models.scripted import Script
 
 EMPATHY = Rubric(name="empathy", version=1, question="Is it warm?", scale={0: "Cold.", 1: "Mild.", 2: "Warm."})
 FLUENCY = Rubric(

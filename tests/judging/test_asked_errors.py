@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.json_replies import strict_schema
+from esckit.chat_models.ledger import Ledger, Outcome
+from esckit.chat_models.pacing import Pace
+from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Turn, Verdict
 from esckit.corpora.error_examples import read_error_examples
 from esckit.judging.annotation import annotate
@@ -19,14 +24,9 @@ from esckit.judging.asked_errors import (
     verdict_of,
 )
 from esckit.judging.evidence import Case
-from esckit.judging.opening import AnnotatorOptions, annotator_identity
-from esckit.models.asking import Asker
-from esckit.models.chat import CallFailure, ChatReply
-from esckit.models.ledger import Ledger, Outcome
-from esckit.models.pacing import Pace
-from esckit.models.structured import strict_schema
+from esckit.judging.open_annotator import AnnotatorOptions, annotator_identity
 from esckit.prompts.own import write_prompts
-from tests.models.scripted import ScriptedModel
+from tests.chat_models.scripted import ScriptedModel
 from tests.trees import small_tree
 
 ORDERS = [

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from esckit.chat_models.pacing import Pace
 from esckit.errors import BudgetSpent
-from esckit.judging.judge import judge_files
-from esckit.judging.options import JudgingOptions
-from esckit.models.pacing import Pace
+from esckit.judging.judge_run import judge_files
+from esckit.judging.judging_options import JudgingOptions
 from tests.judging.judged import dialogues, predicted
 from tests.server import KEY, MODEL, Behaviour, ChatServer
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.pacing import Pace
+from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Conversation
+from esckit.judging.judging_files import item_of, read_judgements, write_judging
 from esckit.judging.plan import STEP, Judged, Plan, figures, make_plan
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns, sample_turns
-from esckit.judging.writing import item_of, read_judgements, write_judging
-from esckit.models.asking import Asker
-from esckit.models.chat import CallFailure, ChatReply
-from esckit.models.ledger import Ledger
-from esckit.models.pacing import Pace
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
+from tests.chat_models.scripted import Script, ScriptedModel
 from tests.judging.judged import EMPATHY, FLUENCY, dialogues, judge_by, part, predicted, quality
-from tests.models.scripted import Script, ScriptedModel
 from tests.test_transcript import INJECTIONS
 
 FAST = Pace(attempts=2, first_wait=0.001, longest_wait=0.002)

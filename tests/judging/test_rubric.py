@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from esckit.chat_models.json_replies import ReplyError, parse_reply, strict_schema
 from esckit.errors import EsckitError
 from esckit.judging.rubric import load_rubrics, read_rubric
-from esckit.models.structured import ReplyError, parse_reply, strict_schema
 
 GOOD = "name: calm\nversion: 2\nquestion: Is it calm?\nscale:\n  1: Not at all.\n  2: Rather.\n  3: Yes.\n"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from esckit.measures.calibration import calibration
+from esckit.measures.reliability import calibration
 
 from .rows import LABELS, row
 

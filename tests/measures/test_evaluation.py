@@ -10,7 +10,7 @@ import esckit.measures
 from esckit.errors import PredictionsError
 from esckit.measures import evaluate
 from esckit.measures.preference_bias import preference_bias
-from esckit.measures.strategy import count_outcomes
+from esckit.measures.strategy_measures import count_outcomes
 
 from .rows import LABELS, random_rows, row
 

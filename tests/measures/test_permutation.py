@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from esckit.measures.intervals import FloatArray
 from esckit.measures.permutation import FIGURES, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.preference_bias import preference_bias
-from esckit.measures.strategy import score
+from esckit.measures.strategy_measures import score
 
 from .simulate import draw, planner
 

@@ -11,9 +11,9 @@ import torch
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.errors import CorpusError
 from esckit.files import write_jsonl
+from esckit.language_models.token_tree import build_tries, collate, target_log_probabilities
 from esckit.mining.export import Past, guess_part, to_kto, to_predictions, to_trl
 from esckit.mining.pairs import Pair, pairs_of
-from esckit.models.token_tree import build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, Part, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from tests.mining.grown import dialogue, grown, prefer

@@ -18,14 +18,15 @@ from esckit.conversation import (
     read_conversations,
     write_conversations,
 )
+from esckit.decoding import Decoding
 from esckit.errors import EsckitError
+from esckit.language_models.backbone import Reply
+from esckit.language_models.label_scores import score_strategies
 from esckit.mining import inferential
 from esckit.mining.inferential import Miner, ReplyPool, draw_dialogues, fold_of, mine, pair_kind, reply_pool
-from esckit.mining.options import MiningOptions
-from esckit.models.backbone import Decoding, Reply
+from esckit.mining.mining_options import MiningOptions
 from esckit.rendering import Part, supporter_turns
 from esckit.strategy import ESCONV
-from esckit.supporters.planner import score_strategies
 from tests.mining.grown import dialogue
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
 

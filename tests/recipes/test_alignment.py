@@ -16,11 +16,11 @@ from esckit.conversation import Conversation, Preference, Turn, read_conversatio
 from esckit.errors import CorpusError, EsckitError
 from esckit.mining.inferential import Miner
 from esckit.recipes import runner
-from esckit.recipes.adapters import open_adapter
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe import Recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import TREES, run
-from esckit.recipes.schema import Recipe
 from esckit.training import trainer
+from esckit.training.adapters import open_adapter
 from esckit.training.preferences import PreferenceObjective
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues

@@ -10,12 +10,12 @@ import torch
 
 from esckit import cli
 from esckit.errors import CorpusError, EsckitError, ModelError, RecipeError, TemplateError
-from esckit.models.backbone import load_backbone
-from esckit.recipes import memory
+from esckit.language_models.backbone import load_backbone
+from esckit.recipes import memory_estimate
 from esckit.recipes import runner as runner_module
 from esckit.recipes.check import check
-from esckit.recipes.memory import Kept
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.memory_estimate import Kept
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import write_tiny
 from tests.tiny import save_base, tiny_model, tiny_tokenizer, tokenizer_with
@@ -62,13 +62,13 @@ def test_a_pocket_recipe_is_checked_and_nothing_is_written(
 def test_passes_are_those_of_training(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimate is for the largest batch that the run then reads."""
     asked: dict[str, Kept] = {}
-    real = memory.MetaModel.memory
+    real = memory_estimate.MetaModel.memory
 
-    def remember(self: memory.MetaModel, kept: Kept, **more: bool) -> memory.Memory:
+    def remember(self: memory_estimate.MetaModel, kept: Kept, **more: bool) -> memory_estimate.Memory:
         asked.setdefault(f"stage {len(asked) // 2}" if kept not in asked.values() else "again", kept)
         return real(self, kept, **more)
 
-    monkeypatch.setattr(memory.MetaModel, "memory", remember)
+    monkeypatch.setattr(memory_estimate.MetaModel, "memory", remember)
     base = save_base(tmp_path / "base")
     path = Path(recipe)
     head = path.read_text(encoding="utf-8").split("stages:")[0]
@@ -143,14 +143,14 @@ def test_a_turn_that_does_not_fit_is_found_before_the_run(recipe: str, config_on
 
 def test_four_bits_need_bitsandbytes_and_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = str(save_base(tmp_path / "base"))
-    monkeypatch.setattr("esckit.models.backbone.find_spec", lambda _: None)
+    monkeypatch.setattr("esckit.language_models.backbone.find_spec", lambda _: None)
     with pytest.raises(ModelError) as error:
         load_backbone(base, quantisation="4bit")
     assert str(error.value) == (
         "model.quantisation: 4bit needs bitsandbytes, which is not installed: pip install bitsandbytes, "
         "or leave quantisation out."
     )
-    monkeypatch.setattr("esckit.models.backbone.find_spec", lambda _: object())
+    monkeypatch.setattr("esckit.language_models.backbone.find_spec", lambda _: object())
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ModelError, match="needs a CUDA device, and there is none"):
         load_backbone(base, quantisation="4bit")
@@ -160,7 +160,7 @@ def test_a_run_asks_for_four_bits_where_its_recipe_does(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = save_base(tmp_path / "base")
-    monkeypatch.setattr("esckit.models.backbone.find_spec", lambda _: None)
+    monkeypatch.setattr("esckit.language_models.backbone.find_spec", lambda _: None)
     settings = [f"model.path={base}", "model.quantisation=4bit", "generator-dpo.reference=frozen"]
     with pytest.raises(ModelError, match="needs bitsandbytes"):
         run(load_recipe(recipe, settings), tmp_path / "run")

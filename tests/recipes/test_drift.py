@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from esckit.conversation import Conversation
-from esckit.models.backbone import load_backbone
-from esckit.models.token_tree import build_tries
+from esckit.language_models.backbone import load_backbone
+from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.token_tree import build_tries
 from esckit.recipes import drift as module
-from esckit.recipes.adapters import Policy, load_policy, open_adapter
 from esckit.recipes.drift import moved
 from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
-from esckit.supporters.planner import score_strategies
+from esckit.training.adapters import Policy, load_policy, open_adapter
 from esckit.training.batches import TrieDataset
-from esckit.training.options import LoraOptions
 from esckit.training.references import drift, frozen_model
+from esckit.training.training_options import LoraOptions
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
 
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")

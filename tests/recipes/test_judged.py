@@ -19,13 +19,13 @@ from esckit.errors import ChatError, CorpusError, EsckitError, ModelError
 from esckit.judging import psychological_errors
 from esckit.judging.annotator import RUBRIC
 from esckit.judging.evidence import Case
-from esckit.mining.judged import ROUTES
+from esckit.mining.judged_pairs import ROUTES
 from esckit.mining.pairs import Pair, kind_of
 from esckit.prompts.own import read_prompts
 from esckit.recipes.judged import LEDGER, SAMPLED
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe import Recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import TREES, run
-from esckit.recipes.schema import Recipe
 from esckit.rendering import Part
 from tests.children import KILL, Ended, Signal, esckit
 from tests.recipes.tiny import shorten
@@ -193,7 +193,7 @@ def test_an_annotator_that_cannot_be_had_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("esckit.models.remote._check_installed", lambda: None)
+    monkeypatch.setattr("esckit.chat_models.remote._check_installed", lambda: None)
     with pytest.raises(error) as told:
         run(recipe_of(place, *settings), tmp_path / "run")
     assert sentence in str(told.value)

@@ -10,7 +10,7 @@ import pytest
 from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
 from esckit.errors import ChatError, EsckitError, RecipeError, RunError
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import shorten
 from tests.report.test_report import Page

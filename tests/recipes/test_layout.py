@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations
-from esckit.models.backbone import generate
-from esckit.models.token_tree import build_tries
-from esckit.recipes.reading import load_recipe
+from esckit.language_models.backbone import generate
+from esckit.language_models.token_tree import build_tries
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.rendering import Example, supporter_turns
 from esckit.supporters import Supporter

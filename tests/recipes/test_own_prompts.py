@@ -11,7 +11,7 @@ from esckit.corpora import load_corpus
 from esckit.errors import EsckitError, RunError
 from esckit.measures import read_predictions
 from esckit.prompts.own import read_prompts
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import shorten
 from tests.server import KEY, MODEL, ChatServer

@@ -10,7 +10,7 @@ from esckit.conversation import read_conversations, write_conversations
 from esckit.errors import ChatError, CorpusError, RecipeError
 from esckit.measures import read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import PAIRS, TREES, run
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues

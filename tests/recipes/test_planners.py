@@ -11,8 +11,8 @@ from esckit.conversation import read_conversations, write_conversations
 from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, EsckitError, ModelError, RecipeError, RunError
 from esckit.measures import read_predictions
-from esckit.models.strategy_calibration import Calibration
-from esckit.recipes.reading import load_recipe
+from esckit.planning.calibration import Calibration
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.supporters import Supporter
 from tests.recipes.tiny import shorten
@@ -150,7 +150,7 @@ def test_a_loss_that_overflows_stops_and_leaves_no_planner(recipe: Path, tmp_pat
 def test_an_encoder_that_cannot_be_had_is_said_before_anything_is_written(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("esckit.models.backbone.unreachable", lambda _: "the Hub is away")
+    monkeypatch.setattr("esckit.language_models.backbone.unreachable", lambda _: "the Hub is away")
     for stage in ("encoder-planner", "replies"):
         with pytest.raises(ModelError, match="owner/name is no folder here, and the Hub is away: give a folder"):
             run(load_recipe(str(recipe), [f"{stage}.encoder=owner/name"]), tmp_path / "run")

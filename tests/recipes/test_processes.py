@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from esckit.measures import read_predictions
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import write_tiny
 from tests.training.test_processes import gloo, torchrun

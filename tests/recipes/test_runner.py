@@ -13,7 +13,7 @@ from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes import runner
 from esckit.recipes.folder import Run, stage_seed
-from esckit.recipes.reading import load_recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.results import print_results
 from esckit.recipes.runner import run
 from esckit.rendering import supporter_turns

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esckit.conversation import Conversation, Preference, Turn
+from esckit.conversation.turn_rule import reply_text, to_messages
 from esckit.corpora import load_corpus, read_corpus
 from esckit.errors import TemplateError
 from esckit.prompts import load_prompt
 from esckit.rendering import Layout, Message, Part, PastStrategies, Renderer, supporter_turns
 from esckit.rendering.templates import ChatGlue
 from esckit.strategy import ESCONV
-from esckit.turns import reply_text, to_messages
 from tests.tiny import CHATML_DEFAULT, HEADERS, TEMPLATES, strategies_shown, talk, tokenizer_with
 
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esckit.conversation import Conversation, Turn
+from esckit.conversation.turn_rule import reply_text
 from esckit.corpora import load_corpus, read_corpus
 from esckit.errors import CorpusError, TemplateError
 from esckit.rendering import (
@@ -26,7 +27,6 @@ from esckit.rendering import (
     to_messages,
 )
 from esckit.strategy import ESCONV
-from esckit.turns import reply_text
 from tests.tiny import (
     CHATML_DEFAULT,
     TEMPLATES,

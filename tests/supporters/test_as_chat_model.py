@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.local import request_seed
+from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
 from esckit.errors import ModelError
-from esckit.models.asking import Asker
-from esckit.models.backbone import Decoding, seed_everything
-from esckit.models.chat import CallFailure, ChatModel, ChatReply, ChatRequest
-from esckit.models.ledger import Ledger
-from esckit.models.local_chat import request_seed
+from esckit.language_models.backbone import seed_everything
 from esckit.rendering import supporter_turns, to_messages
 from esckit.supporters import Supporter
 from esckit.supporters.as_chat_model import SupporterChatModel
-from esckit.turns import Message
-from tests.models.questions import Judgement
+from tests.chat_models.questions import Judgement
 from tests.tiny import starter_dialogues
 
 GREEDY = Decoding(greedy=True, max_new_tokens=8)

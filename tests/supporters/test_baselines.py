@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.pacing import Pace
+from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
+from esckit.decoding import Decoding
 from esckit.errors import BudgetSpent, CorpusError
 from esckit.measures import evaluate, prediction_from_json, prediction_to_json, read_predictions
-from esckit.models.chat import CallFailure, ChatReply, ChatRequest, Decoding
-from esckit.models.ledger import Ledger
-from esckit.models.pacing import Pace
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 from esckit.strategy import ANNOMI, ESCONV
 from esckit.supporters.baseline_run import BaselineRun, write_rows
 from esckit.supporters.baselines import METHODS, places_of, read_reply, request_for
-from tests.models.scripted import Script, ScriptedModel, says
+from tests.chat_models.scripted import Script, ScriptedModel, says
 from tests.tiny import starter_dialogues, talk
 
 TALK = talk(

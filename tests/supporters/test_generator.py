@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from esckit.conversation import Turn
-from esckit.models.backbone import Decoding, Reply
+from esckit.decoding import Decoding
+from esckit.language_models.backbone import Reply
 from esckit.supporters import generator
 from esckit.supporters.generator import stream_reply
 from tests.tiny import talk, tiny_renderer

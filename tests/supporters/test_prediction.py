@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
+from esckit.decoding import Decoding
 from esckit.errors import CorpusError, EsckitError
+from esckit.language_models.backbone import Reply, generate
+from esckit.language_models.token_tree import build_tries, collate, token_log_probabilities
 from esckit.measures import Prediction, add_context, read_predictions
-from esckit.models.backbone import Decoding, Reply, generate
-from esckit.models.token_tree import build_tries, collate, token_log_probabilities
 from esckit.rendering import Layout, Part, PastStrategies, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, predict

@@ -9,9 +9,9 @@ import pytest
 
 from esckit.conversation import Conversation
 from esckit.corpora import load_corpus
+from esckit.decoding import Decoding
 from esckit.errors import CorpusError, ModelError
-from esckit.models.backbone import Decoding
-from esckit.models.encoder import Encoder, load_encoder
+from esckit.planning.encoder import Encoder, load_encoder
 from esckit.rendering import supporter_turns
 from esckit.supporters.retrieval import ReplyStore, build_store, context_texts
 from tests.tiny import talk

@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from esckit.decoding import Decoding
 from esckit.errors import ModelError
 from esckit.files import hash_file
-from esckit.models.attention import TRIE_ATTENTION
-from esckit.models.backbone import Backbone, Decoding, generate, hash_weights, load_backbone, seed_everything
+from esckit.language_models.attention import TRIE_ATTENTION
+from esckit.language_models.backbone import Backbone, generate, hash_weights, load_backbone, seed_everything
+from esckit.language_models.label_scores import score_strategies
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
-from esckit.supporters.planner import score_strategies
 from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 

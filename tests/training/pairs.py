@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from esckit.conversation import Aspect, Conversation, Preference, Turn
+from esckit.language_models.token_tree import TrieBatch
 from esckit.mining.pairs import pairs_of, render_pairs
-from esckit.models.token_tree import TrieBatch
 from esckit.rendering import Example, PairExample, Part
 from esckit.strategy import ESCONV
-from esckit.training.options import PreferenceOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
 from esckit.training.references import Reference
+from esckit.training.training_options import PreferenceOptions
 from tests.tiny import starter_dialogues, tiny_renderer
 
 OTHER_TEXTS = ("That sounds hard.", "What would help you tonight, do you think?", "I see.")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from esckit.models.token_tree import build_tries
+from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example
 from esckit.training.batches import TrieDataset
 from esckit.training.trainer import Likelihood

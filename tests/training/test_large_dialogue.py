@@ -16,12 +16,12 @@ def _train_on_200_turns() -> tuple[int, int, float]:
 
     from esckit.conversation import Preference, Turn
     from esckit.corpora import load_corpus
-    from esckit.models.pocket import make_pocket_model, train_tokenizer
+    from esckit.language_models.pocket import make_pocket_model, train_tokenizer
     from esckit.rendering import Renderer, supporter_turns
     from esckit.strategy import ESCONV
-    from esckit.training.options import PreferenceOptions
     from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
     from esckit.training.references import frozen_model
+    from esckit.training.training_options import PreferenceOptions
     from tests.tiny import talk
 
     torch.set_num_threads(1)

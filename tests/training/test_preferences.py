@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from esckit.models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
+from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, PairExample, Part
-from esckit.training.options import PreferenceOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.references import adapter_off, frozen_adapter, frozen_model
+from esckit.training.training_options import PreferenceOptions
 from tests.tiny import Architecture, randomise_adapter, tiny_model, with_lora
 from tests.training import peers
 from tests.training.pairs import Outcome, flat, gradients, rendered_pairs, sequence, trie_outcome, tries

@@ -16,12 +16,12 @@ from transformers import TrainingArguments
 
 from esckit.errors import EsckitError
 from esckit.files import write_json
-from esckit.models.token_tree import build_tries
+from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example, Part
 from esckit.training.batches import TrieDataset, plan_batches
 from esckit.training.checkpoints import latest_checkpoint
-from esckit.training.options import TrainingOptions
 from esckit.training.trainer import Likelihood, Trained, TrieTrainer, mean_loss, train
+from esckit.training.training_options import TrainingOptions
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
 from tests.training.step import Step, one_step
 

@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from esckit.models.token_tree import build_tries
+from esckit.language_models.token_tree import build_tries
 from esckit.training.batches import TrieDataset
-from esckit.training.options import PreferenceOptions, TrainingOptions
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
 from esckit.training.processes import count_processes, from_main, is_main, join_processes, total, wait
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 from esckit.training.trainer import Likelihood, train
+from esckit.training.training_options import PreferenceOptions, TrainingOptions
 from tests.tiny import randomise_adapter, starter_dialogues, tiny_model, tiny_renderer, with_lora
 from tests.training.pairs import rendered_pairs
 from tests.training.step import one_step

@@ -14,7 +14,7 @@ from esckit.quiet import quiet
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.corpora.error_labels import LabelledReply
-    from esckit.judging.opening import AnnotatorOptions
+    from esckit.judging.open_annotator import AnnotatorOptions
 
 __all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
 
@@ -70,7 +70,7 @@ def annotate_command(
     read = _read(trees, conversations)
     quiet()
     from esckit.judging.annotation import annotate
-    from esckit.judging.opening import check_language, open_annotator
+    from esckit.judging.open_annotator import check_language, open_annotator
 
     wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     check_language(wanted, read)
@@ -99,7 +99,7 @@ def train_annotator_command(
     quiet()
     from esckit.judging.error_fit import fit_annotator
     from esckit.judging.psychological_errors import save_annotator
-    from esckit.models.encoder import load_encoder
+    from esckit.planning.encoder import load_encoder
 
     save_annotator(out, fit_annotator(replies, load_encoder(encoder), f"{len(replies)} replies of {labels.name}"))
     print(f"fitted on {len(replies)} replies: {out}; next: esckit annotate dialogues.jsonl out.jsonl --annotator {out}")
@@ -129,7 +129,7 @@ def check_annotator_command(
     Example: esckit check annotator labels.json --dialogues FailedESConv.json
     """
     from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
-    from esckit.measures.tables import draw
+    from esckit.measures.figure_tables import draw
 
     wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     found = _labelled(labels, dialogues)
@@ -193,7 +193,7 @@ def _said(
 ) -> tuple[dict[int, str | None], str]:
     """The error that an annotator finds in each reply that it judges, by the reply's place; and its name."""
     from esckit.judging.evidence import Case
-    from esckit.judging.opening import open_annotator
+    from esckit.judging.open_annotator import open_annotator
 
     cases = [Case(reply.context, reply.strategy, reply.response) for reply in replies]
     with open_annotator(wanted, ledger) as annotator, closing(annotator.verdicts([cases])) as groups:
@@ -205,7 +205,7 @@ def _said(
 def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
     from esckit.judging.error_fit import cross_validate
     from esckit.judging.error_model import OUTCOMES
-    from esckit.models.encoder import load_encoder
+    from esckit.planning.encoder import load_encoder
 
     best = cross_validate(replies, load_encoder(encoder)).argmax(1)
     return [None if place == 0 else OUTCOMES[place] for place in best]
@@ -223,7 +223,7 @@ def _options(
     """What was given, as options; one sentence where it does not fit together."""
     from pydantic import ValidationError
 
-    from esckit.judging.opening import AnnotatorOptions
+    from esckit.judging.open_annotator import AnnotatorOptions
 
     given: dict[str, Any] = {
         "source": source,

@@ -50,11 +50,11 @@ def baseline_command(
 
     Example: esckit baseline self-refine test.json out.jsonl --model remote:qwen --base-url http://localhost:8000/v1
     """
+    from esckit.chat_models.ledger import Ledger
+    from esckit.chat_models.opening import open_chat_model
+    from esckit.chat_models.pacing import Pace
     from esckit.corpora import read_corpus
-    from esckit.models.chat import Decoding
-    from esckit.models.ledger import Ledger
-    from esckit.models.opening import open_chat_model
-    from esckit.models.pacing import Pace
+    from esckit.decoding import Decoding
     from esckit.prompts.own import read_prompts
     from esckit.supporters.baseline_run import BaselineRun, write_rows
     from esckit.supporters.baselines import METHODS, places_of

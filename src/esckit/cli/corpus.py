@@ -10,7 +10,7 @@ import typer
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
-    from esckit.corpora.check import CheckReport
+    from esckit.corpora.linter import CheckReport
 
 __all__ = ["corpus_app"]
 
@@ -67,7 +67,7 @@ def check_command(
 
     Example: esckit corpus check train.json valid.json
     """
-    from esckit.corpora.check import check_files
+    from esckit.corpora.linter import check_files
 
     report = check_files(files, format)
     if as_json:

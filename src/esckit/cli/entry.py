@@ -12,12 +12,12 @@ from typer.core import TyperGroup
 from esckit import __version__
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.baseline import baseline_command
-from esckit.cli.chat import chat_command
 from esckit.cli.corpus import corpus_app
 from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.terminal_chat import chat_command
 from esckit.cli.train import train_app
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
@@ -136,7 +136,7 @@ def run_command(
 
     Example: esckit run starter --set seed=1 --out runs/second
     """
-    from esckit.recipes.reading import load_recipe
+    from esckit.recipes.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, settings)
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
@@ -179,7 +179,7 @@ def predict_command(
 
     conversations = read_corpus(corpus)
     quiet()
-    from esckit.models.backbone import Decoding
+    from esckit.decoding import Decoding
     from esckit.rendering import PastStrategies
     from esckit.supporters import Supporter, predict
 

@@ -59,7 +59,7 @@ def judge_command(
     *predictions, out = files
     if not predictions or out.is_file():
         raise EsckitError(f"{out} is the last path and has to be the folder to write: give predictions, then a folder.")
-    from esckit.judging.options import JudgingOptions, Reference
+    from esckit.judging.judging_options import JudgingOptions, Reference
 
     if reference not in get_args(Reference):
         raise EsckitError(f"--reference {reference!r} is unknown: use both, shown or hidden.")
@@ -76,12 +76,12 @@ def judge_command(
         max_new_tokens=max_new_tokens,
         prompts=None if prompts is None else str(prompts),
     )
+    from esckit.chat_models.pacing import Pace
     from esckit.corpora import read_corpus
-    from esckit.judging.judge import check_options, judge_files
+    from esckit.judging.judge_run import check_options, judge_files
     from esckit.judging.same_judge import mining_judges
     from esckit.measures import read_predictions
-    from esckit.models.pacing import Pace
-    from esckit.report.judging import write_judging_page
+    from esckit.report.judging_page import write_judging_page
 
     check_options(options)
     found = judge_files(
@@ -112,11 +112,11 @@ def check_judge_command(
 
     Example: esckit check judge judged ratings.csv
     """
-    from esckit.judging.writing import read_judgements
+    from esckit.judging.judging_files import read_judgements
+    from esckit.measures.figure_tables import draw
     from esckit.measures.judging_tables import people_table, wins_table
     from esckit.measures.people import JudgedItem, against_people, people_wins
     from esckit.measures.ratings import Ratings, read_ratings
-    from esckit.measures.tables import draw
 
     people = read_ratings(ratings)
     items = [(item, each) for item, own in read_judgements(judged).items() for each, known in own if not known]
@@ -152,8 +152,8 @@ def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Convers
 
 
 def _show(found: dict[str, Any]) -> None:
+    from esckit.measures.figure_tables import draw
     from esckit.measures.judging_tables import differences_table, groups_table, pairs_table, scores_table
-    from esckit.measures.tables import draw
 
     tables = [scores_table(found)]
     tables += [differences_table(found)] if found["differences"] else []

@@ -43,8 +43,8 @@ def evaluate_command(
     Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
     """
     from esckit.measures import add_context, compare, evaluate, import_predictions
-    from esckit.measures.strategy import Unparsed
-    from esckit.measures.tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.measures.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.measures.strategy_measures import Unparsed
     from esckit.measures.text import TokenizerName
     from esckit.strategy import TAXONOMIES
 
@@ -106,7 +106,7 @@ def errors_command(
     """
     from esckit.conversation import iterate_conversations
     from esckit.measures.error_shares import error_shares, shares_table
-    from esckit.measures.tables import draw
+    from esckit.measures.figure_tables import draw
 
     found = error_shares((tree for path in trees for tree in iterate_conversations(path)), seed=seed)
     print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) if as_json else draw(shares_table(found)))

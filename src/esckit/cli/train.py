@@ -41,9 +41,9 @@ def planner_command(
     Example: esckit train planner train.json runs/planner --replies
     """
     from esckit.corpora import read_corpus
-    from esckit.embedded import make_supporter
     from esckit.files import alone
-    from esckit.training.options import PlannerOptions
+    from esckit.planning.planner_options import PlannerOptions
+    from esckit.supporters.embedded import make_supporter
 
     kinds = get_args(PlannerOptions.model_fields["model"].annotation)
     if model not in kinds:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker
-from esckit.corpora.reading import Dialogue, Reading
+from esckit.corpora.record_reading import Dialogue, Reading
 from esckit.corpora.records import Record
 from esckit.files import read_text
 from esckit.strategy import ANNOMI

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker
-from esckit.corpora.reading import Dialogue, Reading, dialogue_name
+from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name
 
 __all__ = ["LICENCES", "read_counselling_item"]
 

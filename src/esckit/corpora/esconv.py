@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker, Turn
 from esckit.corpora.corpus import Corpus, make_corpus
-from esckit.corpora.reading import Dialogue, Reading, dialogue_name, strictly
+from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name, strictly
 from esckit.errors import CorpusError
 from esckit.files import read_text
 from esckit.hub import unreachable

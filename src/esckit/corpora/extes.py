@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Problem
-from esckit.corpora.reading import Dialogue, Reading, dialogue_name
+from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name
 from esckit.strategy import CSO, EXTES_TO_CSO
 
 __all__ = ["read_extes_item"]

@@ -19,7 +19,7 @@ from esckit.corpora.annomi import annomi_records, read_annomi_transcript
 from esckit.corpora.counselling import read_counselling_item
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
 from esckit.corpora.extes import read_extes_item
-from esckit.corpora.reading import Reading
+from esckit.corpora.record_reading import Reading
 from esckit.corpora.records import Record, json_lines, json_list, text_lines
 from esckit.errors import CorpusError
 from esckit.files import atomic_write, read_lines

@@ -1,10 +1,10 @@
-"""Chat messages, the form in which DecoupledESC trains: written by the turn rule of `esckit.turns`, never read back."""
+"""Chat messages, the form in which DecoupledESC trains: written by `conversation.turn_rule`, never read back."""
 
 from typing import Any
 
 from esckit.conversation import Conversation
+from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError
-from esckit.turns import Message, to_messages
 
 __all__ = ["conversation_to_messages"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.corpora.statistics import STAGES
+from esckit.corpora.corpus_statistics import STAGES
 from esckit.errors import EsckitError
 from esckit.files import atomic
 

@@ -9,17 +9,18 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.ledger import Outcome
+from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Turn, Verdict
+from esckit.conversation.turn_rule import Message
 from esckit.corpora.error_examples import ErrorExample
 from esckit.corpora.error_labels import example_reply
+from esckit.decoding import Decoding
 from esckit.judging.annotator import RUBRIC
 from esckit.judging.evidence import Case
-from esckit.models.asking import Asker
-from esckit.models.chat import ChatRequest, Decoding
-from esckit.models.ledger import Outcome
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
-from esckit.turns import Message
 
 __all__ = ["SHIPPED", "STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
 

@@ -6,16 +6,17 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from esckit.chat_models.json_replies import schema_text
+from esckit.chat_models.ledger import Outcome
+from esckit.chat_models.protocol import ChatRequest
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
 from esckit.judging.scoring import SHIPPED, shown_talk, system_message
 from esckit.measures.pairwise import TIE, Contest
-from esckit.models.chat import ChatRequest, Decoding
-from esckit.models.ledger import Outcome
-from esckit.models.structured import schema_text
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote
-from esckit.turns import Message
 
 __all__ = ["DuelReply", "Pairing", "contest_of", "duel_requests", "pairings"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from esckit.corpora.error_examples import read_chat_examples, read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError
+from esckit.judging.case_reading import ReadReplies, read_replies
 from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel
 from esckit.judging.evidence import EVIDENCE
-from esckit.judging.reading import ReadReplies, read_replies
-from esckit.models.encoder import Encoder
+from esckit.planning.encoder import Encoder
 from esckit.progress import progress
 
 __all__ = ["cross_validate", "fit_annotator", "fit_shipped", "hand_weights"]

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation
 from esckit.judging.duelling import Pairing, contest_of, duel_requests, pairings
+from esckit.judging.judging_options import Reference
 from esckit.judging.known_groups import known_replies
-from esckit.judging.options import Reference
 from esckit.judging.rubric import Rubric
 from esckit.judging.same_judge import also_mined
 from esckit.judging.sampling import SampledTurns
 from esckit.judging.scoring import SHIPPED, Scoring, judgement_of, score_request
 from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
 from esckit.measures.pairwise import Contest, pairwise_tests, strengths
-from esckit.models.asking import Asker
-from esckit.models.chat import ChatRequest
 from esckit.prompts.own import Prompts
 
 __all__ = ["FORMAT", "STEP", "Judged", "Plan", "figures", "make_plan"]

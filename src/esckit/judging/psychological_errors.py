@@ -10,11 +10,11 @@ from esckit.conversation import Verdict
 from esckit.errors import ModelError
 from esckit.files import write_json
 from esckit.judging.annotator import RUBRIC
+from esckit.judging.case_reading import CaseReader
 from esckit.judging.cues import lists_text
 from esckit.judging.error_model import FILE, NONE, Decision, ErrorModel, model_to_json, read_model
 from esckit.judging.evidence import Case
-from esckit.judging.reading import CaseReader
-from esckit.models.encoder import EMBEDDED, Encoder, load_encoder
+from esckit.planning.encoder import EMBEDDED, Encoder, load_encoder
 
 __all__ = ["EmbeddedAnnotator", "load_annotator", "save_annotator"]
 

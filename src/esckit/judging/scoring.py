@@ -2,15 +2,16 @@
 
 from typing import Final, NamedTuple
 
+from esckit.chat_models.json_replies import schema_text
+from esckit.chat_models.ledger import Outcome
+from esckit.chat_models.protocol import ChatRequest
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
 from esckit.measures.judgements import Judgement
-from esckit.models.chat import ChatRequest, Decoding
-from esckit.models.ledger import Outcome
-from esckit.models.structured import schema_text
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
-from esckit.turns import Message
 
 __all__ = ["SHIPPED", "Scoring", "judgement_of", "score_request", "shown_talk", "system_message"]
 

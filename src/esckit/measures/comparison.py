@@ -11,7 +11,7 @@ from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settin
 from esckit.measures.intervals import FloatArray
 from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.predictions import Prediction
-from esckit.measures.strategy import Unparsed, count_outcomes, treat_unparsed
+from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_unparsed
 from esckit.measures.text import TokenizerName
 from esckit.strategy import ESCONV, Taxonomy
 

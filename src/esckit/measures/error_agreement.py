@@ -10,8 +10,8 @@ import numpy as np
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
+from esckit.measures.figure_tables import Table
 from esckit.measures.intervals import IntArray
-from esckit.measures.tables import Table
 
 __all__ = ["confusion_table", "error_agreement", "label_noise", "types_table"]
 

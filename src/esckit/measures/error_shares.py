@@ -7,8 +7,8 @@ import numpy as np
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, Turn, Verdict
 from esckit.errors import EsckitError
+from esckit.measures.figure_tables import Table
 from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
-from esckit.measures.tables import Table
 
 __all__ = ["error_shares", "shares_table"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures.intervals import FloatArray, mean_intervals
 from esckit.measures.predictions import Prediction
-from esckit.measures.strategy import Unparsed
 from esckit.measures.strategy_figures import strategy_figures
+from esckit.measures.strategy_measures import Unparsed
 from esckit.measures.text import TokenizerName
 from esckit.measures.text_figures import TEXT_METRICS, text_figures
 from esckit.strategy import ESCONV, Taxonomy

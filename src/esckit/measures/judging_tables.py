@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esckit.measures.tables import Table
+from esckit.measures.figure_tables import Table
 
 __all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table", "wins_table"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from esckit.measures.bias_inference import bias_interval
-from esckit.measures.calibration import calibration
 from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
-from esckit.measures.strategy import (
+from esckit.measures.reliability import calibration
+from esckit.measures.strategy_measures import (
     STAGES,
     Scores,
     Unparsed,

@@ -10,7 +10,7 @@ import numpy as np
 
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import preference_bias
-from esckit.measures.strategy import Unparsed, count_outcomes, treat_unparsed
+from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_unparsed
 from esckit.strategy import Taxonomy
 
 __all__ = ["SUBSETS", "bias_over_subsets"]

@@ -1,6 +1,6 @@
 """Preferences as JSON Lines: for other trainers in TRL's conversational forms, for measures as predictions. No torch.
 
-TRL's prompt is the system text of `esckit.rendering` and the history by the turn rule of `esckit.turns`; a reply is
+TRL's prompt is the system text of `rendering` and the history by `conversation.turn_rule`; a reply is
 ``[Strategy] text``. Nothing is cut: a trainer's own limit decides what it reads of a long history.
 """
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from esckit.conversation import Conversation
+from esckit.conversation.turn_rule import to_messages
 from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
 from esckit.mining.pairs import ASPECTS, Pair
 from esckit.prompts import load_prompt
 from esckit.rendering import Part, past_strategies
 from esckit.strategy import TAXONOMIES
-from esckit.turns import to_messages
 
 __all__ = ["DEFAULT_PAST", "guess_part", "to_kto", "to_predictions", "to_trl"]
 

@@ -3,7 +3,7 @@
 Beside a gold supporter turn stands what the model says there: a planned turn for the planner (a strategy without
 text), a reply under the gold strategy for the generator, a strategy with its reply for the coupled model. The
 preference is for gold. No judge looks at it here; the rule that kept it stands in its place. Under the rule ``judged``
-nothing is kept yet: what was sampled goes to `mining.judged`, for which a planner's strategies are worded, too.
+nothing is kept yet: what was sampled goes to `mining.judged_pairs`, for which a planner's strategies are worded, too.
 """
 
 import hashlib
@@ -24,14 +24,15 @@ from esckit.conversation import (
     mined_id,
     read_conversations,
 )
+from esckit.decoding import Decoding, choose_strategy
 from esckit.files import resume_jsonl
-from esckit.mining.options import MiningOptions
+from esckit.language_models.backbone import Reply, seed_everything
+from esckit.language_models.label_scores import score_strategies
+from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import normalise
-from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.progress import progress
 from esckit.rendering import Part, Renderer, supporter_turns
 from esckit.supporters.generator import write_replies
-from esckit.supporters.planner import choose_strategy, score_strategies
 
 __all__ = [
     "Miner",

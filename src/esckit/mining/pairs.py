@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from esckit.conversation import Aspect, Conversation, Preference, Turn
+from esckit.conversation.turn_rule import reply_text
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
-from esckit.turns import reply_text
 
 __all__ = [
     "ASPECTS",

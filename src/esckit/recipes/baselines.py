@@ -2,13 +2,14 @@
 
 from typing import Any, Final
 
+from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.local import LocalChatModel
+from esckit.chat_models.opening import check_chat_model, open_chat_model
+from esckit.chat_models.pacing import Pace
+from esckit.chat_models.protocol import ChatModel
 from esckit.conversation import Conversation, write_conversations
 from esckit.corpora.starter import read_starter
-from esckit.models.chat import ChatModel, Decoding
-from esckit.models.ledger import Ledger
-from esckit.models.local_chat import LocalChatModel
-from esckit.models.opening import check_chat_model, open_chat_model
-from esckit.models.pacing import Pace
+from esckit.decoding import Decoding
 from esckit.recipes.folder import Run
 from esckit.recipes.stages import BaselineStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows

@@ -2,12 +2,12 @@
 
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
-from esckit.judging.judge import check_options
-from esckit.judging.opening import check_annotator
-from esckit.models.backbone import check_reachable, check_source
-from esckit.models.encoder import check_encoder
+from esckit.judging.judge_run import check_options
+from esckit.judging.open_annotator import check_annotator
+from esckit.language_models.backbone import check_reachable, check_source
+from esckit.planning.encoder import check_encoder
 from esckit.recipes.baselines import check_baseline
-from esckit.recipes.schema import Recipe
+from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import (
     BaselineStage,
     CalibrateStage,

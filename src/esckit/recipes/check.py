@@ -11,19 +11,19 @@ import torch
 from esckit.conversation import Conversation
 from esckit.corpora import Corpus
 from esckit.errors import ModelError
-from esckit.models.backbone import check_source
-from esckit.models.pocket import make_pocket_model, train_tokenizer
-from esckit.models.token_tree import build_tries
+from esckit.language_models.backbone import check_source
+from esckit.language_models.pocket import make_pocket_model, train_tokenizer
+from esckit.language_models.token_tree import build_tries
 from esckit.recipes.before import load_dialogues
 from esckit.recipes.folder import stage_seed
-from esckit.recipes.memory import Kept, Memory, MetaModel
-from esckit.recipes.schema import Recipe
+from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
+from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import MineStage, PreferenceStage, PretrainStage, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.training.batches import TrieDataset, plan_batches
-from esckit.training.options import LoraOptions
 from esckit.training.preferences import PairDataset, make_item
+from esckit.training.training_options import LoraOptions
 
 __all__ = ["check"]
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from esckit.conversation import Conversation
-from esckit.models.token_tree import build_tries
-from esckit.recipes.adapters import Policy
+from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.token_tree import build_tries
 from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, Renderer, past_strategies, supporter_turns
 from esckit.supporters.parts import Shown
-from esckit.supporters.planner import score_strategies
+from esckit.training.adapters import Policy
 from esckit.training.batches import TrieDataset
 from esckit.training.references import drift, in_evaluation
 

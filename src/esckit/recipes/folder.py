@@ -19,18 +19,18 @@ from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
-from esckit.judging.opening import annotator_identity
+from esckit.judging.open_annotator import annotator_identity
 from esckit.judging.rubric import load_rubrics
-from esckit.models.backbone import Backbone, default_device, load_backbone
-from esckit.models.token_tree import TokenTrie, build_tries
-from esckit.recipes.schema import Recipe, input_names
+from esckit.language_models.backbone import Backbone, default_device, load_backbone
+from esckit.language_models.token_tree import TokenTrie, build_tries
+from esckit.recipes.recipe import Recipe, input_names
 from esckit.recipes.stages import BaselineStage, JudgeStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
 from esckit.rendering import Example, Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.batches import ConversationDataset, TrieDataset
-from esckit.training.options import TrainingOptions
 from esckit.training.processes import count_processes, is_main
 from esckit.training.trainer import Objective, Trained, train
+from esckit.training.training_options import TrainingOptions
 
 __all__ = ["CHECKPOINTS", "Run", "stage_seed"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, read_conversations
-from esckit.judging.opening import open_annotator
+from esckit.judging.open_annotator import open_annotator
 from esckit.mining.inferential import mining_counts
-from esckit.mining.judged import Keeper, judge_sampled
+from esckit.mining.judged_pairs import Keeper, judge_sampled
 from esckit.recipes.folder import Run
-from esckit.recipes.schema import Recipe
+from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import MineStage, PreferenceStage
 
 __all__ = ["LEDGER", "SAMPLED", "judge_pairs", "judged_facts", "no_pairs"]

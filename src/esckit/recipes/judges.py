@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from esckit.conversation import read_conversations
-from esckit.judging.judge import judge_files
+from esckit.judging.judge_run import judge_files
 from esckit.judging.same_judge import mining_judges
 from esckit.measures import read_predictions
 from esckit.recipes.stages import JudgeStage, MineStage

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from esckit.files import write_json
-from esckit.models.encoder import load_encoder
-from esckit.models.strategy_calibration import Calibration, fit_calibration
+from esckit.planning.calibration import Calibration, fit_calibration
+from esckit.planning.encoder import load_encoder
+from esckit.planning.fitting import train_planner
+from esckit.planning.planner_options import PlannerOptions
 from esckit.progress import progress
 from esckit.recipes.folder import Run
 from esckit.recipes.stages import CalibrateStage, PlannerStage, PredictStage, RepliesStage
@@ -16,8 +18,6 @@ from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter
 from esckit.supporters.retrieval import build_store
-from esckit.training.encoder import train_planner
-from esckit.training.options import PlannerOptions
 
 __all__ = ["calibrate", "read_calibration", "store_replies", "train_encoder_planner"]
 

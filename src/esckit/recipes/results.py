@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from esckit.measures.tables import comparisons_table, draw, figures_table
+from esckit.measures.figure_tables import comparisons_table, draw, figures_table
 
 __all__ = ["print_results"]
 

@@ -13,21 +13,16 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from esckit.conversation import Conversation, iterate_conversations, read_conversations, write_conversations
+from esckit.decoding import Decoding
 from esckit.errors import CorpusError
 from esckit.files import write_json
+from esckit.language_models.backbone import Backbone, default_device, seed_everything
+from esckit.language_models.pocket import make_pocket_model, train_tokenizer
 from esckit.measures import compare, read_predictions
 from esckit.mining.inferential import Miner, draw_dialogues, fold_of, mine, mining_counts, reply_pool
+from esckit.mining.pair_statistics import pair_statistics
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
-from esckit.mining.statistics import pair_statistics
-from esckit.models.backbone import (
-    Backbone,
-    Decoding,
-    default_device,
-    seed_everything,
-)
-from esckit.models.pocket import make_pocket_model, train_tokenizer
 from esckit.progress import progress
-from esckit.recipes.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
 from esckit.recipes.baselines import ask_baseline
 from esckit.recipes.before import load_checked, split_of
 from esckit.recipes.drift import moved
@@ -35,7 +30,7 @@ from esckit.recipes.folder import Run
 from esckit.recipes.judged import SAMPLED, judge_pairs, judged_facts, no_pairs
 from esckit.recipes.judges import judge_predictions
 from esckit.recipes.planners import calibrate, read_calibration, store_replies, train_encoder_planner
-from esckit.recipes.schema import Recipe
+from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import (
     BaselineStage,
     CalibrateStage,
@@ -57,10 +52,11 @@ from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
-from esckit.training.options import TrainingOptions
+from esckit.training.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
+from esckit.training.training_options import TrainingOptions
 
 __all__ = ["PAIRS", "TREES", "run"]
 
@@ -68,7 +64,7 @@ TREES: Final = "trees.jsonl"
 """What a mine stage writes: the training part's trees, grown."""
 
 PAIRS: Final = "pairs.json"
-"""What a mine stage says of its pairs (`mining.statistics`)."""
+"""What a mine stage says of its pairs (`mining.pair_statistics`)."""
 
 
 def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> "Run":

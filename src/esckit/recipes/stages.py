@@ -4,13 +4,14 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from esckit.judging.options import JudgingOptions
-from esckit.mining.options import MiningOptions
+from esckit.judging.judging_options import JudgingOptions
+from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import PairKind
+from esckit.planning.planner_options import PlannerOptions
 from esckit.prompts.own import Prompts, read_prompts
 from esckit.rendering import Layout
 from esckit.supporters.baselines import METHODS
-from esckit.training.options import LoraOptions, PlannerOptions, PreferenceOptions, TrainingOptions
+from esckit.training.training_options import LoraOptions, PreferenceOptions, TrainingOptions
 
 __all__ = [
     "BaselineStage",
@@ -82,7 +83,7 @@ class ModelConfig(Config):
 
 
 class DecodingConfig(Config):
-    """How a strategy or a text is chosen (`models.backbone.Decoding`)."""
+    """How a strategy or a text is chosen (`language_models.backbone.Decoding`)."""
 
     greedy: bool = False
     temperature: float = Field(0.7, gt=0)

@@ -10,9 +10,9 @@ system text names the strategy, and it says the text; the coupled model is as in
 
 from typing import Literal
 
+from esckit.conversation.turn_rule import Message
 from esckit.prompts import load_prompt
 from esckit.strategy import Taxonomy
-from esckit.turns import Message
 
 __all__ = ["Layout", "Part", "line_of", "names_in_system", "reads_lines", "strategy_text", "system_text"]
 

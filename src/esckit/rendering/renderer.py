@@ -1,7 +1,8 @@
 """Conversations become token ids: contexts, targets, pairs, prompts.
 
-A dialogue becomes chat messages by the turn rule ``decoupled-esc`` (`esckit.turns`); what a part reads and says of them
-is its layout's (`rendering.layouts`); the tokens around them are the chat template's (`rendering.templates`).
+A dialogue becomes chat messages by the turn rule ``decoupled-esc`` (`conversation.turn_rule`); what a part reads
+and says of them is its layout's (`rendering.layouts`); the tokens around them are the chat template's
+(`rendering.templates`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,12 @@ from functools import lru_cache
 from typing import Final
 
 from esckit.conversation import Conversation, Preference, Turn
+from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
 from esckit.rendering.examples import Example, PairExample, supporter_turns
 from esckit.rendering.layouts import Layout, Part, names_in_system, reads_lines, strategy_text, system_text
 from esckit.rendering.templates import ChatGlue, Frame, Tokenizer
 from esckit.strategy import Taxonomy
-from esckit.turns import Message, to_messages
 
 __all__ = ["Renderer"]
 

@@ -12,9 +12,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from esckit.conversation.turn_rule import Message
 from esckit.errors import TemplateError
 from esckit.rendering.layouts import line_of
-from esckit.turns import Message
 
 __all__ = ["ChatGlue", "Frame", "Tokenizer", "chat_prompt", "render_chat"]
 

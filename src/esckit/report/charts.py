@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from esckit.report.records import Calibration, PerStrategy, Point
 from esckit.report.run import SERIES, System
+from esckit.report.run_records import Calibration, PerStrategy, Point
 
 if TYPE_CHECKING:
     from markupsafe import Markup

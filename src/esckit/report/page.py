@@ -11,9 +11,17 @@ from esckit import __version__
 from esckit.files import atomic_write
 from esckit.report import charts
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
+from esckit.report.report_tables import (
+    QUALITIES,
+    aligned,
+    contests,
+    gold_texts,
+    judged_qualities,
+    notes,
+    published_figures,
+)
 from esckit.report.run import Run, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
-from esckit.report.tables import QUALITIES, aligned, contests, gold_texts, judged_qualities, notes, published_figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment

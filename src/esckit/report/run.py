@@ -15,7 +15,7 @@ from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
 from esckit.measures.text import Tokenizer, make_tokenizer
 from esckit.report.judging_records import Judging
-from esckit.report.records import (
+from esckit.report.run_records import (
     Alignment,
     CorpusRecord,
     Difference,

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from esckit.chat_models.local import request_seed
+from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
 from esckit.conversation import Conversation, Speaker, Turn
+from esckit.decoding import choose_strategy
 from esckit.errors import ModelError
-from esckit.models.backbone import seed_everything
-from esckit.models.chat import CallFailure, ChatReply, ChatRequest
-from esckit.models.local_chat import request_seed
-from esckit.supporters.planner import choose_strategy
+from esckit.language_models.backbone import seed_everything
 from esckit.supporters.supporter import Supporter
 
 __all__ = ["SupporterChatModel"]

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from esckit.chat_models.asker import Asker, Estimate
+from esckit.chat_models.ledger import Ledger, Outcome, UsageSummary
+from esckit.chat_models.pacing import Pace
+from esckit.chat_models.protocol import ChatModel, ChatRequest
+from esckit.decoding import Decoding
 from esckit.files import write_jsonl
 from esckit.measures import Prediction, prediction_to_json
-from esckit.models.asking import Asker, Estimate
-from esckit.models.chat import ChatModel, ChatRequest, Decoding
-from esckit.models.ledger import Ledger, Outcome, UsageSummary
-from esckit.models.pacing import Pace
 from esckit.prompts.own import Prompts
 from esckit.supporters.baselines import METHODS, SHIPPED, Place, Stage, request_for, rows_of
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
+from esckit.chat_models.ledger import Outcome
+from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation, Turn
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
 from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
-from esckit.models.chat import ChatRequest, Decoding
-from esckit.models.ledger import Outcome
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
-from esckit.turns import Message
 
 __all__ = ["METHODS", "SHIPPED", "Method", "Place", "Stage", "places_of", "read_reply", "request_for", "rows_of"]
 

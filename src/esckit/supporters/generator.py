@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Turn
-from esckit.models.backbone import Decoding, Reply, generate
+from esckit.decoding import Decoding
+from esckit.language_models.backbone import Reply, generate
 from esckit.rendering import Part, Renderer
 
 __all__ = ["stream_reply", "write_replies"]

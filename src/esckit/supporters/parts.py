@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from esckit.conversation import Conversation, Turn
-from esckit.models.backbone import Backbone, Decoding, Reply, hash_weights
+from esckit.decoding import Decoding
+from esckit.language_models.backbone import Backbone, Reply, hash_weights
 from esckit.rendering import Part, Renderer
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class LanguageParts:
 
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn (`planner.score_strategies`)."""
-        from esckit.supporters.planner import score_strategies
+        from esckit.language_models.label_scores import score_strategies
 
         model, part = self._as("planner")
         return score_strategies(model, self.renderer, conversation, turns, shown, part)

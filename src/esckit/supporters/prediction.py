@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from esckit.conversation import Conversation, conversation_to_json
+from esckit.decoding import Decoding, choose_strategy
 from esckit.errors import CorpusError, ModelError
 from esckit.files import resume_jsonl
+from esckit.language_models.backbone import Reply, seed_everything
 from esckit.measures import Prediction, add_context, prediction_to_json
-from esckit.models.backbone import Decoding, Reply, seed_everything
-from esckit.models.strategy_calibration import Calibration
+from esckit.planning.calibration import Calibration
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
-from esckit.supporters.planner import choose_strategy
 from esckit.supporters.supporter import Supporter
 
 __all__ = ["predict", "predict_conversation"]

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
+from esckit.decoding import Decoding
 from esckit.errors import CorpusError, ModelError
 from esckit.files import atomic, read_text, write_json, write_jsonl
-from esckit.models.backbone import Decoding, Reply
-from esckit.models.encoder import Encoder, load_encoder
+from esckit.language_models.backbone import Reply
+from esckit.planning.encoder import Encoder, load_encoder
 from esckit.supporters.usable_replies import usable_replies
 
 __all__ = ["ReplyStore", "StoredReply", "build_store", "context_texts"]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
+from esckit.decoding import Decoding
 from esckit.errors import ModelError
 from esckit.files import atomic, hash_file, read_text, write_json
-from esckit.models.backbone import Backbone, Decoding, Quantisation, Reply, load_backbone
+from esckit.language_models.backbone import Backbone, Quantisation, Reply, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
 from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.parts import Generator, LanguageParts, Planner, Shown
@@ -147,7 +148,7 @@ class Supporter:
         planner: Planner | None = language
         generator: Generator | None = language
         if card.planner == "encoder":
-            from esckit.supporters.encoder_planner import EncoderPlanner
+            from esckit.planning.encoder_planner import EncoderPlanner
 
             loaded = EncoderPlanner.load(folder / "planner")
             planner = loaded if card.calibrated else loaded.uncalibrated

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import Dataset
 
-from esckit.models.token_tree import TokenTrie, collate, in_forwards
+from esckit.language_models.token_tree import TokenTrie, collate, in_forwards
 
 __all__ = ["ConversationDataset", "TrieDataset", "plan_batches"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from esckit.models.token_tree import (
+from esckit.language_models.token_tree import (
     TokenTrie,
     TrieBatch,
     build_tries,
@@ -20,9 +20,9 @@ from esckit.models.token_tree import (
 )
 from esckit.rendering import Example, PairExample
 from esckit.training import objectives
-from esckit.training.options import PreferenceOptions
 from esckit.training.processes import total
 from esckit.training.references import Reference, in_evaluation
+from esckit.training.training_options import PreferenceOptions
 
 __all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "rows_of", "store_reference"]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from esckit.models.token_tree import collate, kept_logits
+from esckit.language_models.token_tree import collate, kept_logits
 from esckit.training.batches import TrieDataset
 
 __all__ = ["Drift", "Reference", "adapter_off", "drift", "frozen_adapter", "frozen_model", "in_evaluation"]

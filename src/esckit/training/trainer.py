@@ -20,12 +20,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from esckit.errors import EsckitError
 from esckit.files import writing
-from esckit.models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
+from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
-from esckit.training.options import TrainingOptions
 from esckit.training.processes import divide, from_main
+from esckit.training.training_options import TrainingOptions
 
 __all__ = [
     "Likelihood",

@@ -1,0 +1,290 @@
+"""The ledger: every call to a chat model and every item's final state, in one SQLite file.
+
+An item's row is committed in the transaction of the call that settles it, so a process that is killed loses the calls
+in flight and nothing else. (WAL with ``synchronous=NORMAL``: a power cut may lose the last rows, never the file.) One
+process has a ledger at a time; the operating system lets go of it when the process ends, however it ends.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import BaseModel
+
+from esckit.chat_models.json_replies import parse_reply
+from esckit.chat_models.protocol import Usage
+from esckit.errors import LedgerError
+
+__all__ = ["DRAFT", "FORMAT", "REPLY", "Call", "Ledger", "Outcome", "Spent", "State", "UsageSummary"]
+
+FORMAT: Final = 1
+State = Literal["done", "unparsed", "refused", "failed"]
+REPLY: Final = "reply"
+DRAFT: Final = "draft"
+"""What became of a call: a reply that settled its item, a reply that is to be repaired, or a failure's kind."""
+
+Schema = TypeVar("Schema", bound=BaseModel)
+_APPLICATION: Final = 0x4553434C  # in the file's header, so that no other database is taken for a ledger
+_TABLES: Final = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, step TEXT NOT NULL, model TEXT NOT NULL, items INTEGER NOT NULL,
+    started TEXT NOT NULL, ended TEXT, stopped TEXT, usage TEXT);
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, key TEXT NOT NULL, result TEXT NOT NULL,
+    text TEXT NOT NULL, prompt INTEGER, completion INTEGER, cached INTEGER,
+    charged INTEGER NOT NULL, seconds REAL NOT NULL, at TEXT NOT NULL);
+CREATE TABLE items (
+    key TEXT PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, state TEXT NOT NULL,
+    text TEXT NOT NULL, finish TEXT, failure TEXT, detail TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX drafts ON calls (key) WHERE result = 'draft';
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An item's final state.
+
+    Attributes:
+        state: ``done``; ``unparsed`` where the reply is not what was asked for, after one repair turn; ``refused``;
+            ``failed`` where no reply could be had.
+        text: the last reply as it came.
+        finish: how it ended, stop or length; None without a reply.
+        failure: of a failed item, its class ("timeout").
+        detail: what was wrong.
+    """
+
+    state: State
+    text: str = ""
+    finish: str | None = None
+    failure: str | None = None
+    detail: str = ""
+
+    def value(self, schema: type[Schema]) -> Schema:
+        """The object of a done item that was asked with this schema.
+
+        Raises:
+            ReplyError: the item is not done, or was asked with another schema.
+        """
+        return parse_reply(self.text if self.state == "done" else "", schema)
+
+
+class Call(NamedTuple):
+    """One call, as it is recorded.
+
+    Attributes:
+        key: its item's.
+        result: `REPLY`, `DRAFT`, or a failure's kind.
+        text: the reply, or what was seen of the failure.
+        usage: None where the model did not say.
+        charged: tokens that count against a budget; where a reply was lost, the most that it can have cost.
+        seconds: from request to result.
+    """
+
+    key: str
+    result: str
+    text: str
+    usage: Usage | None
+    charged: int
+    seconds: float
+
+
+class Spent(NamedTuple):
+    """Calls of all runs of a ledger, and their tokens as a budget counts them."""
+
+    calls: int
+    tokens: int
+
+
+@dataclass
+class UsageSummary:
+    """What asking cost: items by state, calls, tokens, wall time.
+
+    Attributes:
+        items: different ones; those that were on record before are ``recorded``.
+        calls: all; of them ``retries`` after a failure and ``repairs`` of broken replies.
+        prompt, completion, cached: tokens as the model counted them.
+        states: items settled by this run.
+        failures: calls without a reply, by kind.
+        seconds: wall time.
+    """
+
+    items: int = 0
+    recorded: int = 0
+    calls: int = 0
+    retries: int = 0
+    repairs: int = 0
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items())) or "none asked"
+        failures = ", ".join(f"{count} {kind}" for kind, count in sorted(self.failures.items()))
+        return (
+            f"{self.items} items ({self.recorded} on record; {states}); {self.calls} calls ({self.retries} retries, "
+            f"{self.repairs} repairs{'; ' if failures else ''}{failures}); {self.prompt} prompt tokens "
+            f"({self.cached} cached) and {self.completion} completion tokens; {self.seconds:.1f} s"
+        )
+
+
+class Ledger:
+    """An open ledger; close it, or use it in a ``with`` block.
+
+    Args:
+        path: made where there is none.
+
+    Raises:
+        LedgerError: another process has it, a newer esckit wrote it, it is no ledger, or it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._told():
+            # With exclusive locking this connection keeps the lock until it closes or its process is gone.
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            found = self._pragma("application_id"), self._pragma("user_version")
+            empty = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            self._check_format(*found, empty=empty)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            with self._transaction():
+                if empty:
+                    for statement in filter(str.strip, _TABLES.split(";")):
+                        self._database.execute(statement)
+                self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+                self._database.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _check_format(self, application: int, version: int, *, empty: bool) -> None:
+        if empty:
+            return
+        if application != _APPLICATION:
+            raise LedgerError(f"{self.path} is another program's database: give the path of a ledger or of a new file.")
+        if version > FORMAT:
+            raise LedgerError(
+                f"{self.path} is a ledger of format {version} and this esckit reads {FORMAT}: "
+                "install the esckit that wrote it."
+            )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._database.in_transaction:  # a full disk has ended it already
+                self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """SQLite's errors as one sentence each."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                message = f"another process is using the ledger {self.path}: wait until it ends, or give another file."
+            elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                message = f"{self.path} is no ledger, or a broken one: give the path of a ledger or of a new file."
+            else:
+                message = (
+                    f"the ledger {self.path} cannot be used ({error}): free space or mend its folder, then run again."
+                )
+            raise LedgerError(message) from error
+        except OSError as error:
+            raise LedgerError(f"{self.path} cannot be made ({error.strerror}): give another place.") from error
+
+    def begin(self, step: str, model: Any, items: int) -> int:
+        """Record that asking begins; return the run's number."""
+        with self._told(), self._transaction():
+            row = (step, json.dumps(model, sort_keys=True), items, _now())
+            cursor = self._database.execute("INSERT INTO runs (step, model, items, started) VALUES (?, ?, ?, ?)", row)
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def end(self, run: int, stopped: str | None, usage: UsageSummary) -> None:
+        """Record how a run ended: None where every item is settled, else why not."""
+        row = (_now(), stopped, json.dumps(vars(usage)), run)
+        with self._told(), self._transaction():
+            self._database.execute("UPDATE runs SET ended = ?, stopped = ?, usage = ? WHERE id = ?", row)
+
+    def record(self, run: int, call: Call, outcome: Outcome | None) -> None:
+        """Commit one call, and with it the final state of its item where it has one now."""
+        usage = call.usage or (None, None, None)
+        row = (run, call.key, call.result, call.text, *usage, call.charged, round(call.seconds, 4), _now())
+        with self._told(), self._transaction():
+            self._database.execute(f"INSERT INTO calls VALUES (NULL{', ?' * len(row)})", row)
+            if outcome is not None:
+                settled = (call.key, run, *astuple(outcome))
+                self._database.execute(f"INSERT INTO items VALUES (?{', ?' * (len(settled) - 1)})", settled)
+
+    def outcomes(self, keys: Iterable[str]) -> dict[str, Outcome]:
+        """The final states of those items that have one, by key."""
+        columns = "key, state, text, finish, failure, detail"
+        return {key: Outcome(*rest) for key, *rest in self._rows(f"SELECT {columns} FROM items WHERE key IN", keys)}
+
+    def drafts(self, keys: Iterable[str]) -> dict[str, str]:
+        """Broken replies that wait for their repair turn, by key."""
+        rows = self._rows(f"SELECT key, text FROM calls WHERE result = '{DRAFT}' AND key IN", keys)
+        return {key: text for key, text in rows}  # noqa: C416
+
+    def _rows(self, select: str, keys: Iterable[str]) -> Iterator[Sequence[Any]]:
+        with self._told():
+            for some in _parts(keys, 500):
+                yield from self._database.execute(f"{select} ({', '.join('?' * len(some))})", some)
+
+    def spent(self) -> Spent:
+        """What all runs have used."""
+        with self._told():
+            return Spent(*self._database.execute("SELECT count(*), coalesce(sum(charged), 0) FROM calls").fetchone())
+
+    def forget_failed(self) -> int:
+        """Let failed items be asked again; return how many. Their calls stay on record."""
+        with self._told(), self._transaction():
+            return self._database.execute("DELETE FROM items WHERE state = 'failed'").rowcount
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parts(keys: Iterable[str], size: int) -> Iterator[Sequence[str]]:
+    every = list(keys)
+    for start in range(0, len(every), size):
+        yield every[start : start + size]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

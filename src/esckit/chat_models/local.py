@@ -1,0 +1,70 @@
+"""A causal language model on this machine as a chat model."""
+
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
+from esckit.decoding import Decoding
+from esckit.language_models.backbone import Backbone, generate_ids, read_reply
+from esckit.rendering import ChatGlue, chat_prompt
+
+__all__ = ["LocalChatModel", "request_seed"]
+
+
+def request_seed(request: ChatRequest) -> int:
+    """The seed that a request's reply is drawn with: by what it asks and its ``sample``, in 0..2^32-1."""
+    return int(request.key("", "")[:8], 16)
+
+
+class LocalChatModel:
+    """Any backbone, asked by its tokenizer's chat template in padded batches.
+
+    A reply is drawn by its request's own seed, so it does not depend on the batch (but for the last bits of floats).
+    A schema is not enforced here: say it in the prompt (`structured.schema_text`).
+
+    Args:
+        backbone: its tokenizer has a chat template.
+        batch_size: requests a batch.
+
+    Raises:
+        TemplateError: the template cannot be used.
+    """
+
+    concurrency = 1
+
+    def __init__(self, backbone: Backbone, batch_size: int = 8) -> None:
+        self.backbone = backbone
+        self.batch_size = batch_size
+        end = ChatGlue.from_tokenizer(backbone.tokenizer, "system").to_user
+        self._end_of_turn = int(backbone.tokenizer(end, add_special_tokens=False)["input_ids"][0])
+
+    @property
+    def identity(self) -> Any:
+        """Hashes of the weights and of the chat template, and the precision that it reads in."""
+        template = sha256(self.backbone.tokenizer.get_chat_template().encode()).hexdigest()
+        return {"weights": self.backbone.weights_hash, "dtype": str(self.backbone.model.dtype), "template": template}
+
+    async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
+        """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
+        prompts = [chat_prompt(self.backbone.tokenizer, request.messages) for request in requests]
+        groups: dict[Decoding, list[int]] = {}
+        for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            if (over := len(prompt) + request.decoding.max_new_tokens - self.backbone.max_context) > 0:
+                yield place, CallFailure("too_long", f"{over} tokens longer than the model's context", "give_up")
+            else:
+                groups.setdefault(request.decoding, []).append(place)
+        for decoding, places in groups.items():
+            written = generate_ids(
+                self.backbone.model,
+                [prompts[place] for place in places],
+                self._end_of_turn,
+                decoding,
+                [request_seed(requests[place]) for place in places],
+            )
+            for place, ids in zip(places, written, strict=True):
+                reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
+                yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))
+
+    async def close(self) -> None:
+        """Nothing belongs to the event loop."""

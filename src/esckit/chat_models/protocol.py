@@ -1,0 +1,133 @@
+"""What every chat model can do: take a batch of requests, give a reply or a failure for each as they come out.
+
+A model makes one attempt at each request. Trying again, budgets, JSON replies and the record of it all are
+`chat_models.asker`'s and `chat_models.ledger`'s, and the same for a model on this machine and one behind a URL.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from esckit.conversation.turn_rule import Message
+from esckit.decoding import Decoding
+from esckit.errors import EsckitError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["CallFailure", "ChatModel", "ChatReply", "ChatRequest", "Usage"]
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What a chat model is asked.
+
+    Attributes:
+        messages: at least one; roles are system, user and assistant.
+        decoding: how the reply is drawn.
+        schema: the reply has to be a JSON object that this pydantic model accepts; None is plain text.
+        sample: which of several replies to the same question; requests that differ in it alone are asked apart.
+    """
+
+    messages: tuple[Message, ...]
+    decoding: Decoding = Decoding()  # noqa: RUF009 - it is frozen
+    schema: "type[BaseModel] | None" = None
+    sample: int = 0
+
+    def key(self, step: str, model: Any) -> str:
+        """The item's name in a ledger: SHA-256 of all that its answer depends on, in hexadecimal.
+
+        Args:
+            step: name and version of what asks; change it where replies are read in another way.
+            model: the model's ``identity``.
+        """
+        asked = [step, model, self._chat, asdict(self.decoding), self._schema, self.sample]
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def prompt_bytes(self) -> int:
+        """Bytes of the prompt in UTF-8, schema included: a tokenizer on bytes makes no more tokens of them."""
+        return len(json.dumps([self._chat, self._schema], ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+    @property
+    def _chat(self) -> list[list[str]]:
+        return [[message.role, message.content] for message in self.messages]
+
+    @property
+    def _schema(self) -> Any:
+        from esckit.chat_models.json_replies import strict_schema
+
+        return self.schema and strict_schema(self.schema)
+
+
+class Usage(NamedTuple):
+    """Tokens of one call, as the model counts them; ``cached`` are those of the prompt that it did not read again."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What a chat model said.
+
+    Attributes:
+        text: as it came.
+        finish: ``stop`` at its end, ``length`` where it was cut, ``refused`` where the model or a filter declined; the
+            text is then what was given as the reason.
+        usage: None where the model does not say.
+    """
+
+    text: str
+    finish: Literal["stop", "length", "refused"]
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True)
+class CallFailure:
+    """A call without a reply.
+
+    Attributes:
+        kind: its class, one word ("timeout").
+        detail: what was seen, without any key.
+        then: ``retry`` the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last
+            attempt stop the run, because it is no item's fault; ``give_up`` on the item at once; ``stop`` the run.
+        crowded: the model has too much to do: fewer calls at once.
+        after: seconds that it asked to wait.
+        lost: whether the model may have worked on a reply that never arrived, which a budget has to count.
+        stop: what to tell the user in one sentence where the run stops; needed for ``wait`` and ``stop``.
+    """
+
+    kind: str
+    detail: str
+    then: Literal["retry", "wait", "give_up", "stop"]
+    crowded: bool = False
+    after: float | None = None
+    lost: bool = False
+    stop: EsckitError | None = None
+
+
+class ChatModel(Protocol):
+    """A model that can be asked: one on this machine (`local`), one behind a URL (`remote`), a supporter."""
+
+    @property
+    def identity(self) -> Any:
+        """JSON-ready; changes with anything that replies depend on (a hash of weights; a URL and a name)."""
+
+    @property
+    def batch_size(self) -> int:
+        """The most requests that one `answer` takes."""
+
+    @property
+    def concurrency(self) -> int:
+        """The most `answer` calls at once."""
+
+    def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
+        """Try each request once; yield (its place in ``requests``, what came of it) as they come out."""
+
+    async def close(self) -> None:
+        """Let go of what belongs to the running event loop; `answer` may be called again under another one."""

@@ -1,0 +1,311 @@
+"""``esckit chat``: talk with a supporter in the terminal. Heavy imports happen inside the command."""
+
+import io
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from esckit.conversation import write_conversations
+from esckit.errors import EsckitError, ModelError, TalkError
+from esckit.quiet import quiet
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.supporters import Supporter
+    from esckit.supporters.chat import Answer, Branch, Chat
+
+__all__ = ["chat_command"]
+
+HELP: Final = """\
+/strategy NAME  force the next reply's strategy: its name, its short form, or how its name begins; without NAME: list
+/other          another reply to what you said last, and go on from it
+/go N           go on from turn N (0: from the beginning)
+/tree           draw the conversation; * marks where you are
+/save FILE      write the whole tree to a file
+/quit           leave
+Anything else is what you say. A space before a slash makes it no command."""
+
+_PAST: Final = ("predicted", "hidden")
+
+
+def chat_command(
+    supporter: Annotated[
+        Path | None, typer.Argument(help="A supporter's folder; without one, the embedded supporter.")
+    ] = None,
+    past_strategies: Annotated[
+        str | None,
+        typer.Option(help="predicted or hidden; default: hidden from an encoder planner, else as it was trained."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sampled replies.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the tree to this file after every turn.")] = None,
+    open_: Annotated[
+        Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
+    ] = None,
+) -> None:
+    """Talk with a supporter, see which strategy it chose, and try other replies.
+
+    Example: esckit chat runs/starter/decoupled --save chat.jsonl
+    """
+    if past_strategies is not None and past_strategies not in _PAST:
+        raise EsckitError(
+            f"--past-strategies {past_strategies!r} is unknown in a chat, which has no gold ones: "
+            f"use {' or '.join(_PAST)}."
+        )
+    if save is not None and open_ is not None:
+        raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
+    if save is not None:
+        _check_new(save)
+    saved = None if open_ is None else _saved(open_)
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):  # bytes that are no text must not end a chat
+            stream.reconfigure(errors="replace")
+    quiet()
+    from esckit.supporters.chat import Chat
+
+    past: Any = past_strategies
+    try:
+        loaded = _load(supporter)
+        name = "embedded" if supporter is None else supporter.resolve().name
+        terminal = _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved), save or open_)
+        terminal.run()
+    except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
+        print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _load(folder: Path | None) -> "Supporter":
+    from esckit.supporters import Supporter
+
+    if folder is not None:
+        return Supporter.load(folder)
+    from esckit.supporters.embedded import cache_folder, embedded_supporter
+
+    said = f"Making the embedded supporter, once, in {cache_folder()}; it takes a minute or two."
+    made = embedded_supporter(lambda: print(said, file=sys.stderr))
+    try:
+        return Supporter.load(made)
+    except ModelError as error:
+        raise ModelError(f"{made} is damaged: remove that folder, and it is made again.") from error
+
+
+def _saved(path: Path) -> "Conversation":
+    """The chat that a file holds."""
+    from esckit.conversation import read_conversations
+
+    chats = read_conversations(path)
+    if len(chats) != 1:
+        raise TalkError(f"{path} holds {len(chats)} conversations and no chat: open a file that a chat has written.")
+    return chats[0]
+
+
+def _check_new(path: Path) -> None:
+    """Refuse to write over what someone else wrote."""
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise TalkError(f"{path.name[:80]!r} cannot be a file ({error.strerror}): give another name.") from error
+    if exists:
+        raise TalkError(f"{path} exists already: give the name of a new file.")
+
+
+class _Terminal:
+    """Reads lines, carries them out, prints."""
+
+    def __init__(self, chat: "Chat", save: Path | None) -> None:
+        self.chat = chat
+        self.save = save
+        self.own: set[Path] = set()  # files of this chat, which it may write again
+        self.saved = len(chat.conversation.turns)  # in the file written last; what was opened is in its own
+        if self.saved and save:
+            self.own.add(save)
+        self.file: Path | None = None
+        self.leaving = False
+
+    def run(self) -> None:
+        from esckit.supporters.chat import STATEMENT
+
+        if sys.stdin.isatty():
+            with suppress(ImportError):  # editing keys, and lines of more than 4,096 bytes; Windows has its own
+                import readline  # noqa: F401
+        print(f"{STATEMENT}\n{self.chat.generator.about}")
+        print(f"Supporter: {self.chat.name}; past strategies {self.chat.past}. /help shows the commands, /quit leaves.")
+        if self.chat.at is not None:
+            self._go(self.chat.at)
+        while not self._turn():
+            pass
+        if self.file:
+            print(f"The chat is in {self.file} ({self.saved} turns).")
+
+    def _turn(self) -> bool:
+        """Read one line and carry it out; True where the chat is over."""
+        line = _read("\nyou> ")
+        if line is None or _command(line) == "/quit":
+            return self._leave()
+        self.leaving = False
+        try:
+            self._carry_out(line)
+        except KeyboardInterrupt:
+            print("\nStopped. /other answers your last words again; or say something, or /quit.")
+        except EsckitError as error:
+            print(error)
+        return False
+
+    def _leave(self) -> bool:
+        """Leave where nothing is lost by it, or where it is asked for a second time."""
+        unsaved = len(self.chat.conversation.turns) - self.saved
+        if self.leaving or not unsaved:
+            return True
+        self.leaving = True
+        turns = "1 turn is" if unsaved == 1 else f"{unsaved} turns are"
+        print(f"{turns} not saved: /save FILE keeps the chat, /quit (or the same key) again leaves.")
+        return False
+
+    def _carry_out(self, line: str) -> None:
+        command, rest = _command(line), line.partition(" ")[2]
+        if command is None:
+            self._say(line)
+        elif command == "/strategy":
+            self._strategy(rest)
+        elif command == "/other":
+            self._reply()
+        elif command == "/go":
+            self._go(rest.strip())
+        elif command == "/tree":
+            self._tree()
+        elif command == "/save":
+            self._save_as(rest.strip())
+        elif command == "/help":
+            print(HELP)
+        else:
+            raise TalkError(f"there is no command {command[:40]!r}: /help shows them, a space before it says it.")
+
+    def _say(self, line: str) -> None:
+        before = self.chat.at
+        if not line.strip():
+            return
+        said = self.chat.say(line)
+        self._autosave()
+        try:
+            self._reply()
+        except EsckitError as error:
+            self.chat.at = before
+            stands = f"you are back at turn {before or 0}, and your words stay in the tree as turn {said.id}."
+            raise TalkError(f"no reply came: {error}\n{stands}") from error
+
+    def _reply(self) -> None:
+        from esckit.supporters.chat import printable
+
+        begun = False
+
+        def show(piece: str) -> None:
+            nonlocal begun
+            print(printable(piece if begun else f"{self.chat.name}> {piece}"), end="", flush=True)
+            begun = True
+
+        try:
+            answer = self.chat.reply(show)
+        except (MemoryError, RuntimeError) as error:  # torch's, such as no memory: the tree must outlive it
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise TalkError(f"the model failed ({reason}): say less, or go on from an earlier turn.") from error
+        finally:
+            if begun:
+                print()
+        print(_note(answer))
+        self._autosave()
+
+    def _strategy(self, name: str) -> None:
+        if name.strip():
+            print(f"The next reply's strategy is {self.chat.force(name)}.")
+            return
+        for strategy in self.chat.supporter.taxonomy.strategies:
+            print(f"{strategy.abbreviation:<4} {strategy.label}: {strategy.definition}")
+
+    def _go(self, number: str) -> None:
+        self.chat.go(number)
+        if self.chat.at is None:
+            print("You are at the beginning.")
+            return
+        turn = self.chat.conversation.turn(self.chat.at)
+        who = "you" if turn.speaker == "seeker" else self.chat.name
+        print(f"You go on after turn {turn.id}, {who}: {_short(turn.text or '', 60)}")
+
+    def _tree(self) -> None:
+        if not self.chat.conversation.turns:
+            raise TalkError("nothing has been said yet: there is no tree to draw.")
+        short = self.chat.supporter.taxonomy.abbreviations
+        for branch in self.chat.branches():
+            print(_drawn(branch, short))
+
+    def _save_as(self, name: str) -> None:
+        if not name:
+            raise TalkError("/save needs the name of a file: /save chat.jsonl.")
+        if not self.chat.conversation.turns:
+            raise TalkError("nothing has been said yet: there is nothing to save.")
+        try:
+            path = Path(name).expanduser()
+        except RuntimeError as error:
+            raise TalkError(f"{name[:80]!r} names no home folder: give another name.") from error
+        self._write(path)
+        print(f"{self.saved} turns written to {path}; esckit corpus stats reads it.")
+
+    def _write(self, path: Path) -> None:
+        if path not in self.own:
+            _check_new(path)
+        write_conversations(path, [self.chat.conversation])
+        self.own.add(path)
+        self.file = path
+        self.saved = len(self.chat.conversation.turns)
+
+    def _autosave(self) -> None:
+        if self.save is not None:
+            try:
+                self._write(self.save)
+            except EsckitError as error:  # the chat goes on; what was not written is written with the next turn
+                print(f"not saved: {error}")
+
+
+def _read(prompt: str) -> str | None:
+    """A line; None at the end of the input, and for Ctrl-C."""
+    from esckit.supporters.chat import printable
+
+    try:
+        return printable(input(prompt))
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+
+
+def _command(line: str) -> str | None:
+    """The command that a line begins with, if it is one."""
+    return line.split(maxsplit=1)[0].lower() if line.startswith("/") else None
+
+
+def _note(answer: "Answer") -> str:
+    """The chosen strategy, how it came about, and the planner's three most likely ones."""
+    chosen = str(answer.turn.strategy)
+    if answer.skipped:
+        chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
+    elif answer.forced:
+        chosen += " (asked for)"
+    if answer.cut:
+        chosen += ", cut at its greatest length"
+    top = ", ".join(f"{label} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
+    return f"  [{answer.turn.id}] {chosen}; planner: {top}"
+
+
+def _drawn(branch: "Branch", short: dict[str, str]) -> str:
+    turn = branch.turn
+    who = "you" if turn.speaker == "seeker" else short.get(str(turn.strategy), "")
+    head = f"{'*' if branch.current else ' '}{turn.id:>4} {'  ' * min(branch.forks, 12)}{who}: "
+    return head + _short(turn.text or "", max(20, shutil.get_terminal_size().columns - len(head) - 1))
+
+
+def _short(text: str, width: int) -> str:
+    from esckit.supporters.chat import printable
+
+    line = " ".join(printable(text).split())
+    return line if len(line) <= width else line[: width - 3] + "..."

@@ -1,0 +1,116 @@
+"""Attention of a token trie, block by block: a block of nodes meets only the keys that one of them sees.
+
+A trie in depth-first order hides most of the square from itself: what comes later, and side branches of earlier turns.
+A dense mask computes all of it. Values and gradients are those of `torch.nn.functional.scaled_dot_product_attention`
+with the whole mask, up to rounding. Registered with transformers as the attentions ``trie`` (CPU: SDPA a block) and
+``trie_flex`` (CUDA: torch's flex_attention); whatever is no trie (one new token, no mask) goes the ordinary way.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from esckit.language_models.masks import FLEX_ATTENTION
+
+__all__ = ["BLOCK", "TRIE_ATTENTION", "attention_for", "blocked_attention", "flex_trie_attention"]
+
+TRIE_ATTENTION: Final = "trie"
+"""What to give transformers as ``attn_implementation``."""
+
+BLOCK: Final = 256
+"""Nodes a block: smaller ones leave out more, larger ones keep matrix products efficient."""
+
+
+def blocked_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form.
+
+    Args:
+        module: the layer, for its groups of heads.
+        query, key, value: (B, H, N, D); keys and values may have fewer heads.
+        attention_mask: (B, 1, N, N) bool, true where a node (row) sees another one (column), never a later one.
+        options: dropout, scaling and what else transformers says.
+
+    Returns:
+        (B, N, H, D) and, in place of the weights, None.
+    """
+    length = query.shape[2]
+    square = attention_mask is not None and attention_mask.shape[-2:] == (length, length)
+    if not square or length <= BLOCK or attention_mask is None or attention_mask.dtype != torch.bool:
+        whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
+        return whole, None
+    rows = []
+    for row in range(len(query)):  # each row of a batch has its own branches
+        one = slice(row, row + 1)
+        blocks = [
+            _block(module, query[one], key[one], value[one], attention_mask[one], start, options)
+            for start in range(0, length, BLOCK)
+        ]
+        rows.append(torch.cat(blocks, 1))
+    return torch.cat(rows), None
+
+
+def _block(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, start: int, options: dict[str, Any]
+) -> Tensor:
+    """Attention (1, n, H, D) of the nodes from ``start``, over the keys that they see."""
+    own = mask[:, :, start : start + BLOCK, : start + BLOCK]
+    needed = own.any(2)[0, 0]  # (start + n,)
+    needed[start] = True  # a node that sees nothing, as padding may, still needs a key
+    seen = needed.nonzero()[:, 0]
+    found: Tensor = sdpa_attention_forward(
+        module,
+        query[:, :, start : start + BLOCK],
+        key.index_select(2, seen),
+        value.index_select(2, seen),
+        own.index_select(3, seen),
+        **options,
+    )[0]
+    return found
+
+
+def flex_trie_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form, as `blocked_attention`, where the mask is a BlockMask: by flex_attention.
+
+    Compiled on CUDA. Elsewhere it runs as it is, which computes the whole square and has no gradient: for tests.
+    """
+    if not isinstance(attention_mask, BlockMask):
+        whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
+        return whole, None
+    attend = _compiled_flex() if query.is_cuda else flex_attention
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)  # the kernels take not every number of groups
+    found: Any = attend(query, key, value, block_mask=attention_mask, scale=options.get("scaling"))
+    return found.transpose(1, 2).contiguous(), None
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention)
+
+
+def attention_for(config: Any, device: torch.device) -> str:
+    """The attention to load a model with: the fastest that computes what its configuration says.
+
+    Soft-capping (Gemma 2) is computed by eager attention only, dropout of attention weights not by flex.
+    """
+    if getattr(config, "attn_logit_softcapping", None):
+        return "eager"
+    if device.type != "cuda":
+        return TRIE_ATTENTION
+    return "sdpa" if getattr(config, "attention_dropout", 0) else FLEX_ATTENTION
+
+
+AttentionInterface.register(TRIE_ATTENTION, blocked_attention)
+AttentionMaskInterface.register(TRIE_ATTENTION, sdpa_mask)
+AttentionInterface.register(FLEX_ATTENTION, flex_trie_attention)
+AttentionMaskInterface.register(FLEX_ATTENTION, sdpa_mask)

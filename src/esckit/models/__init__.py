@@ -1,1 +1,0 @@
-"""Backbones, the token trie, and the small backbone that is made from scratch; encoders, and planners on them."""

@@ -1,0 +1,263 @@
+"""A chat with a supporter, as a conversation tree that grows; there is no terminal in it, so any front can show it."""
+
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from esckit import __version__
+from esckit.conversation import Conversation, Turn
+from esckit.decoding import Decoding
+from esckit.errors import ModelError, TalkError
+from esckit.language_models.backbone import Reply, seed_everything
+from esckit.rendering import past_strategies
+from esckit.strategy import Taxonomy
+from esckit.supporters import Supporter
+
+__all__ = ["STATEMENT", "Answer", "Branch", "Chat", "find_strategy", "printable"]
+
+STATEMENT: Final = (
+    "You are talking with a program, not with a person, and this is not therapy. It is a research tool: it can "
+    "misunderstand, and say what is wrong or hurts; nobody reads along. If you or someone else may be in danger, call "
+    "your local emergency number now, or turn to a person whom you trust."
+)
+"""What anyone must be told before the first word; a supporter's own `Supporter.about` follows it."""
+
+MAX_CHARACTERS: Final = 20_000
+"""Of one message: longer ones are a file pasted by mistake."""
+
+Shown = Literal["predicted", "hidden"]
+"""Whether the history shows the strategies of this chat's own replies; a chat has no gold ones."""
+
+
+class Answer(NamedTuple):
+    """A reply and how it came about.
+
+    Attributes:
+        turn: the new supporter turn.
+        probabilities: the planner's, by strategy, the most likely first; they sum to 1.
+        skipped: strategies that were preferred to the reply's and under which there is no other reply.
+        forced: the strategy was asked for.
+        cut: the text ends at its greatest length, not where the model would end it.
+    """
+
+    turn: Turn
+    probabilities: dict[str, float]
+    skipped: tuple[str, ...]
+    forced: bool
+    cut: bool
+
+
+class Branch(NamedTuple):
+    """A turn as a drawing of the tree needs it: how many forks stand before it, and whether the chat stands on it."""
+
+    turn: Turn
+    forks: int
+    current: bool
+
+
+class Chat:
+    """A conversation with one supporter. Nothing that was said is ever taken out of the tree.
+
+    Args:
+        supporter: who answers.
+        name: of the supporter; the source of its turns.
+        past: whether the history shows the strategies of earlier replies; by default hidden from an encoder planner,
+            which its own choices mislead (docs/planner.md), and as it was trained for any other.
+        seed: of sampled replies; the same words in the same order then get the same replies.
+        opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
+
+    Attributes:
+        conversation: the tree; a turn's id is its number.
+        at: id of the turn that the chat stands on; None before the first one.
+        forced: the strategy of the next reply, where one is asked for.
+
+    Raises:
+        ModelError: the supporter only plans.
+        TalkError: what is opened is no chat, or one with other strategies.
+    """
+
+    def __init__(
+        self,
+        supporter: Supporter,
+        name: str,
+        *,
+        past: Shown | None = None,
+        seed: int = 0,
+        opened: Conversation | None = None,
+    ) -> None:
+        if supporter.generator is None:
+            raise ModelError(
+                f"the supporter {name} only plans and cannot talk: make one that answers, "
+                "such as by esckit train planner CORPUS FOLDER --replies."
+            )
+        self.supporter = supporter
+        self.generator = supporter.generator
+        self.name = name
+        trained: Shown = "hidden" if supporter.card.past_strategies == "hidden" else "predicted"
+        self.past: Shown = past or ("hidden" if supporter.card.planner == "encoder" else trained)
+        self.seed = seed
+        about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": self.generator.about}
+        if opened is not None:
+            _check_chat(opened, supporter.taxonomy.name)
+        self.conversation = opened or Conversation(
+            id=f"chat-{uuid.uuid4().hex[:12]}",
+            turns=[],
+            taxonomy=supporter.taxonomy.name,
+            provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
+        )
+        self.at: str | None = opened.turns[-1].id if opened else None
+        self.forced: str | None = None
+
+    def say(self, text: str) -> Turn:
+        """Add what the seeker says; control characters, which no one writes, are left out.
+
+        Raises:
+            TalkError: there are no words, or far too many.
+        """
+        words = printable(text).strip()
+        if not words:
+            raise TalkError("there are no words in that: write something, or /help.")
+        if len(words) > MAX_CHARACTERS:
+            raise TalkError(f"that has {len(words):,} characters, more than {MAX_CHARACTERS:,}: say it in fewer.")
+        return self._add(Turn(self._next_id(), self.at, "seeker", words))
+
+    def reply(self, on_text: Callable[[str], None] = lambda _: None) -> Answer:
+        """Answer what the seeker said last; where that has replies, with another one, a sibling of theirs.
+
+        The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
+        there is no other reply under it, the next in this order. The chat then stands on the new turn; where this is
+        interrupted or fails, it stands where it stood.
+
+        Args:
+            on_text: is told the reply's text piece by piece while it is written.
+
+        Raises:
+            TalkError: nothing has been said, or there is no other reply.
+            CorpusError: what was said does not fit the model.
+        """
+        parent = self._answered()
+        siblings = [turn for turn in self.conversation.children(parent) if turn.speaker == "supporter"]
+        probabilities = self._plan(parent)
+        used = {turn.strategy for turn in siblings}
+        order = sorted(probabilities, key=lambda label: (label != self.forced, label in used))
+        skipped: list[str] = []
+        for strategy in order:
+            reply = self._write(parent, strategy, {turn.text or "" for turn in siblings}, on_text)
+            if reply is not None:
+                break
+            skipped.append(strategy)
+        else:
+            raise TalkError("the supporter has no other reply here: go on from another turn (/tree, /go N).")
+        forced, self.forced = self.forced is not None, None
+        rounded = {label: round(p, 6) for label, p in probabilities.items()}
+        extra = {"strategy_probabilities": rounded, "forced": forced, "finish": reply.finish}
+        turn = Turn(self._next_id(), parent, "supporter", reply.text, strategy, source=self.name, extra=extra)
+        return Answer(self._add(turn), probabilities, tuple(skipped), forced, reply.finish == "length")
+
+    def force(self, name: str) -> str:
+        """Ask for the next reply's strategy by label, abbreviation or unambiguous beginning; return its label.
+
+        Raises:
+            TalkError: no strategy is named, or several are, or the supporter has no replies under it.
+        """
+        strategy = find_strategy(self.supporter.taxonomy, name)
+        if not self._can(strategy):
+            raise TalkError(f"this supporter has no replies under {strategy}: choose another strategy.")
+        self.forced = strategy
+        return strategy
+
+    def go(self, turn_id: str) -> None:
+        """Go on from another turn of the tree; 0 is before the first one.
+
+        Raises:
+            TalkError: there is no such turn.
+        """
+        if turn_id != "0" and all(turn.id != turn_id for turn in self.conversation.turns):
+            raise TalkError(f"there is no turn {turn_id[:40]!r}: /tree shows the numbers.")
+        self.at = None if turn_id == "0" else turn_id
+
+    def branches(self) -> Iterator[Branch]:
+        """Every turn, parents before children and each branch whole before the next."""
+        current = {turn.id for turn in self.conversation.path(self.at)}
+        waiting = [(turn, 0) for turn in reversed(self.conversation.children(None))]
+        first_fork = len(waiting) > 1
+        while waiting:  # no recursion: a chat may be longer than Python's stack
+            turn, forks = waiting.pop()
+            yield Branch(turn, forks + first_fork, turn.id in current)
+            children = self.conversation.children(turn.id)
+            waiting += [(child, forks + (len(children) > 1)) for child in reversed(children)]
+
+    def _next_id(self) -> str:
+        return str(len(self.conversation.turns) + 1)
+
+    def _add(self, turn: Turn) -> Turn:
+        self.conversation = self.conversation.grow([turn])
+        self.at = turn.id
+        return turn
+
+    def _answered(self) -> str:
+        """The seeker's turn that a reply answers: the one that the chat stands on, or the one before it."""
+        if self.at is None:
+            raise TalkError("nothing has been said yet that could be answered: say something first.")
+        turn = self.conversation.turn(self.at)
+        return turn.id if turn.speaker == "seeker" else str(turn.parent)
+
+    def _shown(self) -> dict[str, str]:
+        return past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
+
+    def _plan(self, parent: str) -> dict[str, float]:
+        """The planner's probabilities by strategy, the most likely first."""
+        planned = Turn("next", parent, "supporter", None)
+        scores = self.supporter.score(self.conversation, [planned], self._shown())[0]
+        labels = self.supporter.taxonomy.labels
+        return {labels[place]: float(np.exp(scores[place])) for place in np.argsort(-scores, kind="stable")}
+
+    def _can(self, strategy: str) -> bool:
+        return self.generator.strategies is None or strategy in self.generator.strategies
+
+    def _write(self, parent: str, strategy: str, said: set[str], on_text: Callable[[str], None]) -> Reply | None:
+        if not self._can(strategy):
+            return None
+        seed_everything(self.seed, "chat", len(self.conversation.turns), strategy)
+        planned = Turn("next", parent, "supporter", None, strategy)
+        shown = self._shown()
+        return self.generator.stream(self.conversation, planned, strategy, shown, Decoding(), said, on_text)
+
+
+def _check_chat(conversation: Conversation, taxonomy: str) -> None:
+    """Refuse what this module did not write: a turn's id is its number there."""
+    numbers = [str(place) for place in range(1, len(conversation.turns) + 1)]
+    if not numbers or [turn.id for turn in conversation.turns] != numbers:
+        raise TalkError(f"{conversation.id!r} is no saved chat: open a file that a chat has written.")
+    if conversation.taxonomy != taxonomy:
+        raise TalkError(
+            f"the chat was held with strategies of {conversation.taxonomy} and this supporter knows {taxonomy}: "
+            "open it with a supporter of the same strategies."
+        )
+
+
+def find_strategy(taxonomy: Taxonomy, name: str) -> str:
+    """The label that a name means: the label itself, its abbreviation, or the beginning of one label alone.
+
+    Raises:
+        TalkError: it means none, or several.
+    """
+    wanted = name.strip().casefold()
+    short = {abbreviation.casefold(): label for label, abbreviation in taxonomy.abbreviations.items()}
+    if exact := taxonomy.match(wanted) or short.get(wanted):
+        return exact
+    found = [label for label in taxonomy.labels if wanted and label.casefold().startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TalkError(f"{wanted!r} may mean {' or '.join(found)}: write more of it.")
+    raise TalkError(f"there is no strategy {wanted[:40]!r}: choose one of {', '.join(taxonomy.labels)}.")
+
+
+def printable(text: str) -> str:
+    """A text without control characters but line ends and tabs, and with U+FFFD for half of a surrogate pair."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return "".join(c for c in whole if c in "\n\t" or unicodedata.category(c) != "Cc")

@@ -1,0 +1,130 @@
+"""A supporter without a language model from a corpus, and the embedded one, which is made on first use and kept."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from esckit import __version__
+from esckit.conversation import Conversation, conversation_to_json
+from esckit.corpora.starter import LICENCE, read_starter
+from esckit.errors import CorpusError, ModelError
+from esckit.planning.planner_options import PlannerOptions
+
+__all__ = ["cache_folder", "embedded_supporter", "make_supporter"]
+
+
+def make_supporter(
+    conversations: Sequence[Conversation],
+    name: str,
+    out: Path,
+    *,
+    encoder: str,
+    options: PlannerOptions,
+    seed: int,
+    replies: bool,
+) -> dict[str, Any]:
+    """Train an encoder planner beside ``out``, store the corpus's replies where wanted, and write the supporter.
+
+    The same call continues one that was stopped.
+
+    Args:
+        conversations: dialogues with strategies.
+        name: of the corpus.
+        out: the supporter's folder.
+        encoder: `planning.encoder.EMBEDDED`, a folder or a Hub id.
+        options: of the planner.
+        seed: of its training.
+        replies: the supporter answers with the corpus's replies; else it only plans.
+
+    Returns:
+        How many dialogues and turns it learnt from, and how many replies were left out.
+
+    Raises:
+        CorpusError: nothing can be learnt from the corpus.
+        ModelError: the encoder cannot be had.
+    """
+    from esckit.planning.encoder import load_encoder
+    from esckit.planning.fitting import train_planner
+    from esckit.rendering import supporter_turns
+    from esckit.strategy import TAXONOMIES
+    from esckit.supporters.retrieval import build_store
+    from esckit.supporters.supporter import SupporterCard, save_supporter
+
+    if not any(supporter_turns(conversation) for conversation in conversations):
+        raise CorpusError(f"{name} has no supporter turn with a strategy: a planner cannot be trained on it.")
+    loaded, taxonomy = load_encoder(encoder), TAXONOMIES[str(conversations[0].taxonomy)]
+    work = out.with_name(f".{out.name}.training")
+    facts = train_planner(conversations, loaded, taxonomy, options, work / "planner", seed=seed, title="planner")
+    facts = {key: facts[key] for key in ("dialogues", "turns")}
+    parts = {"planner": work / "planner"}
+    if replies:
+        left_out: Counter[str] = Counter()
+        licence = str(conversations[0].provenance.get("licence", "as the corpus's"))
+        build_store(conversations, loaded, name, licence, left_out).save(work / "generator")
+        parts["generator"] = work / "generator"
+        facts = {**facts, "replies_left_out": sum(left_out.values())}
+    kind: Any = "retrieval" if replies else "none"
+    card = SupporterCard("decoupled", "gold", taxonomy=taxonomy.name, planner="encoder", generator=kind)
+    save_supporter(out, card, parts)
+    shutil.rmtree(work)
+    return facts
+
+
+def cache_folder() -> Path:
+    """Where made things are kept: ``ESCKIT_CACHE``, else ``esckit`` in ``XDG_CACHE_HOME`` or in ``~/.cache``."""
+    if own := os.environ.get("ESCKIT_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "esckit"
+
+
+def embedded_supporter(on_making: Callable[[], None] = lambda: None, *, options: PlannerOptions | None = None) -> Path:
+    """The folder of the supporter that needs nothing but esckit; it is made where it is not there yet.
+
+    It learns from the dialogues of the starter corpus that end better for the seeker, and says their replies again:
+    the corpus's other dialogues hold bad replies on purpose. So it must not be measured on that corpus.
+
+    Args:
+        on_making: is called where it has to be made, before that begins.
+        options: of its planner; by default esckit's.
+
+    Raises:
+        ModelError: the encoder cannot be had, or the cache cannot be written.
+    """
+    options = options or PlannerOptions()
+    corpus = read_starter()
+    everything = (*corpus.train, *corpus.valid, *corpus.test)
+    dialogues = [conversation for conversation in everything if conversation.labels["outcome"] == "better"]
+    made_of = [[conversation_to_json(dialogue) for dialogue in dialogues], options.model_dump(), LICENCE]
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"supporter-{__version__}-{key}"
+    if not (folder / "supporter.json").exists():  # written last: a folder that has it is whole
+        on_making()
+        try:
+            _make_embedded(dialogues, folder, options)
+        except OSError as error:
+            raise ModelError(
+                f"the embedded supporter cannot be written to {folder.parent} ({error.strerror}): "
+                "set ESCKIT_CACHE to a folder that can be written."
+            ) from error
+    return folder
+
+
+def _make_embedded(dialogues: Sequence[Conversation], folder: Path, options: PlannerOptions) -> None:
+    """Make it in a folder of its own, so that two that begin together do not meet; the first one done stays."""
+    from esckit.planning.encoder import EMBEDDED
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as work:
+        made = Path(work) / "supporter"
+        name = "starter (invented dialogues)"
+        make_supporter(dialogues, name, made, encoder=EMBEDDED, options=options, seed=0, replies=True)
+        if not (folder / "supporter.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # half of one, such as after a removal that was stopped
+            made.rename(folder)

@@ -1,0 +1,90 @@
+"""LoRA adapters of a recipe's parts: made, loaded, put under a frozen reference, saved."""
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
+from esckit.training.references import Reference, adapter_off, frozen_adapter
+from esckit.training.training_options import LoraOptions, PreferenceOptions
+
+__all__ = ["Policy", "fresh_adapter", "load_policy", "open_adapter", "save_adapter", "save_policy"]
+
+_FROZEN: Final = "reference"  # name of the SFT adapter's second copy
+
+
+class Policy(NamedTuple):
+    """What is aligned.
+
+    Attributes:
+        model: a PEFT model with the trained adapter active.
+        reference: the model that it started from.
+    """
+
+    model: Any
+    reference: Reference
+
+
+def fresh_adapter(model: Any, lora: LoraOptions, part: str) -> Any:
+    """The model under a new LoRA adapter, which changes nothing yet."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, adapter_name=part)
+
+
+def open_adapter(
+    backbone: Backbone, folder: Path, part: str, *, name: str | None = None, trainable: bool = False
+) -> Any:
+    """The backbone's model under a part's saved adapter (called ``name`` there), in evaluation mode."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(backbone.model, folder / part, adapter_name=name or part, is_trainable=trainable)
+    return model.eval()
+
+
+def load_policy(
+    source: str, start: Path, part: str, form: str, lora: LoraOptions, quantisation: Quantisation | None = None
+) -> tuple[Backbone, Policy]:
+    """Load what preference learning starts from, with its reference.
+
+    Args:
+        source: the backbone's.
+        start: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
+        part: the adapter's name.
+        form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
+        lora: of the fresh adapter where SFT is merged.
+        quantisation: of the backbone's weights.
+    """
+    backbone = load_backbone(source, quantisation=quantisation)
+    model = open_adapter(backbone, start, part, trainable=form != "merged")
+    if form == "merged":
+        return backbone, Policy(fresh_adapter(model.merge_and_unload(), lora, part), adapter_off)
+    model.load_adapter(start / part, adapter_name=_FROZEN)
+    return backbone, Policy(model, frozen_adapter(part, _FROZEN))
+
+
+def save_adapter(model: Any, folder: Path, part: str) -> None:
+    """Write one adapter into the folder's subfolder ``part``."""
+    model.save_pretrained(str(folder), selected_adapters=[part])
+
+
+def save_policy(policy: Policy, source: str, start: Path, folder: Path, part: str, options: PreferenceOptions) -> None:
+    """Write an aligned adapter as one on the plain base.
+
+    A fresh adapter over merged SFT is written together with the SFT adapter: their matrices side by side are one
+    adapter, with the sum of their ranks, and the same model up to rounding.
+    """
+    if options.reference != "merged":
+        save_adapter(policy.model, folder, part)
+        return
+    save_adapter(policy.model, folder / "over-merged", part)
+    both = open_adapter(load_backbone(source), start, part, name="sft")
+    both.load_adapter(folder / "over-merged" / part, adapter_name="over-merged")
+    both.add_weighted_adapter(["sft", "over-merged"], [1.0, 1.0], part, combination_type="cat")
+    save_adapter(both, folder, part)

@@ -1,0 +1,88 @@
+"""What a recipe can say about training, apart from what is trained; it needs no torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["LoraOptions", "PreferenceOptions", "TrainingOptions"]
+
+
+class LoraOptions(BaseModel):
+    """Low-rank adaptation of all linear layers but the head (Hu et al. 2021); defaults of DecoupledESC, section 5.1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class TrainingOptions(BaseModel):
+    """How a stage trains; a batch is one optimiser step.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: targets (supporter turns, or utterances when pretraining) an optimiser step; whole conversations are
+            added until it is reached, so a step overshoots by at most one conversation.
+        accumulation: forward passes that share an optimiser step's targets.
+        learning_rate: peak rate of AdamW.
+        schedule: of the rate after warm-up.
+        warmup: share of the steps over which the rate rises, 0 to 1.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact), and no
+            forward pass reads more, but for a single target that is longer: the limit of memory.
+        precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast.
+        gradient_checkpointing: trade time for memory.
+        checkpoint_seconds: a checkpoint is written when this time has passed since the last one, at the next
+            point of the curve (at most a hundredth of the run later).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_tokens_per_row: int | None = Field(None, ge=64)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    checkpoint_seconds: float = Field(300, ge=0)
+
+
+class PreferenceOptions(BaseModel):
+    """What is minimised over preference pairs (`training.preferences`).
+
+    Attributes:
+        loss: ``dpo``, ``ipo`` and ``kto`` pull to a reference, ``simpo`` and ``orpo`` have none.
+        beta: strength of that pull; SimPO's scale, ORPO's lambda, IPO's tau.
+        margin: SimPO's gamma.
+        sft_weight: adds this times the mean token loss of the chosen replies; ORPO's is 1, whatever is said here.
+        length_normalised: IPO's log ratios are divided by each reply's tokens, as in TRL; false is the paper's.
+        reference: where the reference's log-probabilities come from, the model after SFT in each case. ``frozen``: the
+            SFT adapter is loaded a second time; ``merged``: it is merged into the base under a fresh adapter (saved
+            together, with the sum of their ranks); ``stored``: they are computed once, before training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: Literal["dpo", "ipo", "simpo", "kto", "orpo"] = "dpo"
+    beta: float = Field(0.1, gt=0)
+    margin: float = Field(0.5, ge=0)
+    sft_weight: float = Field(0.0, ge=0)
+    length_normalised: bool = True
+    reference: Literal["frozen", "merged", "stored"] = "frozen"
+
+    @property
+    def needs_reference(self) -> bool:
+        """True where the loss compares with a reference."""
+        return self.loss in ("dpo", "ipo", "kto")
+
+    @property
+    def likelihood_weight(self) -> float:
+        """Weight of the chosen replies' mean token loss."""
+        return 1.0 if self.loss == "orpo" else self.sft_weight
