@@ -61,7 +61,8 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/pair_statistics.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
-    *("recipes/recipe.py", "recipes/stages.py"),
+    *("recipes/stage.py", "recipes/recipe.py", "recipes/recipe_files.py", "recipes/rounds.py", "recipes/identity.py"),
+    *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("recipes/stages/*.py"))),
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 

@@ -34,9 +34,9 @@ from esckit.judging.judge_run import judge_files
 from esckit.judging.judging_options import JudgingOptions
 from esckit.language_models.backbone import load_backbone
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
-from esckit.recipes.judged import LEDGER
 from esckit.recipes.recipe import Recipe
-from esckit.recipes.runner import TREES, run
+from esckit.recipes.runner import run
+from esckit.recipes.stages.mine import LEDGER, TREES
 from tests.chat_models.questions import questions
 from tests.judging.judged import dialogues, predicted
 from tests.recipes.tiny import shorten

@@ -15,11 +15,13 @@ from torch import Tensor
 from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
 from esckit.errors import CorpusError, EsckitError
 from esckit.mining.inferential import Miner
-from esckit.recipes import runner
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
-from esckit.recipes.runner import TREES, run
-from esckit.training import trainer
+from esckit.recipes.runner import run
+from esckit.recipes.stages import mine as mine_stage
+from esckit.recipes.stages.mine import TREES
+from esckit.recipes.stages.sft import fine_tune as plain_fine_tune
+from esckit.training import adapters, trainer
 from esckit.training.adapters import open_adapter
 from esckit.training.preferences import PreferenceObjective
 from tests.recipes.tiny import shorten
@@ -176,7 +178,7 @@ def _watch_folds(patch: pytest.MonkeyPatch) -> tuple[dict[str, list[str]], list[
     trained: dict[str, list[str]] = {}
     opened: list[str] = []
     mined: dict[str, list[str]] = {}
-    tune, opens, mines = runner._fine_tune, open_adapter, Miner.mine
+    tune, opens, mines = plain_fine_tune, open_adapter, Miner.mine
 
     def fine_tune(this: Any, stage: Any, sft: Any, conversations: list[Conversation], folder: Path) -> Any:
         trained[folder.name] = [conversation.id for conversation in conversations]
@@ -190,8 +192,8 @@ def _watch_folds(patch: pytest.MonkeyPatch) -> tuple[dict[str, list[str]], list[
         mined.setdefault(opened[-1], []).append(conversation.id)
         return mines(self, conversation, shown, seed)
 
-    patch.setattr(runner, "_fine_tune", fine_tune)
-    patch.setattr(runner, "open_adapter", opening)
+    patch.setattr(mine_stage, "fine_tune", fine_tune)
+    patch.setattr(adapters, "open_adapter", opening)
     patch.setattr(Miner, "mine", mining)
     return trained, opened, mined
 

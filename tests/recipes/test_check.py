@@ -17,6 +17,8 @@ from esckit.recipes.check import check
 from esckit.recipes.memory_estimate import Kept
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
+from esckit.recipes.stages.preference import PreferenceStage
+from esckit.recipes.stages.sft import SftStage
 from tests.recipes.tiny import write_tiny
 from tests.tiny import save_base, tiny_model, tiny_tokenizer, tokenizer_with
 
@@ -192,11 +194,11 @@ def test_the_large_recipes_are_the_papers(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.model.layout == "paper"
     for stage in recipe.stages:
-        if stage.stage in ("sft", "preference"):
+        if isinstance(stage, SftStage | PreferenceStage):
             assert (stage.batch_size, stage.epochs) == (32, 3 if stage.stage == "sft" else 1)
-        if stage.stage == "sft":
+        if isinstance(stage, SftStage):
             assert (stage.learning_rate, stage.lora.r, stage.lora.alpha, stage.lora.dropout) == (1e-5, 16, 16, 0.05)
-    rates = [(s.learning_rate, s.beta) for s in recipe.stages if s.stage == "preference"]
+    rates = [(s.learning_rate, s.beta) for s in recipe.stages if isinstance(s, PreferenceStage)]
     published = {
         "decoupled-qwen2.5-7b": [(7e-7, 0.2), (5e-8, 0.5), (7e-7, 0.2)],
         "decoupled-llama3.1-8b": [(5e-7, 0.2), (8e-8, 0.5), (3e-7, 0.2)],

@@ -22,10 +22,10 @@ from esckit.judging.evidence import Case
 from esckit.mining.judged_pairs import ROUTES
 from esckit.mining.pairs import Pair, kind_of
 from esckit.prompts.own import read_prompts
-from esckit.recipes.judged import LEDGER, SAMPLED
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
-from esckit.recipes.runner import TREES, run
+from esckit.recipes.runner import run
+from esckit.recipes.stages.mine import LEDGER, SAMPLED, TREES
 from esckit.rendering import Part
 from tests.children import KILL, Ended, Signal, esckit
 from tests.recipes.tiny import shorten

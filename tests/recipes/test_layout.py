@@ -34,7 +34,7 @@ class Read:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.contexts: list[str] = []
         self.prompts: list[str] = []
-        patch.setattr("esckit.recipes.folder.build_tries", self.build)
+        patch.setattr("esckit.recipes.training_work.build_tries", self.build)
         patch.setattr("esckit.supporters.generator.generate", self.generate)
 
     def build(self, examples: Sequence[Example], *more: Any) -> Any:

@@ -11,7 +11,9 @@ from esckit.errors import ChatError, CorpusError, RecipeError
 from esckit.measures import read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.recipe_files import load_recipe
-from esckit.recipes.runner import PAIRS, TREES, run
+from esckit.recipes.runner import run
+from esckit.recipes.stages.mine import PAIRS, TREES
+from esckit.recipes.stages.predict import PredictStage
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues
 
@@ -40,7 +42,11 @@ def _run(place: Path, name: str, out: Path, *settings: str) -> Path:
     stages = [
         stage.model_copy(
             update=short.get(stage.stage, {})
-            | ({"wording": stage.wording.model_copy(update={"max_new_tokens": 4})} if stage.stage == "predict" else {})
+            | (
+                {"wording": stage.wording.model_copy(update={"max_new_tokens": 4})}
+                if isinstance(stage, PredictStage)
+                else {}
+            )
         )
         for stage in recipe.stages
     ]

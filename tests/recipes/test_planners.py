@@ -23,18 +23,20 @@ corpus: {{name: tree, train: {folder}/train.jsonl, valid: {folder}/valid.jsonl, 
 stages:
   - {{stage: planner, name: encoder-planner, folds: 2, seeds: 1, epochs: 1, width: 8, head: 8}}
   - {{stage: planner, name: linear-planner, model: linear, folds: 2, seeds: 1, epochs: 1, with_valid: true}}
+  - {{stage: planner, name: train-planner, model: linear, folds: 2, seeds: 1, epochs: 1}}
   - {{stage: planner, name: majority-planner, model: majority, folds: 2}}
   - {{stage: replies, name: replies}}
   - {{stage: supporter, name: encoder, planner: encoder-planner}}
   - {{stage: supporter, name: plain, planner: encoder-planner, calibrated: false}}
   - {{stage: supporter, name: linear, planner: linear-planner, past_strategies: hidden}}
+  - {{stage: supporter, name: train-only, planner: train-planner, past_strategies: hidden}}
   - {{stage: supporter, name: majority, planner: majority-planner}}
   - {{stage: supporter, name: embedded, planner: encoder-planner, generator: replies}}
-  - {{stage: calibrate, name: fitted, supporter: linear}}
+  - {{stage: calibrate, name: fitted, supporter: train-only}}
   - {{stage: predict, name: with-encoder, supporter: encoder}}
   - {{stage: predict, name: with-plain, supporter: plain}}
   - {{stage: predict, name: with-linear, supporter: linear}}
-  - {{stage: predict, name: with-fitted, supporter: linear, calibration: fitted}}
+  - {{stage: predict, name: with-fitted, supporter: train-only, calibration: fitted}}
   - {{stage: predict, name: with-majority, supporter: majority}}
   - {{stage: predict, name: with-embedded, supporter: embedded, past_strategies: predicted}}
   - {{stage: evaluate, name: evaluate, predictions: [with-encoder, with-plain, with-majority], resamples: 100}}
@@ -84,7 +86,7 @@ def test_a_calibration_is_fitted_on_valid_and_applied_to_test(finished: Path, re
     valid = read_conversations(recipe.parent / "valid.jsonl")
     assert facts(finished, "fitted")["turns"] == sum(1 for c in valid for turn in c.trunk if turn.strategy)
     fitted = Calibration.from_json(json.loads((finished / "fitted/calibration.json").read_text(encoding="utf-8")))
-    supporter = Supporter.load(finished / "linear")
+    supporter = Supporter.load(finished / "train-only")
     test = read_conversations(recipe.parent / "test.jsonl")[0]
     turn = next(turn for turn in test.trunk if turn.strategy)
     wanted = fitted.apply(supporter.score(test, [turn], {}))[0]
@@ -120,7 +122,7 @@ def test_the_validation_part_is_trained_on_only_where_asked_and_there_is_a_test_
 
 
 def test_nothing_is_fitted_to_what_is_evaluated(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="predicts valid, which its calibration 'fitted' is fitted on"):
+    with pytest.raises(RunError, match="predicts valid, which calibrate stage 'fitted' is fitted to"):
         run(load_recipe(str(recipe), ["with-fitted.split=valid"]), tmp_path / "run")
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from esckit.errors import RecipeError
 from esckit.recipes.recipe_files import load_recipe, shipped_recipes
-from esckit.recipes.stages import PreferenceStage, PretrainStage, SftStage
+from esckit.recipes.stages.preference import PreferenceStage
+from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.sft import SftStage, sft_of
 from tests.recipes.tiny import RECIPE
 
 JUDGED: Final = ["mine-planner.rule=judged", "mine-planner.wording=generator-sft"]
@@ -119,7 +121,7 @@ def test_a_part_is_its_root_s_through_every_round(tmp_path: Path) -> None:
     )
     (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
     recipe = load_recipe(str(tmp_path / "tiny.yaml"))
-    assert recipe.sft_of("planner-dpo-again") == recipe.named("planner-sft")
+    assert sft_of(recipe, "planner-dpo-again") == recipe.named("planner-sft")
     assert isinstance(recipe.named("planner-dpo-again"), PreferenceStage)
 
 

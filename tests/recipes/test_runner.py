@@ -11,11 +11,13 @@ from esckit.conversation import read_conversations
 from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
-from esckit.recipes import runner
-from esckit.recipes.folder import Run, stage_seed
+from esckit.recipes.folder import RunFolder, stage_seed
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.results import print_results
 from esckit.recipes.runner import run
+from esckit.recipes.stages import KINDS
+from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.supporter import SupporterStage
 from esckit.rendering import supporter_turns
 from esckit.supporters import Supporter
 from tests.recipes.tiny import write_tiny
@@ -98,17 +100,8 @@ def test_the_seed_matters(recipe: Path) -> None:
 
 
 def test_a_finished_run_does_nothing_again(finished: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for stage in (
-        "pretrain",
-        "fine_tune",
-        "mine_preferences",
-        "align",
-        "assemble",
-        "predict_split",
-        "measure",
-        "report",
-    ):
-        monkeypatch.setattr(runner, stage, lambda *_: pytest.fail("a done stage ran again"))
+    for kind in KINDS:
+        monkeypatch.setattr(kind, "work", lambda *_: pytest.fail("a done stage ran again"))
     run(load_recipe(str(recipe)), finished)
 
 
@@ -116,10 +109,10 @@ def test_a_stage_that_failed_runs_again_and_earlier_ones_do_not(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "assemble", _interrupt)
+        patch.setattr(SupporterStage, "work", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(load_recipe(str(recipe)), tmp_path / "run")
-    monkeypatch.setattr(runner, "pretrain", lambda *_: pytest.fail("a done stage ran again"))
+    monkeypatch.setattr(PretrainStage, "work", lambda *_: pytest.fail("a done stage ran again"))
     run(load_recipe(str(recipe)), tmp_path / "run")
     assert (tmp_path / "run" / "report.html").exists()
     _fresh_runs_what_changed_and_what_reads_it(recipe, tmp_path / "run")
@@ -187,11 +180,11 @@ def test_other_weights_in_a_model_s_folder_are_noticed(finished: Path, recipe: P
     model = Path(shutil.copytree(finished / "pretrain/model", tmp_path / "model"))
     loaded = load_recipe(str(recipe), [f"model.path={model}"])
     stage = loaded.named("planner-sft")
-    before = Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
-    assert before == Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
+    before = RunFolder(loaded, tmp_path, load_corpus("starter")).identity(stage)
+    assert before == RunFolder(loaded, tmp_path, load_corpus("starter")).identity(stage)
     weights = load_file(model / "model.safetensors")
     save_file({**weights, min(weights): weights[min(weights)] + 1}, model / "model.safetensors", {"format": "pt"})
-    assert before != Run(loaded, tmp_path, load_corpus("starter")).fingerprint(stage)
+    assert before != RunFolder(loaded, tmp_path, load_corpus("starter")).identity(stage)
 
 
 def test_a_supporter_on_a_folder_s_backbone_is_loaded_from_wherever_one_stands(

@@ -138,7 +138,7 @@ def run_command(
     """
     from esckit.recipes.recipe_files import load_recipe
 
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, settings or ())
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")
     quiet()
     if check:

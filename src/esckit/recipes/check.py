@@ -1,36 +1,29 @@
 """A dry run: recipe, corpus and chat template are checked, memory is estimated; nothing is loaded or written."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
 
-from esckit.conversation import Conversation
 from esckit.corpora import Corpus
 from esckit.errors import ModelError
 from esckit.language_models.backbone import check_source
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
-from esckit.language_models.token_tree import build_tries
-from esckit.recipes.before import load_dialogues
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
 from esckit.recipes.recipe import Recipe
-from esckit.recipes.stages import MineStage, PreferenceStage, PretrainStage, SftStage, Stage
-from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
+from esckit.recipes.runner import load_checked
+from esckit.recipes.stage import TrainingStage
+from esckit.rendering import Example, Renderer, supporter_turns
 from esckit.strategy import TAXONOMIES
-from esckit.training.batches import TrieDataset, plan_batches
-from esckit.training.preferences import PairDataset, make_item
+from esckit.training.batches import plan_batches
 from esckit.training.training_options import LoraOptions
 
 __all__ = ["check"]
 
 _TRIED: Final = 8
 """Longest batches whose forward passes are made: passes share prefixes, so the longest is not always the largest."""
-
-TrainingStage = PretrainStage | SftStage | PreferenceStage
 
 
 class _Backbone(NamedTuple):
@@ -46,9 +39,9 @@ def check(recipe: Recipe) -> list[str]:
     Raises:
         EsckitError: what would stop the run: a corpus, a config, a chat template, a turn that does not fit.
     """
-    corpus = load_dialogues(recipe)
+    corpus = load_checked(recipe)
     lines = [f"recipe: {recipe.title or 'untitled'}, {len(recipe.stages)} stages", _corpus_line(corpus)]
-    trained = [stage for stage in recipe.stages if _is_trained(recipe, stage)]
+    trained = [stage for stage in recipe.stages if isinstance(stage, TrainingStage) and stage.trains(recipe)]
     if not trained:
         return [*lines, "model: no stage trains a language model, so there is no memory to estimate"]
     backbone = _read_backbone(recipe, corpus)
@@ -59,11 +52,6 @@ def check(recipe: Recipe) -> list[str]:
         renderer = Renderer(backbone.tokenizer, taxonomy, max_context=limit, layout=recipe.model.layout)
     lines.append(_template_line(recipe, renderer))
     return [*lines, *_memory_lines(recipe, corpus, backbone.config, renderer, limit, trained)]
-
-
-def _is_trained(recipe: Recipe, stage: Any) -> bool:
-    skipped = isinstance(stage, PretrainStage) and recipe.model.path is not None
-    return isinstance(stage, TrainingStage) and not skipped
 
 
 def _corpus_line(corpus: Corpus) -> str:
@@ -116,7 +104,12 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
 
 
 def _memory_lines(
-    recipe: Recipe, corpus: Corpus, config: Any, renderer: Renderer | None, limit: int, stages: list[Any]
+    recipe: Recipe,
+    corpus: Corpus,
+    config: Any,
+    renderer: Renderer | None,
+    limit: int,
+    stages: list[TrainingStage],
 ) -> list[str]:
     """A line a training stage: what it needs on a GPU (bfloat16), part by part, and in all on the CPU (float32)."""
     four_bits = recipe.model.quantisation == "4bit"
@@ -126,21 +119,23 @@ def _memory_lines(
         return MetaModel(config, dtype, lora, four_bits=four_bits)
 
     @lru_cache
-    def rows_of(name: str) -> list[list[Example]]:
+    def targets_of(root: str) -> list[list[Example]]:
+        stage = recipe.named(root)
+        assert isinstance(stage, TrainingStage)
         assert renderer is not None
-        return [_examples(recipe.named(name), conversation, renderer) for conversation in corpus.train]
+        return [row for row in (stage.targets(conversation, renderer) for conversation in corpus.train) if row]
 
     rows, trained = [], {}
     for stage in stages:
-        lora = _lora(recipe, stage)
+        lora = stage.trained_lora(recipe)
         bound = min(stage.max_tokens_per_row or limit, limit)
         kept = Kept(bound, bound)
         if renderer is not None:
-            root = stage.name if isinstance(stage, PretrainStage) else recipe.sft_of(stage.name).name
-            kept = _largest(stage, rows_of(root), _sides(recipe, stage), stage_seed(recipe.seed, stage))
-        frozen = isinstance(stage, PreferenceStage) and stage.needs_reference and stage.reference == "frozen"
+            kept = _largest(recipe, stage, targets_of(stage.root(recipe).name))
         gpu, cpu = (
-            model(lora, dtype).memory(kept, checkpointing=stage.gradient_checkpointing, frozen_reference=frozen)
+            model(lora, dtype).memory(
+                kept, checkpointing=stage.gradient_checkpointing, frozen_reference=stage.frozen_copy(recipe)
+            )
             for dtype in (torch.bfloat16, torch.float32)
         )
         trained[stage.name] = model(lora, torch.bfloat16).trained
@@ -157,13 +152,6 @@ def _memory_lines(
     ]
 
 
-def _lora(recipe: Recipe, stage: TrainingStage) -> LoraOptions | None:
-    """Of the adapter that a stage trains; none where it trains every weight."""
-    if isinstance(stage, PretrainStage):
-        return None
-    return stage.lora if isinstance(stage, SftStage) or stage.reference == "merged" else recipe.sft_of(stage.start).lora
-
-
 def _row(name: str, kept: Kept, gpu: Memory, cpu: Memory | None) -> str:
     figures = (gpu.weights, gpu.trained + gpu.reference, gpu.logits, gpu.checkpointed, gpu.whole, gpu.total)
     in_gib = [f"{value / 2**30:.2f}" for value in (*figures, *([cpu.total] if cpu else []))]
@@ -174,55 +162,19 @@ def _row_of(name: str, *cells: str) -> str:
     return f"  {name:<16}" + "".join(f"{cell:>11}" for cell in cells)
 
 
-def _largest(stage: TrainingStage, rows: list[list[Example]], sides: int, seed: int) -> Kept:
+def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) -> Kept:
     """The largest forward pass of a stage, among the longest of the batches that training will plan.
 
     Args:
+        recipe: the stage's.
         stage: which.
         rows: its targets, a conversation each.
-        sides: rejected sides a target; preferences are not mined yet, so each is taken to be as long as gold.
-        seed: of the stage.
     """
-    rows = [examples for examples in rows if examples]
     each = max(1, stage.batch_size // stage.accumulation)
-    counts = [len(examples) * max(1, sides) for examples in rows]
-    lengths = [sum(len(e.context) + len(e.scored) for e in examples) for examples in rows]
+    counts = [len(targets) * max(1, stage.rejected_sides(recipe)) for targets in rows]
+    lengths = [sum(len(e.context) + len(e.scored) for e in targets) for targets in rows]
+    seed = stage_seed(recipe.seed, stage)
     batches = [batch for epoch in plan_batches(counts, each, stage.epochs, seed) for batch in epoch]
     longest = sorted(batches, key=lambda batch: -sum(lengths[index] for index in batch))[:_TRIED]
-    return max(kept for batch in longest for kept in _passes(stage, [rows[index] for index in batch], sides))
-
-
-def _passes(stage: TrainingStage, rows: list[list[Example]], sides: int) -> list[Kept]:
-    """The forward passes of one batch."""
-    most = stage.max_tokens_per_row
-    if isinstance(stage, PreferenceStage):
-        pairs = [list(_pairs(examples, sides)) for examples in rows]
-        items = [make_item(own, most, mismatched=stage.loss == "kto") for own in pairs]
-        passes = PairDataset.forwards(items, most)
-    else:
-        passes = TrieDataset.forwards([build_tries(examples, most) for examples in rows], most)
-    return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
-
-
-def _sides(recipe: Recipe, stage: TrainingStage) -> int:
-    """Rejected sides that a turn may get; none where a stage trains on no pairs."""
-    if not isinstance(stage, PreferenceStage):
-        return 0
-    mined = recipe.named(stage.pairs)
-    assert isinstance(mined, MineStage)
-    return mined.top_k or mined.samples
-
-
-def _examples(stage: Stage, conversation: Conversation, renderer: Renderer) -> list[Example]:
-    """What a pretrain or an sft stage trains on in a conversation, as `runner` renders it."""
-    if isinstance(stage, PretrainStage):
-        return renderer.dialogue(conversation, past_strategies(conversation, stage.past_strategies))
-    assert isinstance(stage, SftStage)
-    return renderer.examples(conversation, stage.part, past_strategies(conversation, stage.past_strategies))
-
-
-def _pairs(examples: list[Example], sides: int) -> Iterator[PairExample]:
-    """Pairs of gold with rejected sides as long as it, in tokens that no other side has."""
-    for example in examples:
-        for side in range(sides):
-            yield PairExample(example, replace(example, scored=tuple(-1 - side for _ in example.scored)))
+    passes = (one for batch in longest for one in stage.forwards(recipe, [rows[index] for index in batch]))
+    return max(Kept(one["input_ids"].numel(), int(one["keep"].sum())) for one in passes)

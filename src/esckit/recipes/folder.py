@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,34 +18,41 @@ from esckit import __version__
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
-from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
-from esckit.judging.open_annotator import annotator_identity
-from esckit.judging.rubric import load_rubrics
+from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl
 from esckit.language_models.backbone import Backbone, default_device, load_backbone
-from esckit.language_models.token_tree import TokenTrie, build_tries
-from esckit.recipes.recipe import Recipe, input_names
-from esckit.recipes.stages import BaselineStage, JudgeStage, MineStage, PretrainStage, ReportStage, SftStage, Stage
-from esckit.rendering import Example, Renderer
+from esckit.prompts import shipped_prompts
+from esckit.prompts.own import Prompts
+from esckit.recipes.identity import digest, prompt_texts, source_identity
+from esckit.recipes.recipe import Recipe
+from esckit.recipes.stage import Stage
+from esckit.rendering import Renderer
 from esckit.strategy import TAXONOMIES
-from esckit.training.batches import ConversationDataset, TrieDataset
 from esckit.training.processes import count_processes, is_main
-from esckit.training.trainer import Objective, Trained, train
-from esckit.training.training_options import TrainingOptions
 
-__all__ = ["CHECKPOINTS", "Run", "stage_seed"]
+__all__ = ["CHECKPOINTS", "RunFolder", "stage_seed"]
 
 CHECKPOINTS: Final = "checkpoints"
 """Subfolder of what is being trained."""
 
+_VERSIONS: Final = "versions.json"
+_PACKAGES: Final = (
+    *("torch", "transformers", "peft", "accelerate", "tokenizers"),
+    *("numpy", "nltk", "sacrebleu", "rouge-score"),
+)
+
 
 @dataclass
-class Run:
+class RunFolder:
     """A run's folder: recipe, corpus, records of its stages."""
 
     recipe: Recipe
     folder: Path
     corpus: Corpus
     events: dict[str, Counter[str]] = field(default_factory=dict)
+    _identities: dict[str, str] = field(default_factory=dict)
+    _sources: dict[str, Any] = field(default_factory=dict)
+
+    # ---------------------------------------------------------------------------------------- what it is made of
 
     @cached_property
     def taxonomy(self) -> str:
@@ -53,27 +60,13 @@ class Run:
         return str(self.corpus.train[0].taxonomy)
 
     @cached_property
-    def corpus_hash(self) -> str:
-        """SHA-256 over every conversation of every part."""
-        parts = (self.corpus.train, self.corpus.valid, self.corpus.test)
-        return _digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """What the recipe says of the model; of a folder, its weights' hashes too: others may take their place."""
-        folder = Path(self.recipe.model.path or "")
-        files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if self.recipe.model.path else []
-        weights = {path.name: hash_file(path) for path in sorted(files)}
-        return {**self.recipe.model.model_dump(), **({"weights": weights} if weights else {})}
-
-    @cached_property
     def backbone_source(self) -> str:
-        """Where the backbone is: the recipe's path, or what the pretrain stage made."""
-        path = self.recipe.model.path
+        """Where the backbone is: the recipe's path, or what a stage made."""
+        path, made = self.recipe.model.path, self.recipe.makes_backbone
         if path:  # a folder's supporters may be moved, and be loaded from anywhere
             return str(Path(path).absolute()) if Path(path).is_dir() else path
-        made = next(stage.name for stage in self.recipe.stages if isinstance(stage, PretrainStage))
-        return str(self.folder / made / "model")
+        assert made
+        return str(self.folder / made.name / "model")
 
     def load_backbone(self) -> Backbone:
         """The backbone, as the recipe stores its weights."""
@@ -96,82 +89,58 @@ class Run:
             layout=self.recipe.model.layout,
         )
 
-    def train(
-        self,
-        stage: Stage,
-        options: TrainingOptions,
-        model: Any,
-        dataset: ConversationDataset,
-        folder: Path,
-        save: Callable[[], None],
-        *,
-        objective: Objective | None = None,
-        valid: TrieDataset | None = None,
-    ) -> Trained:
-        """Train with checkpoints, save, and write the curve into ``folder``, last.
+    # ------------------------------------------------------------------------------------- what results depend on
 
-        The checkpoints stay until the stage is done: what follows in it may be stopped too.
-        """
-        trained = train(
-            model,
-            dataset,
-            options,
-            folder=folder / CHECKPOINTS,
-            title=stage.name if folder.name == stage.name else f"{stage.name} {folder.name}",
-            seed=self.seed(stage),
-            objective=objective,
-            valid=valid,
-        )
-        if is_main():
-            with writing(folder):
-                save()
-            write_jsonl(folder / "curve.jsonl", trained.curve)
-        return trained
+    @cached_property
+    def corpus_hash(self) -> str:
+        """SHA-256 over every conversation of every part."""
+        parts = (self.corpus.train, self.corpus.valid, self.corpus.test)
+        return digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
 
-    def tries(
-        self, stage: Stage, options: TrainingOptions, conversations: Iterable[list[Example]], *, count: bool = True
-    ) -> TrieDataset:
-        """Merge each conversation's targets; count what was cut or divided unless ``count`` is false."""
-        rows = list(conversations)
-        dataset = [build_tries(examples, options.max_tokens_per_row) for examples in rows]
-        if count:
-            self.count_cuts(stage, (example for examples in rows for example in examples), dataset)
-        return TrieDataset(dataset)
+    @cached_property
+    def model_identity(self) -> Any:
+        """What the recipe says of the backbone, what is in its folder, and the prompts of its layout."""
+        model = self.recipe.model
+        layouts = [shipped_prompts(method) for method in ("support", "decoupled_esc")]
+        return [model.model_dump(exclude={"path"}), model.path, self.source(model.path or ""), layouts]
 
-    def count_cuts(self, stage: Stage, examples: Iterable[Example], tries: Iterable[list[TokenTrie]]) -> None:
-        """Count targets whose context was cut, and conversations that do not fit one row."""
-        self.count(stage, "targets whose context lost its oldest turns", sum(e.dropped > 0 for e in examples))
-        self.count(stage, "conversations divided over rows", sum(len(own) > 1 for own in tries))
+    def source(self, source: str) -> Any:
+        """What a model's or an encoder's source stands for now (`source_identity`), looked at once a run."""
+        if source not in self._sources:
+            self._sources[source] = source_identity(source) if source else None
+        return self._sources[source]
 
-    # What is done, what it was done with, what it counted.
+    def prompts(self, prompts: Prompts) -> dict[str, str]:
+        """The texts that a method asks with."""
+        return prompt_texts(prompts)
 
-    def fingerprint(self, stage: Stage) -> str:
-        """Hash of everything that a stage's result depends on: its config, its inputs, the corpus, the seed."""
-        inputs = [self.fingerprint(self.recipe.named(name)) for name in input_names(stage)]
-        if isinstance(stage, SftStage | BaselineStage) and not self.recipe.model.path:
-            inputs += [self.fingerprint(made) for made in self.recipe.stages if isinstance(made, PretrainStage)]
-        if isinstance(stage, ReportStage):
-            inputs += [self.fingerprint(other) for other in self.recipe.stages if other is not stage]
-        if isinstance(stage, MineStage) and stage.rule == "judged":
-            inputs.append(_digest(annotator_identity(self.recipe.annotator)))
-        if isinstance(stage, BaselineStage | JudgeStage) and (own := stage.read_prompts().digest):
-            inputs.append(own)
-        if isinstance(stage, JudgeStage):
-            rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(stage.rubrics)]
-            inputs.append(_digest([rubrics, hash_file(Path(stage.failed)) if stage.failed else None]))
-        elsewhere = {"prompts", "rubrics", "failed"}  # what is in these files counts, not where they are
-        settings = stage.model_dump(mode="json", exclude=elsewhere)
-        return _digest([settings, self.model, self.seed(stage), self.corpus_hash, inputs])
+    def identity(self, stage: Stage) -> str:
+        """Hash of everything that a stage's result depends on; computed once."""
+        if stage.name not in self._identities:
+            self._identities[stage.name] = self._identify(stage)
+        return self._identities[stage.name]
+
+    def _identify(self, stage: Stage) -> str:
+        reads = [self.identity(self.recipe.named(each.name)) for each in stage.inputs]
+        backbone = None
+        if stage.uses_backbone:
+            made = self.recipe.makes_backbone
+            backbone = [self.model_identity, made and self.identity(made)]
+        keys = stage.model_dump(mode="json", exclude=set(stage.elsewhere))
+        own = [stage.version, self.seed(stage), stage.depends_on(self)]
+        return digest([keys, own, self.corpus_hash, backbone, reads])
+
+    # ----------------------------------------------------------------------------------------------- what is done
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current."""
         record = self._record(stage.name)
-        return record is not None and record["state"] == "done" and record["fingerprint"] == self.fingerprint(stage)
+        return record is not None and record["state"] == "done" and record["fingerprint"] == self.identity(stage)
 
     def is_outdated(self, stage: Stage) -> bool:
         """True where the stage was run, or begun, with something else."""
         record = self._record(stage.name)
-        return record is not None and record["fingerprint"] != self.fingerprint(stage)
+        return record is not None and record["fingerprint"] != self.identity(stage)
 
     def refuse_outdated(self) -> None:
         """Refuse a folder that holds another run's stages.
@@ -182,7 +151,7 @@ class Run:
         for stage in self.recipe.stages:
             if self.is_outdated(stage):
                 raise RunError(
-                    f"stage {stage.name!r} in {self.folder} was run with other settings, inputs or dialogues: "
+                    f"stage {stage.name!r} in {self.folder} was run with other settings, inputs, models or dialogues: "
                     "add --fresh to run it and what follows again, or choose another folder with --out."
                 )
 
@@ -214,6 +183,8 @@ class Run:
             remove_leftovers(self.folder)
             yield
 
+    # -------------------------------------------------------------------------------------------- what is written
+
     def _record(self, name: str) -> dict[str, Any] | None:
         path = self.folder / "stages" / f"{name}.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
@@ -225,9 +196,11 @@ class Run:
         """Write a stage's record, and gather every stage's events into events.jsonl; in the main process only."""
         if not is_main():
             return
-        events = dict(self.events.get(stage.name, {}))
-        value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": self.fingerprint(stage)}
-        self._write_record({**value, "seconds": seconds, "facts": facts or {}, "events": events})
+        versions = _versions()
+        write_json(self.folder / _VERSIONS, versions)
+        value = {"name": stage.name, "stage": stage.stage, "state": state, "fingerprint": self.identity(stage)}
+        told = {"facts": facts or {}, "events": dict(self.events.get(stage.name, {})), "versions": versions}
+        self._write_record({**value, "seconds": seconds, **told})
         rows = []
         for other in self.recipe.stages:
             counted = (self._record(other.name) or {}).get("events", {})
@@ -240,7 +213,7 @@ class Run:
             self.events.setdefault(stage.name, Counter())[event] += number
 
     def describe(self) -> None:
-        """Write what the run is made of: recipe, corpus, versions; in the main process only."""
+        """Write what the run is made of, recipe and corpus; in the main process only."""
         if not is_main():
             return
         write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
@@ -248,7 +221,8 @@ class Run:
         statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
         about = {"name": self.corpus.name, "licence": self.corpus.licence, "source": self.corpus.source}
         write_json(self.folder / "corpus.json", {**about, "hash": self.corpus_hash, "parts": statistics})
-        write_json(self.folder / "versions.json", _versions())
+        if not (self.folder / _VERSIONS).exists():  # else those of the last stage that ran
+            write_json(self.folder / _VERSIONS, _versions())
 
 
 def stage_seed(seed: int, stage: Stage) -> int:
@@ -256,24 +230,10 @@ def stage_seed(seed: int, stage: Stage) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{stage.name}".encode()).digest()[:4], "big")
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
 def _versions() -> dict[str, Any]:
+    """What a stage runs with."""
     import torch
 
-    packages = (
-        "torch",
-        "transformers",
-        "peft",
-        "accelerate",
-        "tokenizers",
-        "numpy",
-        "nltk",
-        "sacrebleu",
-        "rouge-score",
-    )
     return {
         "esckit": __version__,
         "python": platform.python_version(),
@@ -281,5 +241,5 @@ def _versions() -> dict[str, Any]:
         "device": str(default_device()),
         "threads": torch.get_num_threads(),
         "processes": count_processes(),
-        **{package: metadata.version(package) for package in packages},
+        **{package: metadata.version(package) for package in _PACKAGES},
     }

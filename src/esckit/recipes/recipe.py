@@ -1,34 +1,68 @@
-"""What a recipe may say. Every key is checked before anything runs; docs/recipes.md lists them all."""
+"""What a recipe may say, checked before anything runs; the keys of each kind of stage stand in `recipes.stages`."""
 
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, model_validator
 
+from esckit.errors import RunError
 from esckit.judging.open_annotator import AnnotatorOptions
-from esckit.recipes.stages import (
-    BaselineStage,
-    CalibrateStage,
-    Config,
-    CorpusConfig,
-    EvaluateStage,
-    JudgeStage,
-    MineStage,
-    ModelConfig,
-    PlannerStage,
-    PredictStage,
-    PreferenceStage,
-    RepliesStage,
-    SftStage,
-    Stage,
-    SupporterStage,
-)
+from esckit.recipes.stage import Keys, Split, Stage
+from esckit.recipes.stages import KINDS
+from esckit.rendering import Layout
 
-__all__ = ["FORMAT", "Recipe", "input_names", "tag_of"]
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+
+__all__ = ["FORMAT", "CorpusConfig", "ModelConfig", "Recipe"]
 
 FORMAT = 1
 
 
-class Recipe(Config):
+class CorpusConfig(Keys):
+    """Which dialogues: a shipped corpus, a file a part, or one file and a split (`corpora.load_corpus`).
+
+    Attributes:
+        split_seed: of a split by ratio. It is not the recipe's: runs with other seeds are measured on the same test.
+    """
+
+    name: str = "starter"
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    file: str | None = None
+    split: str | None = None
+    split_seed: int = 0
+
+
+class ModelConfig(Keys):
+    """Which backbone.
+
+    Attributes:
+        path: a folder or a Hub id of a causal language model; null makes a pocket backbone.
+        pocket: size of the pocket backbone.
+        vocabulary: most tokens of the pocket backbone's tokenizer.
+        max_context: most tokens of a path; null takes the model's own limit.
+        layout: what each part reads and says (`rendering.layouts`).
+        quantisation: ``4bit`` loads the backbone's linear layers in four bits, under adapters in full precision; needs
+            bitsandbytes and a CUDA device.
+    """
+
+    path: str | None = None
+    pocket: Literal["2m", "10m"] = "2m"
+    vocabulary: int = Field(2048, ge=300)
+    max_context: int | None = Field(None, ge=256)
+    layout: Layout = "shared-prefix"
+    quantisation: Literal["4bit"] | None = None
+
+    @model_validator(mode="after")
+    def _quantises_what_is_there(self) -> Self:
+        if self.quantisation and not self.path:
+            raise ValueError("quantisation is for a backbone that is there: set model.path")
+        return self
+
+
+class Recipe(Keys):
     """One experiment: stages in order, each reading what earlier ones made."""
 
     format: Literal[1]
@@ -37,21 +71,22 @@ class Recipe(Config):
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig = ModelConfig()
     annotator: AnnotatorOptions = AnnotatorOptions()
-    stages: list[Annotated[Stage, Field(discriminator="stage")]] = Field(min_length=1)
+    stages: list[SerializeAsAny[Stage]] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _names_fit(self) -> Self:
+    def _stages_fit(self, info: ValidationInfo) -> Self:
+        kinds = (info.context or {}).get("kinds", KINDS)
         seen: dict[str, Stage] = {}
         for stage in self.stages:
             if stage.name in seen or stage.name in Recipe.model_fields or not stage.name.replace("-", "").isalnum():
                 raise ValueError(f"stage name {stage.name!r} is taken or not made of letters, digits and hyphens")
-            for wanted, *kinds in _inputs(stage):
-                if not isinstance(seen.get(wanted), tuple(kinds)):
-                    tags = " or ".join(map(tag_of, kinds))
-                    raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted!r}")
+            for wanted in stage.inputs:
+                if wanted.name not in seen or seen[wanted.name].makes not in wanted.wanted:
+                    tags = " or ".join(kind.kind() for kind in kinds if kind.makes in wanted.wanted)
+                    raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted.name!r}")
             seen[stage.name] = stage
-            self._check_parts(stage)
-        if "annotator" in self.model_fields_set and not self.judged:
+            stage.check(self)
+        if "annotator" in self.model_fields_set and not self.asks_annotator:
             raise ValueError("annotator is for mine stages with the rule judged, and there is none")
         return self
 
@@ -59,111 +94,47 @@ class Recipe(Config):
         """The stage of this name."""
         return next(stage for stage in self.stages if stage.name == name)
 
-    def sft_of(self, name: str) -> SftStage:
-        """The sft stage at the root of a trained part: what it is, and which past strategies it sees."""
-        stage = self.named(name)
-        while isinstance(stage, PreferenceStage):
-            stage = self.named(stage.start)
-        assert isinstance(stage, SftStage)
-        return stage
-
-    def adapters_of(self, stage: SupporterStage) -> dict[str, str]:
-        """Stage name of each part that is an adapter on the backbone."""
-        own = (PlannerStage, RepliesStage)
-        return {part: name for part, name in stage.parts.items() if not isinstance(self.named(name), own)}
+    def behind(self, stage: Stage) -> Iterator[Stage]:
+        """All stages that a stage's result is made from, each once."""
+        waiting, seen = [each.name for each in stage.inputs], set[str]()
+        while waiting:
+            name = waiting.pop(0)
+            if name not in seen:
+                seen.add(name)
+                yield self.named(name)
+                waiting += [each.name for each in self.named(name).inputs]
 
     @property
     def needs_backbone(self) -> bool:
         """True where a stage trains or asks a language model."""
-        return any(
-            isinstance(stage, SftStage) or (isinstance(stage, BaselineStage) and stage.model is None)
-            for stage in self.stages
-        )
+        return any(stage.uses_backbone for stage in self.stages)
 
     @property
-    def judged(self) -> list[MineStage]:
-        """The mine stages whose pairs an annotator judges."""
-        return [stage for stage in self.stages if isinstance(stage, MineStage) and stage.rule == "judged"]
+    def makes_backbone(self) -> Stage | None:
+        """The stage that makes the backbone; None where the recipe names one, or has none."""
+        made = (stage for stage in self.stages if stage.makes == "backbone")
+        return None if self.model.path else next(made, None)
 
-    def _check_parts(self, stage: Stage) -> None:
-        """Parts are of their kind, a supporter's saw the same past strategies, pairs are of the part they train."""
-        if isinstance(stage, MineStage):
-            self._check_mining(stage)
-        if isinstance(stage, PreferenceStage):
-            if self.model.quantisation and stage.reference == "merged":
-                raise ValueError(f"stage {stage.name!r} cannot merge into 4-bit weights: set reference to frozen")
-            mined = self.named(stage.pairs)
-            assert isinstance(mined, MineStage)
-            if self.sft_of(mined.model).part != self.sft_of(stage.start).part:
-                raise ValueError(f"stage {stage.name!r} aligns a part on pairs that were mined for another part")
-            if stage.kinds and self.sft_of(stage.start).part != "coupled":
-                raise ValueError(f"stage {stage.name!r} chooses kinds of pairs, which only a coupled part's differ in")
-        if isinstance(stage, SupporterStage):
-            trained = {part: self.sft_of(name) for part, name in self.adapters_of(stage).items()}
-            if any(sft.part != part for part, sft in trained.items()):
-                raise ValueError(f"stage {stage.name!r} takes a part from a stage that trained another part")
-            if len({sft.past_strategies for sft in trained.values()}) > 1:
-                raise ValueError(f"the parts of {stage.name!r} must be trained with the same past_strategies")
+    @property
+    def asks_annotator(self) -> bool:
+        """True where a stage needs the annotator."""
+        return any(stage.asks_annotator for stage in self.stages)
 
-    def _check_mining(self, stage: MineStage) -> None:
-        """No option would go unheard."""
-        if stage.folds > 1 and not isinstance(self.named(stage.model), SftStage):
-            raise ValueError(f"stage {stage.name!r} mines in folds, which needs an sft stage as its model")
-        if stage.folds > 1 and stage.rule == "random":
-            raise ValueError(f"stage {stage.name!r} mines at random, which asks no model: leave out folds")
-        if stage.top_k and (stage.rule == "random" or self.sft_of(stage.model).part == "generator"):
-            raise ValueError(f"stage {stage.name!r} chooses no strategy by its probability: leave out top_k")
-        if stage.rule != "judged" and "clean_chosen" in stage.model_fields_set:
-            raise ValueError(f"stage {stage.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
-        self._check_wording(stage)
+    def refuse_seen(self, stage: Stage, does: str, split: Split, corpus: "Corpus") -> None:
+        """Refuse to fit to or to measure on what anything behind a stage was fitted to; the training part may be.
 
-    def _check_wording(self, stage: MineStage) -> None:
-        """A planner's strategies are judged by the replies that follow them; nobody else's need wording."""
-        wanted = stage.rule == "judged" and self.sft_of(stage.model).part == "planner"
-        if wanted and stage.wording is None:
-            raise ValueError(
-                f"stage {stage.name!r} judges a planner by the replies that follow its strategies: "
-                "set wording to a stage of the generator"
-            )
-        if stage.wording is None:
-            return
-        if not wanted:
-            raise ValueError(f"stage {stage.name!r} needs no wording, which is for judged pairs of the planner")
-        if self.sft_of(stage.wording).part != "generator":
-            raise ValueError(f"stage {stage.name!r} needs a stage of the generator as wording")
-        if self.sft_of(stage.wording).past_strategies != self.sft_of(stage.model).past_strategies:
-            raise ValueError(
-                f"the model and the wording of {stage.name!r} must be trained with the same past_strategies"
-            )
+        Args:
+            stage: which.
+            does: with the part, for the message: "predicts valid".
+            split: the part.
+            corpus: decides which parts a stage is fitted to.
 
-
-def _inputs(stage: Stage) -> list[tuple[Any, ...]]:
-    """Names of the stages that a stage reads, each with the kinds it may be."""
-    match stage:
-        case MineStage():
-            named = [stage.model, *([stage.wording] if stage.wording else [])]
-            return [(name, SftStage, PreferenceStage) for name in named]
-        case PreferenceStage():
-            return [(stage.start, SftStage, PreferenceStage), (stage.pairs, MineStage)]
-        case SupporterStage():
-            own = {"planner": (PlannerStage,), "generator": (RepliesStage,), "coupled": ()}
-            return [(name, SftStage, PreferenceStage, *own[part]) for part, name in stage.parts.items()]
-        case CalibrateStage():
-            return [(stage.supporter, SupporterStage)]
-        case PredictStage():
-            calibration = [(stage.calibration, CalibrateStage)] if stage.calibration else []
-            return [(stage.supporter, SupporterStage), *calibration]
-        case EvaluateStage() | JudgeStage():
-            return [(name, PredictStage, BaselineStage) for name in stage.predictions]
-        case _:
-            return []
-
-
-def input_names(stage: Stage) -> list[str]:
-    """Names of the stages that a stage reads."""
-    return [name for name, *_ in _inputs(stage)]
-
-
-def tag_of(kind: type[BaseModel]) -> str:
-    """A stage's name in recipes, from its class."""
-    return str(get_args(kind.model_fields["stage"].annotation)[0])
+        Raises:
+            RunError: one sentence.
+        """
+        for other in self.behind(stage):
+            if split in other.fitted_to(corpus):
+                raise RunError(
+                    f"stage {stage.name!r} {does}, which {other.stage} stage {other.name!r} is fitted to: take another "
+                    f"part (split, corpus.test=FILE), or fit {other.name!r} to another one."
+                )

@@ -1,19 +1,24 @@
 """Reading recipes: shipped ones by name, files, settings of the command line; and one sentence for what is wrong."""
 
 import difflib
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from esckit.errors import RecipeError
 from esckit.files import read_text
-from esckit.recipes.recipe import FORMAT, Recipe, tag_of
-from esckit.recipes.stages import Stage
+from esckit.recipes.recipe import FORMAT, Recipe
+from esckit.recipes.rounds import Repeat, plain_names, write_out
+from esckit.recipes.stage import Stage
+from esckit.recipes.stages import KINDS
 
 __all__ = ["load_recipe", "shipped_recipes"]
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def shipped_recipes() -> list[str]:
@@ -22,17 +27,37 @@ def shipped_recipes() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, settings: list[str] | None = None) -> Recipe:
+def load_recipe(name: str, settings: Sequence[str] = (), *, kinds: Sequence[type[Stage]] = KINDS) -> Recipe:
     """Read a recipe by shipped name or path, and apply ``key=value`` settings.
 
     Args:
         name: a shipped name (`shipped_recipes`) or the path of a YAML file.
         settings: ``seed=1``, ``corpus.train=FILE``, ``planner.learning_rate=1e-4``: a top-level key or a stage's name,
-            then keys; values are YAML.
+            then keys; values are YAML. The name of a stage in a repeated block is that of all its rounds, with a
+            round's number it is that round's.
+        kinds: of stages; with kinds of your own, ``[*KINDS, MyStage]``.
 
     Raises:
         RecipeError: one sentence that names the key and, for an unknown one, the nearest right one.
     """
+    value = _read(name)
+    stages = value.get("stages")
+    if not isinstance(stages, list):
+        for setting in settings:
+            _apply(value, {}, setting)
+    else:
+        value["stages"] = _plain_stages(value, stages, settings, kinds)
+    try:
+        return Recipe.model_validate(value, context={"kinds": kinds})
+    except ValidationError as error:
+        raise RecipeError(_sentence(error, Recipe)) from error
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _read(name: str, inside: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe as YAML has it, what it is based on included."""
     if name in shipped_recipes():
         text = resources.files("esckit.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     elif name.endswith((".yaml", ".yml")) or "/" in name:
@@ -40,10 +65,12 @@ def load_recipe(name: str, settings: list[str] | None = None) -> Recipe:
     else:
         raise RecipeError(f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}")
     try:
-        value = yaml.safe_load(text)
+        value = _unshared(yaml.safe_load(text))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise RecipeError(f"{name}:{line}: not valid YAML; mend that line.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{name}: something in it contains itself (an alias); write it out.") from error
     if not isinstance(value, dict):
         raise RecipeError(f"{name} is not a recipe: it needs keys such as format, corpus, model and stages.")
     if value.get("format") != FORMAT:
@@ -51,22 +78,70 @@ def load_recipe(name: str, settings: list[str] | None = None) -> Recipe:
             f"{name} has recipe format {value.get('format')!r}, this esckit reads format {FORMAT}: "
             "install the esckit that it was written for, or write the recipe anew."
         )
-    for setting in settings or []:
-        _apply_setting(value, setting)
-    try:
-        return Recipe.model_validate(value)
-    except ValidationError as error:
-        raise RecipeError(_sentence(error, value)) from error
+    base = value.pop("base", None)
+    if base is None:
+        return value
+    if not isinstance(base, str) or name in inside:
+        raise RecipeError(f"{name}: base is the name or the path of another recipe (given: {base!r}).")
+    return _over(_read(base, [*inside, name]), value, name)
 
 
-def _apply_setting(recipe: dict[str, Any], setting: str) -> None:
+def _unshared(value: Any) -> Any:
+    """A copy in which nothing stands in two places: YAML's aliases share what they name."""
+    if isinstance(value, dict):
+        return {key: _unshared(each) for key, each in value.items()}
+    return [_unshared(each) for each in value] if isinstance(value, list) else value
+
+
+def _over(base: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:
+    """A recipe's keys over those of its base; ``stages`` may say by name which keys of a stage are others."""
+    result = {**base, **own}
+    for key in base.keys() & own.keys():
+        if key == "stages" and isinstance(own[key], dict):
+            stages = plain_names(base[key])
+            for stage, keys in own[key].items():
+                if stage not in stages or not isinstance(keys, dict):
+                    raise RecipeError(f"{name}: its base has no stage {stage!r} with keys{_nearest(stage, stages)}")
+                stages[stage].update(keys)
+            result[key] = base[key]
+        elif isinstance(base[key], dict) and isinstance(own[key], dict):
+            result[key] = {**base[key], **own[key]}
+    return result
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+def _plain_stages(
+    value: dict[str, Any], stages: list[Any], settings: Sequence[str], kinds: Sequence[type[Stage]]
+) -> list[Stage]:
+    """The stages, with settings applied and blocks written out: of their kinds, each checked alone."""
+    names = plain_names(stages)
+    later = []  # settings of one round
+    for setting in settings:
+        first = setting.partition("=")[0].split(".")[0]
+        if first in names or first in Recipe.model_fields or not _has_blocks(stages):
+            _apply(value, names, setting)
+        else:
+            later.append(setting)
+    plain = write_out(stages, kinds, lambda block: _checked(Repeat, block.get("repeat"), "repeat"))
+    for setting in later:
+        _apply(value, names | plain_names(plain), setting)
+    return [_stage(each, place, kinds) for place, each in enumerate(plain)]
+
+
+def _has_blocks(stages: list[Any]) -> bool:
+    return any(isinstance(stage, dict) and "repeat" in stage for stage in stages)
+
+
+def _apply(recipe: dict[str, Any], stages: dict[str, dict[str, Any]], setting: str) -> None:
+    """Apply a setting to the recipe or to one of these stages."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {setting!r} is not key=value: write for example --set seed=1.")
     first, *path = key.split(".")
-    stages = {stage["name"]: stage for stage in recipe.get("stages", []) if isinstance(stage, dict) and "name" in stage}
-    target: Any = stages.get(first) if first in stages else recipe
-    if target is recipe:
+    target: Any = stages.get(first, recipe)
+    if first not in stages:
         if first not in Recipe.model_fields:
             raise RecipeError(f"unknown key {first!r} in --set{_nearest(first, [*Recipe.model_fields, *stages])}")
         path = [first, *path]
@@ -92,38 +167,48 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+# -------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def _stage(value: Any, place: int, kinds: Sequence[type[Stage]]) -> Stage:
+    """A stage of its kind."""
+    if not isinstance(value, dict) or not isinstance(value.get("stage"), str):
+        raise RecipeError(f"stage {place + 1} is no stage: write {{stage: KIND, name: NAME, ...}} (given: {value!r}).")
+    name, known = value.get("name", place + 1), {kind.kind(): kind for kind in kinds}
+    if value["stage"] not in known:
+        raise RecipeError(f"stage {name!r}: there is no kind {value['stage']!r}{_nearest(value['stage'], known)}")
+    return _checked(known[value["stage"]], value, str(name))
+
+
+def _checked(model: type[Checked], value: Any, where: str) -> Checked:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RecipeError(_sentence(error, model, where)) from error
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}."
 
 
-def _sentence(error: ValidationError, recipe: dict[str, Any]) -> str:
+def _sentence(error: ValidationError, model: type[BaseModel], *at: str) -> str:
     """One sentence from the first problem: where, what, and the nearest right key for an unknown one."""
     problem = error.errors(include_url=False)[0]
-    location, stage = list(problem["loc"]), None
-    if len(location) >= 2 and location[0] == "stages" and isinstance(location[1], int):
-        stage = recipe["stages"][location[1]]
-        name = stage.get("name", location[1]) if isinstance(stage, dict) else location[1]
-        location = [name, *location[3 if len(location) > 2 else 2 :]]
-    where = ".".join(map(str, location)) or "the recipe"
+    where = ".".join(map(str, (*at, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
-        keys = _keys_at(problem["loc"][:-1])
-        return f"unknown key {where!r}{_nearest(str(location[-1]), keys)}"
+        return f"unknown key {where!r}{_nearest(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]} (given: {problem['input']!r})." if location else f"{message}."
+    if not where:
+        return f"{message}."
+    return f"{where}: {message[:1].lower()}{message[1:]} (given: {problem['input']!r})."
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the schema allows at a validation location."""
-    model: type[BaseModel] = Recipe
     for part in location:
-        if isinstance(part, int) or part == "stages":
-            continue
-        kinds = {tag_of(kind): kind for kind in get_args(Stage)}
-        if model is Recipe and part in kinds:
-            model = kinds[part]
-            continue
-        annotation = model.model_fields[part].annotation
+        annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type)
         model = annotation
     return list(model.model_fields)

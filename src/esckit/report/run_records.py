@@ -120,7 +120,7 @@ class Point(_Record):
 
 
 class Alignment(_Record):
-    """What a preference stage says of itself (`recipes.runner.align`); shares 0..1, divergences in nats."""
+    """What a preference stage says of itself (`recipes.stages.preference`); shares 0..1, divergences in nats."""
 
     pairs: int
     duplicates: int

@@ -1,0 +1,58 @@
+"""What stands in the folders that a recipe names, in hashes: others may take the place of what was there."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from esckit.files import hash_file
+from esckit.hub import is_hub_id
+from esckit.prompts import shipped_prompts
+from esckit.prompts.own import Prompts
+
+__all__ = ["digest", "prompt_texts", "source_identity"]
+
+_SUFFIXES: Final = {".safetensors", ".bin", ".json", ".jinja", ".model"}
+_NAMES: Final = {"vocab.txt", "merges.txt"}
+_SECONDS: Final = 10.0
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of something JSON-ready, in hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def source_identity(source: str) -> Any:
+    """What a model's or an encoder's source stands for now.
+
+    Args:
+        source: a folder, a Hub id, ``embedded``, or a model behind a URL.
+
+    Returns:
+        Of a folder, hashes of weights, config, tokenizer and chat template by file; of a Hub id the revision; None
+        where it cannot be told, or the name says all.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        files = (file for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES or file.name in _NAMES)
+        return {file.name: hash_file(file) for file in files}
+    return _revision(source) if is_hub_id(source) and source != "embedded" else None
+
+
+def _revision(name: str) -> str | None:
+    """The commit that the local cache holds of a model, else the one that the Hub would give."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HTTPError
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    try:
+        return str(HfApi().model_info(name, timeout=_SECONDS).sha)
+    except (HTTPError, OSError):  # then nothing can be loaded from there either, and loading says so
+        return None
+
+
+def prompt_texts(prompts: Prompts) -> dict[str, str]:
+    """The texts that a method asks with: a user's where there are, else the shipped ones."""
+    return {**{name: text.strip() for name, text in shipped_prompts(prompts.method).items()}, **prompts.texts}

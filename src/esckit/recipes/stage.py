@@ -1,0 +1,165 @@
+"""What a kind of stage has to provide; the kinds that come with esckit stand in `recipes.stages`, a file each.
+
+A kind is a class: its keys, what it reads, what it checks, what its result depends on, its work. Everything else (the
+order, what is skipped, records, stops) is the runner's. Heavy libraries are imported inside methods, so that a recipe
+can be read without them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from esckit.training.training_options import LoraOptions, TrainingOptions
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.corpora import Corpus
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+    from esckit.rendering import Example, Renderer
+
+__all__ = ["DecodingConfig", "Input", "Keys", "Split", "Stage", "TrainingStage"]
+
+Split = Literal["train", "valid", "test"]
+
+
+class Keys(BaseModel):
+    """Nothing but its keys, and nothing changes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DecodingConfig(Keys):
+    """How a strategy or a text is chosen (`decoding.Decoding`)."""
+
+    greedy: bool = False
+    temperature: float = Field(0.7, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(128, ge=1)
+
+
+class Input(NamedTuple):
+    """A stage that is read: the key that names it, its name, and what it must make."""
+
+    key: str
+    name: str
+    wanted: tuple[str, ...]
+
+
+class Stage(Keys):
+    """One step of a recipe.
+
+    A kind narrows ``stage`` to a literal, the word that recipes write; its other fields are its keys.
+
+    Attributes:
+        stage: the kind.
+        name: of this stage, of its folder and its record.
+        makes: what later stages may read of it, in a word; empty for nothing.
+        reads: by key, what the stages named there must make. A key holds a name, a list of names, or null.
+        elsewhere: keys on which the result does not depend as they stand: where files are (what is in them goes into
+            `depends_on`), how fast something is asked.
+        version: raised by hand when another esckit makes another result of the same keys and inputs.
+        in_all_processes: every process of a launcher does the work; else the first one, while the others wait.
+    """
+
+    stage: str
+    name: str
+
+    makes: ClassVar[str] = ""
+    reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    elsewhere: ClassVar[frozenset[str]] = frozenset()
+    version: ClassVar[int] = 1
+    in_all_processes: ClassVar[bool] = False
+
+    @classmethod
+    def kind(cls) -> str:
+        """The word that recipes write."""
+        return str(get_args(cls.model_fields["stage"].annotation)[0])
+
+    @property
+    def inputs(self) -> Iterator[Input]:
+        """The stages that it reads."""
+        for key, wanted in self.reads.items():
+            value = getattr(self, key)
+            for name in value if isinstance(value, list) else [value] if value else []:
+                yield Input(key, name, wanted)
+
+    @property
+    def uses_backbone(self) -> bool:
+        """True where it loads the recipe's language model itself, not by what it reads."""
+        return False
+
+    @property
+    def asks_annotator(self) -> bool:
+        """True where the recipe's annotator takes part."""
+        return False
+
+    def check(self, recipe: "Recipe") -> None:
+        """Refuse what does not fit together; the stages that it reads are there and of the right kind.
+
+        Raises:
+            ValueError: one sentence.
+        """
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        """Refuse, before anything of the run is written, what would fail after hours.
+
+        Raises:
+            EsckitError: one sentence.
+        """
+
+    def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
+        """The parts of the corpus besides the training part that its result is fitted to, apart from what it reads."""
+        return ()
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        """JSON-ready: what its result depends on beyond keys, version, seed, corpus, backbone and what it reads."""
+        return None
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Do it, into ``run.folder / name``; continue what was stopped in the middle.
+
+        Returns:
+            Facts for the record, JSON-ready. What was cut, dropped or left out is counted by `RunFolder.count`.
+        """
+        raise NotImplementedError
+
+
+class TrainingStage(Stage, TrainingOptions):
+    """A stage that trains a language model: what it trains on is also what `esckit run --check` estimates memory by."""
+
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+    in_all_processes: ClassVar[bool] = True
+
+    def trains(self, recipe: "Recipe") -> bool:
+        """False where the recipe leaves it nothing to do."""
+        return True
+
+    def trained_lora(self, recipe: "Recipe") -> LoraOptions | None:
+        """Of the adapter that it trains; None where it trains every weight."""
+        raise NotImplementedError
+
+    def targets(self, conversation: "Conversation", renderer: "Renderer") -> "list[Example]":
+        """What it trains on in a conversation."""
+        raise NotImplementedError
+
+    def root(self, recipe: "Recipe") -> "TrainingStage":
+        """The stage whose `targets` it trains on; of pairs, these are the chosen sides."""
+        return self
+
+    def rejected_sides(self, recipe: "Recipe") -> int:
+        """Of each target, at most; 0 where it trains on no pairs."""
+        return 0
+
+    def frozen_copy(self, recipe: "Recipe") -> bool:
+        """True where a second copy of the adapter is loaded as reference."""
+        return False
+
+    def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
+        """The forward passes of a batch, the targets of a conversation each."""
+        from esckit.language_models.token_tree import build_tries
+        from esckit.training.batches import TrieDataset
+
+        most = self.max_tokens_per_row
+        return TrieDataset.forwards([build_tries(examples, most) for examples in targets], most)

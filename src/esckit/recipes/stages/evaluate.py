@@ -1,0 +1,63 @@
+"""Stage ``evaluate``: predictions, measured and tested against each other."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from esckit.errors import RunError
+from esckit.files import write_json
+from esckit.measures import Prediction, compare, read_predictions
+from esckit.recipes.stage import Stage
+from esckit.recipes.stages.predict import PredictionsStage
+from esckit.strategy import TAXONOMIES
+
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+
+__all__ = ["ComparingStage", "EvaluateStage"]
+
+
+class ComparingStage(Stage):
+    """Reads the predictions of several stages, turn by turn.
+
+    Attributes:
+        predictions: names of predict and baseline stages, all of one split.
+    """
+
+    predictions: list[str] = Field(min_length=1)
+
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("predictions",)}
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        predicting = [s for s in map(recipe.named, self.predictions) if isinstance(s, PredictionsStage)]
+        splits = {stage.name: stage.split_in(corpus) for stage in predicting}
+        if len(set(splits.values())) > 1:
+            told = ", ".join(f"{name}: {split}" for name, split in splits.items())
+            raise RunError(
+                f"stage {self.name!r} compares predictions of different splits ({told}): give each split an evaluate "
+                "stage of its own."
+            )
+
+    def read_predictions(self, run: "RunFolder") -> dict[str, list[Prediction]]:
+        """The rows of each stage."""
+        taxonomy = TAXONOMIES[run.taxonomy]
+        return {name: read_predictions(run.folder / name / "predictions.jsonl", taxonomy) for name in self.predictions}
+
+
+class EvaluateStage(ComparingStage):
+    """Measures predictions and tests every pair of them (docs/measures.md)."""
+
+    stage: Literal["evaluate"]
+    resamples: int = Field(1000, ge=100)
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Write ``evaluation.json``: what `measures.compare` returns."""
+        files = self.read_predictions(run)
+        for name, rows in files.items():
+            unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
+            run.count(self, f"{name}: unparsed strategies", len(unparsed))
+        evaluation = compare(files, TAXONOMIES[run.taxonomy], seed=run.seed(self), resamples=self.resamples)
+        write_json(run.folder / self.name / "evaluation.json", evaluation)
+        return {}

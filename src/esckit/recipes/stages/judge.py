@@ -1,0 +1,58 @@
+"""Stage ``judge``: a language model scores predictions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from esckit.conversation import read_conversations
+from esckit.files import hash_file
+from esckit.judging.judge_run import check_options, judge_files
+from esckit.judging.judging_options import JudgingOptions
+from esckit.judging.rubric import load_rubrics
+from esckit.judging.same_judge import mining_judges
+from esckit.recipes.stages.evaluate import ComparingStage
+from esckit.recipes.stages.mine import TREES
+
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+
+__all__ = ["JudgeStage"]
+
+
+class JudgeStage(ComparingStage, JudgingOptions):
+    """Lets a language model score what predict and baseline stages predicted (`JudgingOptions`)."""
+
+    stage: Literal["judge"]
+
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"prompts", "rubrics", "failed"})
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        check_options(self)
+        super().check_before(recipe, corpus)
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
+        failed = hash_file(Path(self.failed)) if self.failed else None
+        return [run.prompts(self.read_prompts()), rubrics, failed, run.source(self.judge)]
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.
+
+        The ledger stands beside the stages' folders: a stage that is run afresh pays for nothing twice.
+        """
+        mined = [run.folder / other.name / TREES for other in run.recipe.stages if other.makes == "trees"]
+        judges = {judge for path in mined if path.exists() for judge in mining_judges(read_conversations(path))}
+        found = judge_files(
+            self.read_predictions(run),
+            read_conversations(run.folder / self.predictions[0] / "conversations.jsonl"),
+            self,
+            run.folder / self.name,
+            ledger=run.folder / "ledger.sqlite",
+            miners=sorted(judges),
+            seed=run.seed(self),
+        )
+        rows = [*found["scores"], *((found["known_groups"] or {}).get("scores", ())), *found["pairs"]]
+        for state in ("unparsed", "refused", "failed"):
+            run.count(self, f"verdicts {state}", sum(row["states"][state] for row in rows))
+        return {key: found[key] for key in ("judge", "turns", "prompts", "also_mined")}

@@ -1,0 +1,294 @@
+"""Stage ``mine``: preferences from what a trained part says on the training part's contexts."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, iterate_conversations, read_conversations
+from esckit.errors import CorpusError
+from esckit.files import write_json
+from esckit.judging.open_annotator import annotator_identity, open_annotator
+from esckit.mining.mining_options import MiningOptions
+from esckit.mining.pair_statistics import pair_statistics
+from esckit.recipes.stage import Stage
+from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
+
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+    from esckit.mining.inferential import Miner
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+
+__all__ = ["LEDGER", "PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
+
+TREES: Final = "trees.jsonl"
+"""In a mine stage's folder: the trees that it started from, grown."""
+
+PAIRS: Final = "pairs.json"
+"""What a mine stage says of its own pairs (`mining.pair_statistics`)."""
+
+SAMPLED: Final = "sampled.jsonl"
+"""In a mine stage's folder: the trees with what was sampled, before anyone has judged it."""
+
+LEDGER: Final = "annotator.ledger"
+"""In a run's folder: a chat model's answers as annotator, of all mine stages; ``--fresh`` leaves it, too."""
+
+Whose = Literal["mined", "accumulated", "all"]
+"""Preferences in a mine stage's trees: its own; those of the mine stages that it builds on, too; the corpus's, too."""
+
+_STATES: Final = ("unparsed", "refused", "failed")
+
+
+class TreesStage(Stage):
+    """Grows the training part's trees by what a trained part says, and prefers some turns to others: `MineStage`.
+
+    Attributes:
+        model: name of an sft or a preference stage.
+        trees: name of an earlier mine stage, whose trees are grown further; null starts from the training part. Then
+            turns and preferences of both stand in the trees, and what is counted is this stage's own.
+    """
+
+    model: str
+    trees: str | None = None
+
+    makes: ClassVar[str] = "trees"
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",)}
+
+    @property
+    def source(self) -> str:
+        """The name under which its turns and counts stand in the trees."""
+        return self.model
+
+    @property
+    def rejected_sides(self) -> int:
+        """Turns that may be found worse than a gold one, at most."""
+        return 1
+
+    def builds_on(self, recipe: "Recipe") -> "Iterator[TreesStage]":
+        """The stages whose trees it grows further, the last one first."""
+        name = self.trees
+        while name:
+            stage = recipe.named(name)
+            assert isinstance(stage, TreesStage)
+            yield stage
+            name = stage.trees
+
+    def check(self, recipe: "Recipe") -> None:
+        for earlier in self.builds_on(recipe):
+            if earlier.source == self.source:
+                raise ValueError(
+                    f"stage {self.name!r} grows the trees of {earlier.name!r}, which mined with {self.source} too: "
+                    "mine with another model, or leave out trees"
+                )
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        """What the corpus's trees hold must not be taken for what is mined here."""
+        if any(turn.source == self.source for conversation in corpus.train for turn in conversation.turns):
+            raise CorpusError(
+                f"the training part's trees hold turns by {self.source!r} already, and stage {self.name!r} could not "
+                "tell its own from them: rename the stage of its model."
+            )
+
+
+class MineStage(TreesStage, MiningOptions):
+    """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage.
+
+    Attributes:
+        wording: rule ``judged``, planner: the generator's stage that words what it chose, so that it can be judged.
+    """
+
+    stage: Literal["mine"]
+    wording: str | None = None
+
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {**TreesStage.reads, "wording": ("adapter",)}
+    in_all_processes: ClassVar[bool] = True
+
+    @property
+    def asks_annotator(self) -> bool:
+        return self.rule == "judged"
+
+    @property
+    def source(self) -> str:
+        """At random, no model said what is mined."""
+        return "random" if self.rule == "random" else self.model
+
+    @property
+    def rejected_sides(self) -> int:
+        return self.top_k or self.samples
+
+    def check(self, recipe: "Recipe") -> None:
+        part = sft_of(recipe, self.model).part
+        if self.folds > 1 and not isinstance(recipe.named(self.model), SftStage):
+            raise ValueError(f"stage {self.name!r} mines in folds, which needs an sft stage as its model")
+        if self.folds > 1 and self.rule == "random":
+            raise ValueError(f"stage {self.name!r} mines at random, which asks no model: leave out folds")
+        if self.top_k and (self.rule == "random" or part == "generator"):
+            raise ValueError(f"stage {self.name!r} chooses no strategy by its probability: leave out top_k")
+        if self.rule != "judged" and "clean_chosen" in self.model_fields_set:
+            raise ValueError(f"stage {self.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
+        super().check(recipe)
+        self._check_wording(recipe, part)
+
+    def _check_wording(self, recipe: "Recipe", part: str) -> None:
+        """A planner's strategies are judged by the replies that follow them; nobody else's need wording."""
+        wanted = self.rule == "judged" and part == "planner"
+        if wanted and self.wording is None:
+            raise ValueError(
+                f"stage {self.name!r} judges a planner by the replies that follow its strategies: "
+                "set wording to a stage of the generator"
+            )
+        if self.wording is None:
+            return
+        if not wanted:
+            raise ValueError(f"stage {self.name!r} needs no wording, which is for judged pairs of the planner")
+        if sft_of(recipe, self.wording).part != "generator":
+            raise ValueError(f"stage {self.name!r} needs a stage of the generator as wording")
+        if sft_of(recipe, self.wording).past_strategies != sft_of(recipe, self.model).past_strategies:
+            raise ValueError(
+                f"the model and the wording of {self.name!r} must be trained with the same past_strategies"
+            )
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        if not self.asks_annotator:
+            return None
+        annotator = run.recipe.annotator
+        prompts = run.prompts(annotator.read_prompts()) if annotator.asks else None
+        return [annotator_identity(annotator), run.source(annotator.source), run.source(annotator.encoder), prompts]
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Sample, and keep preferences for gold in the trees; under the rule ``judged`` all is sampled, then judged."""
+        from esckit.mining.inferential import draw_dialogues, mining_counts
+        from esckit.training.processes import is_main
+
+        drawn = draw_dialogues(_started_from(run, self), self.dialogues, run.recipe.seed)
+        if self.folds > 1:  # all first: here, other processes take part
+            self._train_folds(run, drawn)
+        if not is_main():
+            return {}
+        trees = run.folder / self.name / TREES
+        mined = trees.with_name(SAMPLED) if self.asks_annotator else trees
+        if not mined.exists():  # a stop may have come after it
+            _sample(run, self, drawn, mined)
+        if self.asks_annotator and not trees.exists():
+            _judge(run, self, mined, trees)
+        counts = mining_counts(read_conversations(trees), self.source)
+        self._count(run, counts)
+        write_json(trees.with_name(PAIRS), pair_statistics(mined_trees(run, self.name)))
+        kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
+        facts = {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"]}
+        return {**facts, "kept": round(kept, 4), **(_judged_facts(counts) if self.asks_annotator else {})}
+
+    def adapter_folder(self, run: "RunFolder", fold: int) -> Path:
+        """The folder of the model that mines a fold."""
+        return run.folder / self.name / f"fold-{fold}" if self.folds > 1 else run.folder / self.model
+
+    def _train_folds(self, run: "RunFolder", drawn: list[Conversation]) -> None:
+        """Train a model for each fold on the dialogues that it will not mine."""
+        from esckit.mining.inferential import fold_of
+        from esckit.training.processes import from_main, is_main
+
+        for fold in range(self.folds):
+            held_out = {each.id for i, each in enumerate(drawn) if fold_of(i, len(drawn), self.folds) == fold}
+            others = [conversation for conversation in run.corpus.train if conversation.id not in held_out]
+            events = self.adapter_folder(run, fold) / "events.json"
+            if not from_main(events.exists):
+                fine_tune(run, self, sft_of(run.recipe, self.model), others, events.parent)
+                if is_main():  # of folds before a stop too
+                    write_json(events, run.events.pop(self.name, {}))
+
+    def _count(self, run: "RunFolder", counts: Counter[str]) -> None:
+        """Count into the run's events what was mined, judged, and cut in the training of folds."""
+        for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
+            run.count(self, event, counts[event])
+        for event in ("blames what is gold's", "chosen faulty", "chosen not judged"):
+            run.count(self, event, counts[event])
+        for state in _STATES:
+            run.count(self, f"judged {state}", counts[f"judged {state}"] + counts[f"gold judged {state}"])
+        for path in sorted((run.folder / self.name).glob("fold-*/events.json")):
+            for event, number in json.loads(path.read_text(encoding="utf-8")).items():
+                run.count(self, event, number)
+
+
+def _sample(run: "RunFolder", stage: MineStage, drawn: list[Conversation], out: Path) -> None:
+    """Mine with the model of each fold, in whose folder its adapter is; a planner that is judged is worded, too."""
+    from esckit.mining.inferential import mine
+
+    sft = sft_of(run.recipe, stage.model)
+    mine(
+        _miner_of(run, stage, sft),
+        drawn,
+        out,
+        source=stage.source,
+        folds=stage.folds,
+        shown=sft.shown,
+        seed=run.seed(stage),
+        key=run.identity(stage),
+        title=stage.name,
+    )
+
+
+def _miner_of(run: "RunFolder", stage: MineStage, sft: SftStage) -> "Callable[[int], Miner]":
+    """What opens the miner of a fold."""
+    from esckit.mining.inferential import Miner, reply_pool
+    from esckit.training.adapters import open_adapter
+
+    @lru_cache(maxsize=1)  # folds come in order
+    def miner_of(fold: int) -> Miner:
+        backbone = run.load_backbone()
+        model = open_adapter(backbone, stage.adapter_folder(run, fold), sft.part)
+        if stage.wording:
+            model.load_adapter(run.folder / stage.wording / "generator", adapter_name="generator")
+        pool = reply_pool(run.corpus.train)
+        return Miner(sft.part, model.eval(), run.renderer(backbone), stage.source, stage, pool, stage.wording)
+
+    return miner_of
+
+
+def _judge(run: "RunFolder", stage: MineStage, sampled: Path, out: Path) -> None:
+    """Judge what was sampled, and write the trees with verdicts and preferences."""
+    from esckit.mining.judged_pairs import Keeper, judge_sampled
+
+    part = sft_of(run.recipe, stage.model).part
+    with open_annotator(run.recipe.annotator, run.folder / LEDGER) as annotator:
+        judge_sampled(
+            read_conversations(sampled),
+            annotator,
+            Keeper(part, stage.model, stage.clean_chosen, annotator.judge),
+            out,
+            key=run.identity(stage),
+            title=f"{stage.name} judged",
+        )
+
+
+def _judged_facts(counts: Counter[str]) -> dict[str, Any]:
+    """Outcomes of sampled and gold turns, and kept pairs by reason and kind."""
+    outcomes = (*PSYCHOLOGICAL_ERRORS, "none", *_STATES)
+
+    def table(prefix: str, names: tuple[str, ...]) -> dict[str, int]:
+        return {name: counts[f"{prefix} {name}"] for name in names if counts[f"{prefix} {name}"]}
+
+    return {
+        "judged": table("judged", outcomes),
+        "gold_judged": table("gold judged", outcomes),
+        "reasons": table("kept", PSYCHOLOGICAL_ERRORS),
+        "kinds": table("kept", ("PsNr", "NsNr", "NsPr")),
+    }
+
+
+def _started_from(run: "RunFolder", stage: TreesStage) -> list[Conversation]:
+    """The trees before a stage mined: the training part, or another stage's."""
+    return read_conversations(run.folder / stage.trees / TREES) if stage.trees else run.corpus.train
+
+
+def mined_trees(run: "RunFolder", name: str, whose: Whose = "mined") -> Iterator[Conversation]:
+    """A mine stage's trees with those preferences alone that it mined, or with more of them (`Whose`)."""
+    stage = run.recipe.named(name)
+    assert isinstance(stage, TreesStage)
+    before = _started_from(run, stage) if whose == "mined" else run.corpus.train
+    known = {tree.id: tree.preferences for tree in before} if whose != "all" else {}
+    for tree in iterate_conversations(run.folder / name / TREES):
+        yield replace(tree, preferences=[p for p in tree.preferences if p not in known.get(tree.id, ())])

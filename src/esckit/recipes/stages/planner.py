@@ -1,0 +1,58 @@
+"""Stage ``planner``: a strategy planner without a language model."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from esckit.planning.planner_options import PlannerOptions
+from esckit.recipes.stage import Split, Stage
+
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+
+__all__ = ["PlannerStage"]
+
+
+class PlannerStage(Stage, PlannerOptions):
+    """Trains a planner on an encoder's vectors and explicit features; no language model takes part.
+
+    Attributes:
+        encoder: ``embedded``, a folder, or a Hub id.
+        with_valid: train on the validation part too, where there is a test part to predict.
+    """
+
+    stage: Literal["planner"]
+    encoder: str = "embedded"
+    with_valid: bool = False
+
+    makes: ClassVar[str] = "planner"
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        from esckit.planning.encoder import check_encoder
+
+        if self.model == "encoder":
+            check_encoder(self.encoder)
+
+    def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
+        return ("valid",) if self.with_valid and corpus.test else ()
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        return run.source(self.encoder) if self.model == "encoder" else None
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Train it; the figures that it reaches on dialogues that it has not seen become facts."""
+        from esckit.planning.encoder import load_encoder
+        from esckit.planning.fitting import train_planner
+        from esckit.strategy import TAXONOMIES
+
+        conversations = [*run.corpus.train, *(run.corpus.valid if self.fitted_to(run.corpus) else [])]
+        encoder, taxonomy = load_encoder(self.encoder), TAXONOMIES[run.taxonomy]
+        options = PlannerOptions.model_validate(self.model_dump(include=set(PlannerOptions.model_fields)))
+        folder = run.folder / self.name
+        facts = train_planner(conversations, encoder, taxonomy, options, folder, seed=run.seed(self), title=self.name)
+        unseen = {
+            f"{figure}_unseen_{mode}": round(figures["calibrated"][figure], 4)
+            for mode, figures in facts.get("out_of_fold", {}).items()
+            for figure in ("q", "q_w", "b")
+        }
+        return {"dialogues": facts["dialogues"], "turns": facts["turns"], **unseen}

@@ -1,0 +1,139 @@
+"""Stage ``predict``: what a supporter says in a part of the corpus."""
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from esckit.conversation import Conversation, write_conversations
+from esckit.decoding import Decoding
+from esckit.errors import CorpusError
+from esckit.measures import read_predictions
+from esckit.recipes.stage import DecodingConfig, Split, Stage
+from esckit.recipes.stages.calibrate import FILE, CalibrateStage
+from esckit.recipes.stages.supporter import supporter_of
+from esckit.rendering import PastStrategies
+from esckit.strategy import TAXONOMIES
+
+if TYPE_CHECKING:
+    from esckit.corpora import Corpus
+    from esckit.planning.calibration import Calibration
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+
+__all__ = ["PredictStage", "PredictionsStage"]
+
+
+class PredictionsStage(Stage):
+    """Predicts a part of the corpus into ``predictions.jsonl``, beside its dialogues in ``conversations.jsonl``.
+
+    Attributes:
+        split: null is test where the corpus has one, else valid.
+    """
+
+    split: Split | None = None
+
+    makes: ClassVar[str] = "predictions"
+
+    def split_in(self, corpus: "Corpus") -> Split:
+        """The part that is predicted."""
+        return self.split or ("test" if corpus.test else "valid")
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        split = self.split_in(corpus)
+        if not getattr(corpus, split):
+            raise CorpusError(
+                f"stage {self.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
+            )
+
+    def write_conversations(self, run: "RunFolder") -> list[Conversation]:
+        """Write the dialogues that are predicted beside the predictions; return them."""
+        conversations: list[Conversation] = getattr(run.corpus, self.split_in(run.corpus))
+        write_conversations(run.folder / self.name / "conversations.jsonl", conversations)
+        return conversations
+
+
+class PredictStage(PredictionsStage):
+    """Predicts every labelled supporter turn of a part with a supporter.
+
+    Attributes:
+        supporter: name of a supporter stage.
+        strategies: ``gold`` gives the generator the gold strategy, to be measured alone; null lets the planner choose.
+        past_strategies: what the history shows; null is what the supporter saw in training.
+        calibration: name of a calibrate stage, whose calibration the planner's scores get.
+        planning, wording: how strategy and text are chosen.
+    """
+
+    stage: Literal["predict"]
+    supporter: str
+    strategies: Literal["gold"] | None = None
+    past_strategies: PastStrategies | None = None
+    calibration: str | None = None
+    planning: DecodingConfig = DecodingConfig(greedy=True)
+    wording: DecodingConfig = DecodingConfig()
+
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"supporter": ("supporter",), "calibration": ("calibration",)}
+
+    @model_validator(mode="after")
+    def _plans_or_is_told(self) -> Self:
+        if self.strategies and (self.calibration or self.planning != DecodingConfig(greedy=True)):
+            raise ValueError("strategies: gold plans nothing: leave out calibration and planning")
+        if self.strategies and self.past_strategies == "predicted":
+            raise ValueError("strategies: gold predicts none that the history could show: set past_strategies to gold")
+        return self
+
+    def check(self, recipe: "Recipe") -> None:
+        supporter = supporter_of(recipe, self.supporter)
+        mode = self.past_strategies or supporter.shown(recipe)
+        supporter.check_shown(recipe, mode, f"stage {self.name!r}")
+        if self.calibration is None:
+            return
+        fitted = recipe.named(self.calibration)
+        assert isinstance(fitted, CalibrateStage)
+        if supporter_of(recipe, fitted.supporter).planned_by() != supporter.planned_by():
+            raise ValueError(
+                f"stage {self.name!r} predicts with {self.supporter!r}, and its calibration {fitted.name!r} is fitted "
+                f"to the planner of {fitted.supporter!r}: fit one to its own, or leave out calibration"
+            )
+        if fitted.shown(recipe) != mode:
+            raise ValueError(
+                f"stage {self.name!r} shows past strategies {mode}, and its calibration {fitted.name!r} is fitted "
+                f"with {fitted.shown(recipe)}: give both the same past_strategies, or leave out calibration"
+            )
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        super().check_before(recipe, corpus)
+        split = self.split_in(corpus)
+        recipe.refuse_seen(self, f"predicts {split}", split, corpus)
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Predict; rows of a stopped stage are continued after the last whole conversation."""
+        conversations, path = self.write_conversations(run), run.folder / self.name / "predictions.jsonl"
+        rows = self._predict(run, conversations)
+        predictions = read_predictions(path, TAXONOMIES[run.taxonomy])
+        run.count(self, "replies cut at max_new_tokens", sum(row.finish == "length" for row in predictions))
+        return {"split": self.split_in(run.corpus), "turns": rows, "dialogues": len(conversations)}
+
+    def _predict(self, run: "RunFolder", conversations: list[Conversation]) -> int:
+        """Ask the supporter; return how many turns were predicted."""
+        from esckit.supporters import Supporter, predict
+
+        return predict(
+            Supporter.load(run.folder / self.supporter),
+            conversations,
+            run.folder / self.name / "predictions.jsonl",
+            seed=run.seed(self),
+            planning=Decoding(**self.planning.model_dump()),
+            wording=Decoding(**self.wording.model_dump()),
+            past=self.past_strategies,
+            given_gold=self.strategies == "gold",
+            calibration=self._calibration(run),
+            title=self.name,
+        )
+
+    def _calibration(self, run: "RunFolder") -> "Calibration | None":
+        from esckit.planning.calibration import Calibration
+
+        if self.calibration is None:
+            return None
+        return Calibration.from_json(json.loads((run.folder / self.calibration / FILE).read_text(encoding="utf-8")))

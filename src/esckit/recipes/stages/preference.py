@@ -1,0 +1,215 @@
+"""Stage ``preference``: a part, aligned on mined preferences; and how far that moved it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from esckit.errors import CorpusError
+from esckit.mining.pairs import Pair, PairKind, check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
+from esckit.recipes.stage import TrainingStage
+from esckit.recipes.stages.mine import TreesStage, Whose, mined_trees
+from esckit.recipes.stages.sft import SftStage, sft_of
+from esckit.rendering import PairExample, supporter_turns
+from esckit.training.training_options import LoraOptions, PreferenceOptions
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+    from esckit.rendering import Example, Renderer
+    from esckit.training.adapters import Policy
+
+__all__ = ["PreferenceStage", "moved"]
+
+
+class PreferenceStage(TrainingStage, PreferenceOptions):
+    """Aligns a part on mined preferences, starting from an sft (or an earlier preference) stage, which it refers to.
+
+    Attributes:
+        start: name of the stage whose adapter is aligned and is the reference.
+        pairs: name of the mine stage.
+        preferences: ``mined``, what that stage mined; ``accumulated``, also what the mine stages did whose trees it
+            grew; ``all``, also what the corpus's trees brought.
+        kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
+        drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
+        length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
+        lora: of the fresh adapter where the reference is ``merged``. Only SFT is merged: where the start is an aligned
+            adapter, it is trained as it is beside a frozen copy, so that its rank does not grow with every round.
+    """
+
+    stage: Literal["preference"]
+    start: str
+    pairs: str
+    preferences: Whose = "mined"
+    kinds: list[PairKind] | None = Field(None, min_length=1)
+    epochs: int = Field(1, ge=1)
+    drop_faulty: bool = False
+    length_matched: bool = False
+    lora: LoraOptions = LoraOptions()
+
+    makes: ClassVar[str] = "adapter"
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("adapter",), "pairs": ("trees",)}
+
+    def check(self, recipe: "Recipe") -> None:
+        part = self.root(recipe).part
+        if recipe.model.quantisation and self.reference == "merged":
+            raise ValueError(f"stage {self.name!r} cannot merge into 4-bit weights: set reference to frozen")
+        if sft_of(recipe, self._mined(recipe).model).part != part:
+            raise ValueError(f"stage {self.name!r} aligns a part on pairs that were mined for another part")
+        if self.kinds and part != "coupled":
+            raise ValueError(f"stage {self.name!r} chooses kinds of pairs, which only a coupled part's differ in")
+
+    def _mined(self, recipe: "Recipe") -> TreesStage:
+        stage = recipe.named(self.pairs)
+        assert isinstance(stage, TreesStage)
+        return stage
+
+    def effective_reference(self, recipe: "Recipe") -> Literal["frozen", "merged", "stored"]:
+        """The form of the reference: only SFT is merged."""
+        merges = self.reference != "merged" or isinstance(recipe.named(self.start), SftStage)
+        return self.reference if merges else "frozen"
+
+    def trained_lora(self, recipe: "Recipe") -> LoraOptions:
+        if self.effective_reference(recipe) == "merged":
+            return self.lora
+        start = recipe.named(self.start)
+        return start.saved_lora(recipe) if isinstance(start, PreferenceStage) else self.root(recipe).lora
+
+    def saved_lora(self, recipe: "Recipe") -> LoraOptions:
+        """Of the adapter that it leaves: over merged SFT, both side by side."""
+        own, sft = self.trained_lora(recipe), self.root(recipe).lora
+        return own.model_copy(update={"r": own.r + sft.r}) if self.effective_reference(recipe) == "merged" else own
+
+    def root(self, recipe: "Recipe") -> SftStage:
+        return sft_of(recipe, self.start)
+
+    def rejected_sides(self, recipe: "Recipe") -> int:
+        return self._mined(recipe).rejected_sides
+
+    def frozen_copy(self, recipe: "Recipe") -> bool:
+        return self.needs_reference and self.effective_reference(recipe) == "frozen"
+
+    def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
+        """Preferences are not mined yet: rejected sides are taken to be as long as gold, of tokens of their own."""
+        from esckit.training.preferences import PairDataset, make_item
+
+        def pairs(examples: "list[Example]") -> "Iterator[PairExample]":
+            for example in examples:
+                for side in range(self.rejected_sides(recipe)):
+                    yield PairExample(example, replace(example, scored=tuple(-1 - side for _ in example.scored)))
+
+        most = self.max_tokens_per_row
+        items = [make_item(list(pairs(examples)), most, mismatched=self.loss == "kto") for examples in targets]
+        return PairDataset.forwards(items, most)
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Train a part on its preferences, starting from the model after SFT (or the round before), the reference."""
+        from esckit.language_models.backbone import seed_everything
+        from esckit.recipes.training_work import train_stage
+        from esckit.training.adapters import load_policy, save_policy
+        from esckit.training.preferences import PreferenceObjective
+
+        sft, source = self.root(run.recipe), run.backbone_source
+        folder, start = run.folder / self.name, run.folder / self.start
+        form = self.effective_reference(run.recipe)
+        pairs = self._pairs(run, sft)
+        seed_everything(run.seed(self))
+        backbone, policy = load_policy(source, start, sft.part, form, self.lora, run.recipe.model.quantisation)
+        renderer = run.renderer(backbone)
+        saved_as = self.model_copy(update={"reference": form})
+        facts = train_stage(
+            run,
+            self,
+            self,
+            policy.model,
+            self._dataset(run, pairs, policy, renderer),
+            folder,
+            lambda: save_policy(policy, source, start, folder, sft.part, saved_as),
+            objective=PreferenceObjective(self, policy.reference),
+        )
+        told = {"preferences": self.preferences, "reference": form}
+        return {**lint_pairs(pairs)._asdict(), **told, **facts, **moved(policy, renderer, sft, run.corpus.valid)}
+
+    def _pairs(self, run: "RunFolder", sft: SftStage) -> list[Pair]:
+        """The pairs that are trained on; the others are counted."""
+        mined = pairs_of(mined_trees(run, self.pairs, self.preferences), sft.part)
+        wanted = [pair for pair in mined if self.kinds is None or kind_of(pair) in self.kinds]
+        if not wanted:
+            raise CorpusError(self._no_pairs(run.recipe, len(mined)))
+        pairs = check_pairs(wanted, drop=self.drop_faulty)
+        pairs = length_matched(pairs, run.seed(self)) if self.length_matched else pairs
+        run.count(self, "pairs left out", len(mined) - len(pairs))
+        return pairs
+
+    def _no_pairs(self, recipe: "Recipe", mined: int) -> str:
+        """The one sentence where there is nothing to align on."""
+        if mined:
+            return (
+                f"stage {self.name!r} finds no pair of its kinds among the {mined} of {self.pairs!r}: take other kinds."
+            )
+        judged = self._mined(recipe).asks_annotator
+        advice = "set its clean_chosen to false, take another annotator, or " if judged else ""
+        return f"stage {self.pairs!r} kept no preference pair: {advice}raise its samples or its temperature."
+
+    def _dataset(self, run: "RunFolder", pairs: list[Pair], policy: "Policy", renderer: "Renderer") -> Any:
+        """The pairs as tries, with the reference's log-probabilities where they are stored."""
+        from esckit.progress import progress
+        from esckit.recipes.training_work import count_cuts
+        from esckit.training.preferences import PairDataset, make_item, store_reference
+
+        sft = self.root(run.recipe)
+        rendered = render_pairs(pairs, renderer, sft.part, sft.shown)
+        items = [make_item(own, self.max_tokens_per_row, mismatched=self.loss == "kto") for own in rendered]
+        count_cuts(run, self, (side for own in rendered for pair in own for side in pair), (i.tries for i in items))
+        dataset = PairDataset(items)
+        if self.reference == "stored" and self.needs_reference:
+            with progress(f"{self.name} reference", len(items)) as bar:
+                return store_reference(policy.model, dataset, bar.advance)
+        return dataset
+
+
+def moved(
+    policy: "Policy", renderer: "Renderer", sft: SftStage, conversations: "Sequence[Conversation]"
+) -> dict[str, Any]:
+    """Compare a policy with the model that it started from, at the gold turns of dialogues that it was not trained on.
+
+    Returns:
+        ``tokens_changed``, the share of gold tokens' positions whose most likely token is another one, and
+        ``token_kl``, the mean KL(policy || reference) there in nats; for parts that choose strategies also
+        ``choices_changed`` and ``choice_kl``, the same over turns and the closed list of strategies. Nothing where
+        there are no such turns.
+    """
+    from esckit.language_models.token_tree import build_tries
+    from esckit.training.batches import TrieDataset
+    from esckit.training.references import drift
+
+    wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
+    found: dict[str, Any] = {}
+    if wanted and sft.part != "planner":
+        examples = (renderer.examples(c, sft.part, sft.shown(c)) for c in wanted)
+        tokens = drift(policy.model, policy.reference, TrieDataset(map(build_tries, examples)))
+        found = {"tokens_changed": round(tokens.changed, 4), "token_kl": round(tokens.divergence, 6)}
+    return {**found, **_choices_moved(policy, renderer, sft, wanted)} if wanted and sft.part != "generator" else found
+
+
+def _choices_moved(
+    policy: "Policy", renderer: "Renderer", sft: SftStage, conversations: "Sequence[Conversation]"
+) -> dict[str, Any]:
+    import numpy as np
+
+    from esckit.language_models.label_scores import score_strategies
+    from esckit.training.references import in_evaluation
+
+    def scores(model: Any) -> Any:
+        each = [score_strategies(model, renderer, c, supporter_turns(c), sft.shown(c), sft.part) for c in conversations]
+        return np.concatenate(each)
+
+    with in_evaluation(policy.model):
+        now = scores(policy.model)  # (T, K)
+    with policy.reference(policy.model) as frozen:
+        before = scores(frozen)
+    divergence = (np.exp(now) * (now - before)).sum(1).mean()
+    changed = (now.argmax(1) != before.argmax(1)).mean()
+    return {"choices_changed": round(float(changed), 4), "choice_kl": round(float(divergence), 6)}

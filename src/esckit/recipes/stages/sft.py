@@ -1,0 +1,95 @@
+"""Stage ``sft``: one part of a supporter, fine-tuned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from esckit.recipes.stage import Stage, TrainingStage
+from esckit.rendering import Part, past_strategies
+from esckit.training.training_options import LoraOptions
+
+if TYPE_CHECKING:
+    from esckit.conversation import Conversation
+    from esckit.recipes.folder import RunFolder
+    from esckit.recipes.recipe import Recipe
+    from esckit.rendering import Example, Renderer
+
+__all__ = ["SftStage", "fine_tune", "sft_of"]
+
+
+class SftStage(TrainingStage):
+    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns.
+
+    Attributes:
+        part: which.
+        past_strategies: what the history shows.
+        lora: of the adapter.
+        label_weight: of a strategy's tokens in the coupled part's loss, where a text's tokens weigh 1.
+    """
+
+    stage: Literal["sft"]
+    part: Part
+    past_strategies: Literal["gold", "hidden"]
+    lora: LoraOptions = LoraOptions()
+    label_weight: float = Field(1.0, gt=0)
+
+    makes: ClassVar[str] = "adapter"
+
+    @property
+    def uses_backbone(self) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _label_weight_fits(self) -> Self:
+        if self.label_weight != 1 and self.part != "coupled":
+            raise ValueError("label_weight is for the coupled part, which alone learns labels and texts together")
+        return self
+
+    def trained_lora(self, recipe: "Recipe") -> LoraOptions:
+        return self.lora
+
+    def targets(self, conversation: "Conversation", renderer: "Renderer") -> "list[Example]":
+        return renderer.examples(conversation, self.part, self.shown(conversation), label_weight=self.label_weight)
+
+    def shown(self, conversation: "Conversation") -> dict[str, str]:
+        """The strategies that the history shows, by turn id."""
+        return past_strategies(conversation, self.past_strategies)
+
+    def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Train a fresh adapter on every labelled supporter turn of the training part's trunks."""
+        return fine_tune(run, self, self, run.corpus.train, run.folder / self.name)
+
+
+def fine_tune(
+    run: "RunFolder", stage: Stage, sft: SftStage, conversations: "Sequence[Conversation]", folder: Path
+) -> dict[str, Any]:
+    """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
+    from esckit.language_models.backbone import seed_everything
+    from esckit.recipes.training_work import make_tries, train_stage
+    from esckit.training.adapters import fresh_adapter, save_adapter
+
+    backbone = run.load_backbone()
+    renderer = run.renderer(backbone)
+    seed_everything(run.seed(stage))
+    model = fresh_adapter(backbone.model, sft.lora, sft.part)
+    train, valid = (
+        make_tries(run, stage, sft, (sft.targets(c, renderer) for c in part), count=count)
+        for part, count in ((conversations, True), (run.corpus.valid, False))
+    )
+    facts = train_stage(
+        run, stage, sft, model, train, folder, lambda: save_adapter(model, folder, sft.part), valid=valid
+    )
+    return {"trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad), **facts}
+
+
+def sft_of(recipe: "Recipe", name: str) -> SftStage:
+    """The sft stage at the root of a stage that makes an adapter: which part it is, which past strategies it sees.
+
+    Every other kind that makes an adapter says in its key ``start`` from which one.
+    """
+    stage: Any = recipe.named(name)
+    while not isinstance(stage, SftStage):
+        stage = recipe.named(stage.start)
+    return stage
