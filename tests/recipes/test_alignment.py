@@ -13,14 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
-from esckit.errors import CorpusError, EsckitError
+from esckit.errors import CorpusError, EsckitError, RecipeError
 from esckit.mining.inferential import Miner
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.recipes.stages import mine as mine_stage
 from esckit.recipes.stages.mine import TREES
+from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import fine_tune as plain_fine_tune
+from esckit.strategy import ESCONV
 from esckit.training import adapters, trainer
 from esckit.training.adapters import open_adapter
 from esckit.training.preferences import PreferenceObjective
@@ -323,3 +325,48 @@ def test_a_second_round_starts_from_the_first(reference: str, place: Path, out: 
     assert {turn.source for turn in mined} == {"dpo"}, "its own mistakes"
     one, other = weights(out), weights(out, "dpo-again")
     assert any(one[name].shape != other[name].shape or (one[name] != other[name]).any() for name in one)
+
+
+# ------------------------------------------------------------------------------------------------- whose preferences
+
+
+def test_a_stage_trains_on_what_its_mine_stage_mined_unless_told_otherwise(place: Path, out: Path) -> None:
+    """The corpus's trees bring preferences, and the second mine stage grows the trees of the first."""
+    trees = [_with_a_preference(tree) for tree in read_conversations(place / "train.jsonl")]
+    write_conversations(out.parent / "brought.jsonl", trees)
+    settings = [f"corpus.train={out.parent}/brought.jsonl", "mine-again.trees=mine", "dpo-again.loss=orpo"]
+    mined = {}
+    for whose in ("mined", "accumulated", "all"):
+        run(recipe_of(place, *settings, f"dpo-again.preferences={whose}", name="long"), out, fresh=True)
+        mined[whose] = facts(out, "dpo-again")["pairs"]
+        assert facts(out, "dpo-again")["preferences"] == whose
+    first, second = (facts(out, name)["pairs"] for name in ("mine", "mine-again"))
+    assert facts(out, "dpo")["pairs"] == first, "nor on what the corpus brought"
+    assert mined == {"mined": second, "accumulated": first + second, "all": first + second + len(trees)}
+    grown = read_conversations(out / "mine-again" / TREES)
+    assert sum(len(tree.preferences) for tree in grown) == mined["all"]
+
+
+def _with_a_preference(tree: Conversation) -> Conversation:
+    gold = next(turn for turn in tree.trunk if turn.strategy)
+    other = next(label for label in ESCONV.labels if label != gold.strategy)
+    planned = Turn("brought", gold.parent, "supporter", None, other, "somebody")
+    return tree.grow([planned], [Preference(gold.id, "brought", "strategy")])
+
+
+def test_trees_in_which_its_own_turns_cannot_be_told_are_refused(place: Path, out: Path) -> None:
+    with pytest.raises(CorpusError, match="hold turns by 'sft' already, and stage 'mine' could not tell"):
+        run(recipe_of(place, f"corpus.train={out}/mine/{TREES}"), out.with_name("again"))
+    assert not out.with_name("again").exists()
+    with pytest.raises(RecipeError, match="'mine-again' grows the trees of 'mine', which mined with sft too"):
+        recipe_of(place, "mine-again.trees=mine", "mine-again.model=sft", name="long")
+
+
+def test_memory_of_later_rounds_is_that_of_the_adapter_that_is_trained(place: Path) -> None:
+    merged = ["dpo.reference=merged", "dpo-again.reference=merged"]
+    recipe = recipe_of(place, *merged, "dpo.lora.r=3", "dpo-again.lora.r=5", name="long")
+    first, second = recipe.named("dpo"), recipe.named("dpo-again")
+    assert isinstance(first, PreferenceStage)
+    assert isinstance(second, PreferenceStage)
+    assert [stage.trained_lora(recipe).r for stage in (first, second)] == [3, 4 + 3]
+    assert [stage.frozen_copy(recipe) for stage in (first, second)] == [False, True]

@@ -96,6 +96,7 @@ def test_a_block_after_a_block_reads_its_last_round(tmp_path: Path) -> None:
             "planner: dpo-4",
             "'first' needs an earlier sft or preference or planner stage named 'dpo-4'",
         ),
+        ("  - repeat:", "  - times: 2\n    repeat:", "what belongs to a repeat block stands below repeat"),
         ("name: last", "name: dpo-2", "stage name 'dpo-2' is taken"),
         ("pairs: pairs}", "pairs: pairs, bata: 1}", "unknown key 'dpo-1.bata': did you mean 'beta'?"),
     ],
@@ -106,6 +107,12 @@ def test_wrong_blocks_get_one_sentence(old: str, new: str, sentence: str, tmp_pa
         load(tmp_path, text=BLOCK.replace(old, new))
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_stage_of_a_block_has_a_name(tmp_path: Path) -> None:
+    text = "format: 1\nstages: [{repeat: {times: 2, stages: [{stage: planner}]}}]\n"
+    with pytest.raises(RecipeError, match=r"1\.name: field required"):
+        load(tmp_path, text=text)
 
 
 def test_the_shipped_recipe_has_three_rounds() -> None:

@@ -21,8 +21,7 @@ from esckit.errors import RunError
 from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl
 from esckit.language_models.backbone import Backbone, default_device, load_backbone
 from esckit.prompts import shipped_prompts
-from esckit.prompts.own import Prompts
-from esckit.recipes.identity import digest, prompt_texts, source_identity
+from esckit.recipes.identity import digest, source_identity
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stage import Stage
 from esckit.rendering import Renderer
@@ -109,10 +108,6 @@ class RunFolder:
         if source not in self._sources:
             self._sources[source] = source_identity(source) if source else None
         return self._sources[source]
-
-    def prompts(self, prompts: Prompts) -> dict[str, str]:
-        """The texts that a method asks with."""
-        return prompt_texts(prompts)
 
     def identity(self, stage: Stage) -> str:
         """Hash of everything that a stage's result depends on; computed once."""

@@ -70,6 +70,8 @@ def write_out(stages: list[Any], kinds: Iterable[type[Stage]], check: Callable[[
         if not (isinstance(stage, dict) and "repeat" in stage):
             plain.append(_renamed(stage, reads, partial(_after, last)))
             continue
+        if stage.keys() != {"repeat"}:
+            raise RecipeError("what belongs to a repeat block stands below repeat: indent its keys further.")
         block = check(stage)
         if any("repeat" in each for each in block.stages):
             raise RecipeError("a repeat block holds another one: repeat plain stages, or write a round out.")
@@ -79,7 +81,8 @@ def write_out(stages: list[Any], kinds: Iterable[type[Stage]], check: Callable[[
         for turn in range(1, block.times + 1):
             for place, each in enumerate(block.stages):
                 meaning = _meaning(block, names, place, turn, last)
-                plain.append({**_renamed(each, reads, meaning), "name": f"{each.get('name')}-{turn}"})
+                named = {"name": f"{each['name']}-{turn}"} if "name" in each else {}
+                plain.append({**_renamed(each, reads, meaning), **named})
         last |= {str(name): f"{name}-{block.times}" for name in names}
     return plain
 

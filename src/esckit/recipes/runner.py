@@ -61,8 +61,7 @@ def load_checked(recipe: Recipe) -> Corpus:
     """
     if recipe.needs_backbone and not recipe.model.path and not recipe.makes_backbone:
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
-    told = recipe.corpus.model_dump()
-    corpus = load_corpus(**{key: value for key, value in told.items() if key != "split_seed"}, seed=told["split_seed"])
+    corpus = load_corpus(**recipe.corpus.model_dump())
     if recipe.asks_annotator:
         check_annotator(recipe.annotator, corpus.train)
     if not any(supporter_turns(conversation) for conversation in corpus.train):

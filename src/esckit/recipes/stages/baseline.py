@@ -10,6 +10,7 @@ from esckit.chat_models.pacing import Pace
 from esckit.corpora.starter import read_starter
 from esckit.decoding import Decoding
 from esckit.prompts.own import Prompts, read_prompts
+from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stage import DecodingConfig
 from esckit.recipes.stages.predict import PredictionsStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows
@@ -80,7 +81,7 @@ class BaselineStage(PredictionsStage):
             check_chat_model(self.model, self.base_url)
 
     def depends_on(self, run: "RunFolder") -> Any:
-        return [run.prompts(self.read_prompts()), run.source(self.model) if self.model else None]
+        return [prompt_texts(self.read_prompts()), run.source(self.model) if self.model else None]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Predict every labelled supporter turn; what failed before is asked again.

@@ -9,6 +9,7 @@ from esckit.judging.judge_run import check_options, judge_files
 from esckit.judging.judging_options import JudgingOptions
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.same_judge import mining_judges
+from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.evaluate import ComparingStage
 from esckit.recipes.stages.mine import TREES
 
@@ -34,7 +35,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
         failed = hash_file(Path(self.failed)) if self.failed else None
-        return [run.prompts(self.read_prompts()), rubrics, failed, run.source(self.judge)]
+        return [prompt_texts(self.read_prompts()), rubrics, failed, run.source(self.judge)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.

@@ -14,6 +14,7 @@ from esckit.files import write_json
 from esckit.judging.open_annotator import annotator_identity, open_annotator
 from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pair_statistics import pair_statistics
+from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
 
@@ -156,7 +157,7 @@ class MineStage(TreesStage, MiningOptions):
         if not self.asks_annotator:
             return None
         annotator = run.recipe.annotator
-        prompts = run.prompts(annotator.read_prompts()) if annotator.asks else None
+        prompts = prompt_texts(annotator.read_prompts()) if annotator.asks else None
         return [annotator_identity(annotator), run.source(annotator.source), run.source(annotator.encoder), prompts]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
