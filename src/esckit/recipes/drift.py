@@ -1,6 +1,6 @@
 """How far alignment moved a part, on dialogues that it was not trained on: so that "no effect" can be seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from esckit.language_models.label_scores import score_strategies
 from esckit.language_models.token_tree import build_tries
 from esckit.recipes.stages import SftStage
 from esckit.rendering import Part, Renderer, past_strategies, supporter_turns
-from esckit.supporters.parts import Shown
 from esckit.training.adapters import Policy
 from esckit.training.batches import TrieDataset
 from esckit.training.references import drift, in_evaluation
@@ -40,7 +39,11 @@ def moved(policy: Policy, renderer: Renderer, sft: SftStage, conversations: Sequ
 
 
 def _choices(
-    policy: Policy, renderer: Renderer, part: Part, conversations: Sequence[Conversation], shown: Sequence[Shown]
+    policy: Policy,
+    renderer: Renderer,
+    part: Part,
+    conversations: Sequence[Conversation],
+    shown: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
     def scores(model: Any) -> Any:
         rows = zip(conversations, shown, strict=True)

@@ -19,7 +19,8 @@ from esckit.files import write_json
 from esckit.language_models.backbone import Backbone, default_device, seed_everything
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
 from esckit.measures import compare, read_predictions
-from esckit.mining.inferential import Miner, draw_dialogues, fold_of, mine, mining_counts, reply_pool
+from esckit.mining.at_random import AtRandom
+from esckit.mining.inferential import Miner, draw_dialogues, fold_of, mine, mining_counts
 from esckit.mining.pair_statistics import pair_statistics
 from esckit.mining.pairs import check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.progress import progress
@@ -47,12 +48,12 @@ from esckit.recipes.stages import (
     Stage,
     SupporterStage,
 )
-from esckit.rendering import Example, past_strategies
+from esckit.rendering import Example, Part, past_strategies
 from esckit.report import write_report
 from esckit.strategy import TAXONOMIES
 from esckit.supporters import Supporter, predict
 from esckit.supporters.supporter import SupporterCard, save_supporter
-from esckit.training.adapters import fresh_adapter, load_policy, open_adapter, save_adapter, save_policy
+from esckit.training.adapters import fresh_adapter, load_policy, save_adapter, save_policy
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
 from esckit.training.processes import from_main, is_main, join_processes, wait
 from esckit.training.trainer import Trained
@@ -237,12 +238,14 @@ def _sample(
 
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
+        if stage.rule == "random":
+            return Miner(sft.part, AtRandom(this.corpus.train, TAXONOMIES[this.taxonomy]), source, stage)
         backbone = this.load_backbone()
-        model = open_adapter(backbone, folder_of(fold), sft.part)
+        adapters: dict[Part, Path] = {sft.part: folder_of(fold) / sft.part}
         if stage.wording:
-            model.load_adapter(this.folder / stage.wording / "generator", adapter_name="generator")
-        pool = reply_pool(this.corpus.train)
-        return Miner(sft.part, model.eval(), this.renderer(backbone), source, stage, pool, stage.wording)
+            adapters["generator"] = this.folder / stage.wording / "generator"
+        supporter = Supporter.of_adapters(backbone, this.renderer(backbone), adapters, sft.past_strategies)
+        return Miner(sft.part, supporter, source, stage, stage.wording)
 
     mine(
         miner_of,
@@ -326,8 +329,10 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
     split = split_of(stage, this.corpus)
     conversations: list[Conversation] = getattr(this.corpus, split)
     folder = this.folder / stage.name
+    supporter = Supporter.load(this.folder / stage.supporter)
+    calibration = read_calibration(this, stage)
     rows = predict(
-        Supporter.load(this.folder / stage.supporter),
+        supporter.calibrated(calibration) if calibration else supporter,
         conversations,
         folder / "predictions.jsonl",
         seed=this.seed(stage),
@@ -335,7 +340,6 @@ def predict_split(this: "Run", stage: PredictStage) -> dict[str, Any]:
         wording=Decoding(**stage.wording.model_dump()),
         past=stage.past_strategies,
         given_gold=stage.strategies == "gold",
-        calibration=read_calibration(this, stage),
         title=stage.name,
     )
     write_conversations(folder / "conversations.jsonl", conversations)
