@@ -126,7 +126,7 @@ class _OwnDraws:
         reached = torch.where(before < self._decoding.top_p, probabilities, 0.0).cumsum(-1)  # the nucleus
         uniform = torch.stack([torch.rand(1, generator=generator) for generator in self._generators])  # (B, 1)
         below = reached <= uniform.to(reached.device) * reached[:, -1:]
-        drawn = order.gather(-1, below.sum(-1, keepdim=True).clamp_max(scores.shape[-1] - 1))  # (B, 1)
+        drawn = order.gather(-1, below.sum(-1, keepdim=True))  # (B, 1)
         return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
 
 
