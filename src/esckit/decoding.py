@@ -1,11 +1,12 @@
-"""How strategies and words are drawn."""
+"""How strategies and words are drawn, and where the seeds of these draws come from."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Decoding", "choose_strategy"]
+__all__ = ["Decoding", "choose_strategies", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,26 @@ class Decoding:
     max_new_tokens: int = 128
 
 
-def choose_strategy(log_probabilities: NDArray[np.float64], decoding: Decoding, random: np.random.Generator) -> int:
-    """Choose a label index from log-probabilities (K,): the largest, or a draw by temperature and nucleus."""
-    if decoding.greedy:
-        return int(log_probabilities.argmax())
+def seed_of(*parts: object) -> int:
+    """A seed, in 0..2^32-1, from the SHA-256 of the parts."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def choose_strategies(log_probabilities: NDArray[np.float64], decoding: Decoding, n: int, seed: int) -> list[int]:
+    """Choose n label indices from log-probabilities (K,).
+
+    Greedy takes the n most likely ones, each once; else each is a draw of its own, by temperature and nucleus. Labels
+    of probability 0 (minus infinity) are never chosen: there are fewer than n, or none, where too few are left.
+    """
+    order = np.argsort(-log_probabilities, kind="stable")
+    possible = int(np.isfinite(log_probabilities).sum())
+    if decoding.greedy or not possible:
+        return [int(index) for index in order[: min(n, possible)]]
     scaled = log_probabilities / decoding.temperature
     probabilities = np.exp(scaled - scaled.max())
     probabilities /= probabilities.sum()
-    order = np.argsort(-probabilities, kind="stable")
     before = np.cumsum(probabilities[order]) - probabilities[order]
-    kept = order[before < decoding.top_p]
-    return int(random.choice(kept, p=probabilities[kept] / probabilities[kept].sum()))
+    kept = order[:possible][before[:possible] < decoding.top_p]
+    random = np.random.default_rng(seed)
+    return [int(i) for i in random.choice(kept, n, p=probabilities[kept] / probabilities[kept].sum())]

@@ -1,28 +1,26 @@
-"""Backbones load checked, are named by their weights, and write what they are told to."""
+"""Backbones load checked, are named by their weights, and play one adapter for one caller at a time."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any, Final
 
 import pytest
 import torch
 
-from esckit.decoding import Decoding
 from esckit.errors import ModelError
 from esckit.language_models.backbone import (
     Backbone,
-    Reply,
     check_source,
     device_of,
-    generate,
     hash_weights,
     load_backbone,
     seed_everything,
 )
-from tests.tiny import POSITIONS, Architecture, save_base, tiny_model, tiny_tokenizer, with_lora
+from tests.tiny import POSITIONS, save_base, tiny_model, tiny_tokenizer, with_lora
 
 
 @pytest.fixture(scope="session")
@@ -194,121 +192,42 @@ def test_seeds_come_from_all_parts() -> None:
     assert torch.equal(torch.rand(3), first)
 
 
-# ------------------------------------------------------------------------------------------------------------- writing
-
-NEVER: Final = 2  # the id of <|im_end|>, which random weights do not choose within a few steps
-PROMPTS: Final = ([40, 41, 42, 43, 44, 45, 46, 47, 48], [50, 51], [60, 61, 62, 63, 64])
+# ------------------------------------------------------------------------------------------------------ taking turns
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return tiny_model("llama", seed=2)
+@pytest.fixture
+def adapted() -> Backbone:
+    model = with_lora(tiny_model(), "planner", seed=1)
+    model.add_adapter("generator", model.peft_config["planner"])
+    return Backbone(model, tiny_tokenizer(), "tiny")
 
 
-def argmax_loop(model: Any, prompt: Sequence[int], steps: int) -> list[int]:
-    """The most likely continuation, every step read from the start."""
-    ids = list(prompt)
-    with torch.no_grad():
-        for _ in range(steps):
-            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
+def test_an_adapter_plays_for_its_caller_and_the_one_of_before_comes_back(adapted: Backbone) -> None:
+    with adapted.playing("generator") as model:
+        assert model.active_adapter == "generator"
+        with adapted.playing("planner"):
+            assert model.active_adapter == "planner"
+        assert model.active_adapter == "generator"
+    assert adapted.model.active_adapter == "planner"
+    with pytest.raises(KeyboardInterrupt), adapted.playing("generator"):
+        raise KeyboardInterrupt
+    assert adapted.model.active_adapter == "planner", "also where it was stopped"
 
 
-SHARING: Final = (
-    [40, 41, 42, 43, 44],
-    [40, 41, 42],
-    [40, 41, 42, 43, 44, 45, 46],
-    [40, 41, 50, 43],
-    [40, 41, 42],
-    [60, 41],
-)
-"""Prompts as those of one dialogue: prefixes of each other, branches, one twice; and one of another root."""
+def test_nobody_else_plays_meanwhile(adapted: Backbone) -> None:
+    waiting = Barrier(2)
+    seen: list[str] = []
 
+    def other() -> None:
+        waiting.wait()
+        with adapted.playing("planner") as model:
+            seen.append(model.active_adapter)
 
-def text_of(ids: Sequence[int]) -> str:
-    return str(tiny_tokenizer().decode(ids)).strip()
-
-
-def greedy(limit: int) -> Decoding:
-    return Decoding(greedy=True, max_new_tokens=limit)
-
-
-LONG: Final = ([*range(40, 90)], [*range(40, 75), *range(200, 220)], [*range(300, 330)])
-"""Longer than a sliding window, and parting beyond it."""
-
-
-@pytest.mark.parametrize("architecture", ["qwen2", "llama", "qwen2-window", "mistral-window", "gemma2"])
-@pytest.mark.parametrize("prompts", [PROMPTS, SHARING, LONG], ids=["apart", "sharing", "long"])
-def test_greedy_is_the_step_by_step_argmax_whatever_the_padding(
-    prompts: Sequence[Sequence[int]], architecture: Architecture
-) -> None:
-    model = tiny_model(architecture, seed=2)
-    wanted = [argmax_loop(model, prompt, 12) for prompt in prompts]
-    assert all(NEVER not in ids for ids in wanted)
-    together = generate(model, tiny_tokenizer(), prompts, NEVER, greedy(12))
-    assert together == [(text_of(ids), "length") for ids in wanted]
-    assert together == [generate(model, tiny_tokenizer(), [prompt], NEVER, greedy(12))[0] for prompt in prompts]
-    assert len(set(together)) > 1
-
-
-def test_a_reply_ends_before_the_end_of_turn_and_says_how_it_ended(model: Any) -> None:
-    wanted = [argmax_loop(model, prompt, 12) for prompt in PROMPTS]
-    end = next(token for token in wanted[0] if wanted[0].index(token) >= 3)
-    replies = generate(model, tiny_tokenizer(), PROMPTS, end, greedy(12))
-    for reply, ids in zip(replies, wanted, strict=True):
-        said = ids[: ids.index(end)] if end in ids else ids
-        assert reply == (text_of(said), "stop" if end in ids else "length")
-    assert replies[0].finish == "stop"
-    (cut,) = generate(model, tiny_tokenizer(), PROMPTS[:1], end, greedy(2))
-    assert cut == (text_of(wanted[0][:2]), "length")
-
-
-def test_nothing_is_written_once_every_reply_has_ended(model: Any) -> None:
-    (first,) = argmax_loop(model, PROMPTS[0], 1)
-    read = []
-    hook = model.lm_head.register_forward_hook(lambda *_: read.append(1))
-    at_once = generate(model, tiny_tokenizer(), PROMPTS[:1] * 2, first, greedy(12))
-    hook.remove()
-    assert at_once == [("", "stop")] * 2
-    assert len(read) <= 2, "the prompts, and one token"
-
-
-def test_sampling_follows_the_seed(model: Any) -> None:
-    def draw(seed: int) -> list[str]:
-        seed_everything(seed, "test")
-        decoding = Decoding(temperature=5.0, top_p=1.0, max_new_tokens=8)
-        return [reply.text for reply in generate(model, tiny_tokenizer(), PROMPTS, NEVER, decoding)]
-
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
-
-
-def test_a_draw_is_not_limited_to_the_likeliest_tokens(model: Any) -> None:
-    """The library draws from the likeliest 50 unless it is told not to."""
-    seed_everything(0)
-    hot = Decoding(temperature=1000.0, top_p=1.0, max_new_tokens=1)
-    drawn = {reply.text for reply in generate(model, tiny_tokenizer(), [PROMPTS[0]] * 200, NEVER, hot)}
-    assert len(drawn) > 100
-
-
-@pytest.mark.parametrize("decoding", [Decoding(temperature=1e-4), Decoding(temperature=5.0, top_p=1e-6)])
-def test_a_cold_or_narrow_draw_is_greedy(decoding: Decoding, model: Any) -> None:
-    drawn = generate(model, tiny_tokenizer(), PROMPTS, NEVER, Decoding(False, decoding.temperature, decoding.top_p, 6))
-    assert drawn == generate(model, tiny_tokenizer(), PROMPTS, NEVER, greedy(6))
-
-
-def test_the_checkpoints_own_generation_settings_are_left_out(saved: Path, tmp_path: Path) -> None:
-    """Published chat models carry a repetition penalty; only what `Decoding` says may steer a reply."""
-    folder = Path(shutil.copytree(saved, tmp_path / "opinionated"))
-    settings = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "min_new_tokens": 30, "do_sample": True}
-    (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    plain, opinionated = (load_backbone(str(path)) for path in (saved, folder))
-    prompt = [7] * 9 + [8]
-
-    def write(backbone: Backbone) -> list[Reply]:
-        adapted = with_lora(backbone.model, "generator", seed=1)
-        return generate(adapted, backbone.tokenizer, [prompt], NEVER, greedy(9))
-
-    written = write(plain)
-    assert write(opinionated) == written
-    assert written[0].text == text_of(argmax_loop(with_lora(tiny_model(), "generator", seed=1), prompt, 9))
+    thread = Thread(target=other)
+    thread.start()
+    with adapted.playing("generator") as model:
+        waiting.wait()
+        thread.join(0.05)  # enough to switch, if it could
+        seen.append(model.active_adapter)
+    thread.join()
+    assert seen == ["generator", "planner"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from esckit.decoding import Decoding, choose_strategy
+from esckit.decoding import Decoding, choose_strategies
 from esckit.language_models.label_scores import score_strategies
 from esckit.rendering import Renderer, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
@@ -100,25 +100,16 @@ def log_probabilities(values: list[float]) -> NDArray[np.float64]:
     return torch.tensor(values, dtype=torch.float64).log_softmax(-1).numpy()
 
 
-class Dice:
-    """Stands for numpy's generator and keeps what it was asked to draw from."""
-
-    def __init__(self) -> None:
-        self.kept: list[int] = []
-        self.p: list[float] = []
-
-    def choice(self, kept: NDArray[np.int64], p: NDArray[np.float64]) -> int:
-        self.kept, self.p = kept.tolist(), p.tolist()
-        return self.kept[-1]
-
-
 @property_test
-@given(logits, TEMPERATURES, NUCLEI)
-def test_greedy_takes_the_largest_whatever_else_is_set(values: list[float], temperature: float, top_p: float) -> None:
-    dice: Any = Dice()
+@given(logits, TEMPERATURES, NUCLEI, st.integers(1, 9))
+def test_greedy_takes_the_largest_each_once_whatever_else_is_set(
+    values: list[float], temperature: float, top_p: float, n: int
+) -> None:
     row = log_probabilities(values)
-    assert choose_strategy(row, Decoding(True, temperature, top_p), dice) == int(np.argmax(row))
-    assert dice.kept == []
+    chosen = choose_strategies(row, Decoding(True, temperature, top_p), n, 0)
+    assert chosen[0] == int(np.argmax(row))
+    assert len(chosen) == len(set(chosen)) == min(n, len(values))
+    assert row[chosen].tolist() == sorted(row, reverse=True)[:n]
 
 
 @property_test
@@ -126,29 +117,48 @@ def test_greedy_takes_the_largest_whatever_else_is_set(values: list[float], temp
 def test_a_draw_is_from_the_smallest_nucleus_of_the_tempered_probabilities(
     values: list[float], temperature: float, top_p: float
 ) -> None:
-    dice: Any = Dice()
-    chosen = choose_strategy(log_probabilities(values), Decoding(False, temperature, top_p), dice)
-    assert chosen == dice.kept[-1]
+    asked: list[tuple[list[int], list[float]]] = []
+
+    class Dice:
+        """Stands for numpy's generator and keeps what it was asked to draw from."""
+
+        def choice(self, kept: NDArray[np.int64], n: int, p: NDArray[np.float64]) -> list[int]:
+            asked.append((kept.tolist(), p.tolist()))
+            return [int(kept[-1])] * n
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esckit.decoding.np.random.default_rng", lambda _: Dice())
+        chosen = choose_strategies(log_probabilities(values), Decoding(False, temperature, top_p), 3, 0)
+    ((places, p),) = asked
+    assert chosen == [places[-1]] * 3
     tempered = np.exp(np.array(values) / temperature - np.max(values) / temperature)
     tempered /= tempered.sum()
-    kept, dropped = tempered[dice.kept], np.delete(tempered, dice.kept)
-    assert len(set(dice.kept)) == len(dice.kept) >= 1
+    kept, dropped = tempered[places], np.delete(tempered, places)
+    assert len(set(places)) == len(places) >= 1
     assert kept.min() >= dropped.max(initial=0) - 1e-9, "the likeliest are kept"
     assert kept.sum() >= top_p - 1e-9
     assert kept.sum() - kept.min() < top_p + 1e-9, "and no more of them than needed"
-    np.testing.assert_allclose(dice.p, kept / kept.sum(), rtol=1e-9)
+    np.testing.assert_allclose(p, kept / kept.sum(), rtol=1e-9)
 
 
 def test_draws_follow_the_probabilities_and_the_seed() -> None:
     row = log_probabilities([0.0, -1.0, -2.0, -9.0])
 
     def draws(seed: int, decoding: Decoding) -> list[int]:
-        random = np.random.default_rng(seed)
-        return [choose_strategy(row, decoding, random) for _ in range(2000)]
+        return choose_strategies(row, decoding, 2000, seed)
 
     plain = Decoding(temperature=1.0, top_p=1.0)
     assert draws(1, plain) == draws(1, plain) != draws(2, plain)
     shares = np.bincount(draws(1, plain), minlength=4) / 2000
     np.testing.assert_allclose(shares, np.exp(row), atol=0.04)
+    firsts = [choose_strategies(row, plain, 1, seed)[0] for seed in range(2000)]
+    np.testing.assert_allclose(np.bincount(firsts, minlength=4) / 2000, np.exp(row), atol=0.04)
     assert set(draws(1, Decoding(temperature=1.0, top_p=0.7))) == {0, 1}
     assert set(draws(1, Decoding(temperature=0.01, top_p=1.0))) == {0}
+
+
+@pytest.mark.parametrize("decoding", [Decoding(greedy=True), Decoding(temperature=5.0, top_p=1.0)])
+def test_what_is_impossible_is_never_chosen(decoding: Decoding) -> None:
+    row = np.array([-np.inf, -1.0, -np.inf, -3.0])
+    assert set(choose_strategies(row, decoding, 50, 0)) == {1, 3}
+    assert choose_strategies(np.full(4, -np.inf), decoding, 2, 0) == []

@@ -3,7 +3,7 @@
 import torch
 
 from esckit.decoding import Decoding
-from esckit.language_models.backbone import generate
+from esckit.language_models.generation import generate
 from esckit.language_models.streaming import TextStreamer
 from tests.tiny import tiny_model, tiny_renderer, tiny_tokenizer
 
@@ -34,9 +34,7 @@ def test_what_is_told_adds_up_to_what_is_generated_without() -> None:
     prompt, end = [3, 4, 5, 6], tiny_renderer().end_of_turn
     for seed in range(3):
         decoding, pieces = Decoding(max_new_tokens=40), list[str]()
-        torch.manual_seed(seed)
-        (plain,) = generate(tiny_model(), tiny_tokenizer(), [prompt], end, decoding)
-        torch.manual_seed(seed)
-        (streamed,) = generate(tiny_model(), tiny_tokenizer(), [prompt], end, decoding, pieces.append)
+        (plain,) = generate(tiny_model(), tiny_tokenizer(), [prompt], end, decoding, [seed])
+        (streamed,) = generate(tiny_model(), tiny_tokenizer(), [prompt], end, decoding, [seed], pieces.append)
         assert "".join(pieces) == streamed.text == plain.text
         assert len(pieces) > 5

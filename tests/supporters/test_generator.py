@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from esckit.supporters.generator import stream_reply
 
 from esckit.conversation import Turn
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Reply
 from esckit.supporters import generator
-from esckit.supporters.generator import stream_reply
 from tests.tiny import talk, tiny_renderer
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
 from esckit.decoding import Decoding
-from esckit.language_models.backbone import Backbone, generate_ids, read_reply
+from esckit.language_models.backbone import Backbone
+from esckit.language_models.generation import generate_ids, read_reply
 from esckit.rendering import ChatGlue, chat_prompt
 
 __all__ = ["LocalChatModel", "request_seed"]
@@ -55,13 +56,11 @@ class LocalChatModel:
             else:
                 groups.setdefault(request.decoding, []).append(place)
         for decoding, places in groups.items():
-            written = generate_ids(
-                self.backbone.model,
-                [prompts[place] for place in places],
-                self._end_of_turn,
-                decoding,
-                [request_seed(requests[place]) for place in places],
-            )
+            seeds = [request_seed(requests[place]) for place in places]
+            with self.backbone.lock:
+                written = generate_ids(
+                    self.backbone.model, [prompts[place] for place in places], self._end_of_turn, decoding, seeds
+                )
             for place, ids in zip(places, written, strict=True):
                 reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
                 yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))

@@ -131,7 +131,7 @@ class _Terminal:
         if sys.stdin.isatty():
             with suppress(ImportError):  # editing keys, and lines of more than 4,096 bytes; Windows has its own
                 import readline  # noqa: F401
-        print(f"{STATEMENT}\n{self.chat.generator.about}")
+        print(f"{STATEMENT}\n{self.chat.supporter.about}")
         print(f"Supporter: {self.chat.name}; past strategies {self.chat.past}. /help shows the commands, /quit leaves.")
         if self.chat.at is not None:
             self._go(self.chat.at)

@@ -1,55 +1,57 @@
-"""Backbones: load a causal language model with its tokenizer, name its weights by hash, let it write replies."""
+"""Backbones: load a causal language model with its tokenizer, and name its weights by hash."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from threading import RLock
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from esckit.decoding import Decoding
+from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, unreachable
 from esckit.language_models.attention import attention_for
-from esckit.language_models.masks import SUPPORTED, check_layers, trie_masks
+from esckit.language_models.masks import SUPPORTED, check_layers
 from esckit.language_models.probe import check_exactness
-from esckit.language_models.streaming import TextStreamer
-from esckit.language_models.token_tree import TokenTrie, collate
-from esckit.rendering import Example
 
 __all__ = [
     "Backbone",
     "Quantisation",
-    "Reply",
     "check_reachable",
     "check_source",
     "device_of",
-    "generate",
-    "generate_ids",
     "load_backbone",
-    "read_reply",
     "seed_everything",
 ]
 
 
-class Reply(NamedTuple):
-    """Generated text and how it ended: ``stop`` at the end of turn, ``length`` at the limit."""
-
-    text: str
-    finish: Literal["stop", "length"]
-
-
 @dataclass(frozen=True)
 class Backbone:
-    """A causal language model, its tokenizer, and where they came from (a folder or a Hub id)."""
+    """A causal language model, its tokenizer, and where they came from (a folder or a Hub id).
+
+    ``lock`` is held by whoever asks the model: several threads may share it, and adapters are switched on it.
+    """
 
     model: Any
     tokenizer: Any
     source: str
+    lock: Any = field(default_factory=RLock, compare=False, repr=False)
+
+    @contextmanager
+    def playing(self, adapter: str) -> Iterator[Any]:
+        """The model under one of its adapters, for this caller alone; afterwards the adapter of before is active."""
+        with self.lock:
+            before = self.model.active_adapter
+            self.model.set_adapter(adapter)
+            try:
+                yield self.model
+            finally:
+                self.model.set_adapter(before)
 
     @property
     def max_context(self) -> int:
@@ -89,9 +91,8 @@ def default_device() -> torch.device:
 
 
 def seed_everything(*parts: object) -> int:
-    """Seed torch from the SHA-256 of the parts; return the seed, in 0..2^32-1."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    seed = int.from_bytes(digest[:4], "big")
+    """Seed torch's process-wide generator, as training needs it, with `seed_of` the parts; return the seed."""
+    seed = seed_of(*parts)
     torch.manual_seed(seed)
     return seed
 
@@ -198,127 +199,3 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
     check_exactness(placed.eval(), source)
     return Backbone(placed, tokenizer, source)
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    end_of_turn: int,
-    decoding: Decoding,
-    on_text: Callable[[str], None] | None = None,
-) -> list[Reply]:
-    """Continue each prompt until the end of turn; see `generate_ids`. Seed torch before sampling.
-
-    ``on_text``, where there is one prompt, is told the reply's text piece by piece while it is written.
-    """
-    streamer = on_text and TextStreamer(lambda ids: read_reply(tokenizer, ids, end_of_turn).text, on_text)
-    written = generate_ids(model, prompts, end_of_turn, decoding, streamer=streamer)
-    return [read_reply(tokenizer, ids, end_of_turn) for ids in written]
-
-
-@torch.no_grad()
-def generate_ids(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    end_of_turn: int,
-    decoding: Decoding,
-    seeds: Sequence[int] | None = None,
-    *,
-    streamer: TextStreamer | None = None,
-) -> list[list[int]]:
-    """Continue each prompt in one left-padded batch, until the end of turn.
-
-    The prompts are read once, as a trie, and each takes its own path's keys and values from there: prompts of one
-    dialogue share most of their tokens. Without ``seeds``, seed torch before: sampling uses its global generator.
-
-    Args:
-        model: a causal language model, adapters chosen.
-        prompts: token ids, at least one prompt, each of two tokens or more.
-        end_of_turn: the token that ends a reply.
-        decoding: how tokens are chosen.
-        seeds: of each prompt, so that its reply is drawn alike whatever stands beside it in the batch.
-        streamer: is given the tokens of the one prompt as they come.
-
-    Returns:
-        The ids that were written, each up to and including the first end of turn.
-    """
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    device = device_of(model)
-    width = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), width), end_of_turn)  # (B, W)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[row, width - len(prompt) :] = 1
-    own = seeds is not None and not decoding.greedy
-    draws = not decoding.greedy and not own
-    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if draws else {}
-    config = GenerationConfig(
-        do_sample=draws,
-        max_new_tokens=decoding.max_new_tokens,
-        eos_token_id=end_of_turn,
-        pad_token_id=end_of_turn,
-        **sampling,
-    )
-    output: Tensor = model.generate(
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
-        past_key_values=_read(model, prompts, width - 1),
-        generation_config=config,
-        streamer=streamer,
-        logits_processor=LogitsProcessorList([_OwnDraws(decoding, seeds)] if seeds is not None and own else []),
-    )
-    rows = output[:, width:].tolist()
-    return [row[: row.index(end_of_turn) + 1] if end_of_turn in row else row for row in rows]
-
-
-class _OwnDraws:
-    """Sampling with a generator a row: the most likely token after Gumbel noise is a draw (Gumbel-max)."""
-
-    def __init__(self, decoding: Decoding, seeds: Sequence[int]) -> None:
-        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
-
-        self._warpers = (TemperatureLogitsWarper(decoding.temperature), TopPLogitsWarper(decoding.top_p))
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        scores = scores.float()  # (B, V)
-        for warper in self._warpers:
-            scores = warper(input_ids, scores)
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=generator) for generator in self._generators])
-        return scores - (-uniform.clamp_min(1e-20).log()).log().to(scores.device)
-
-
-def _read(model: Any, prompts: Sequence[Sequence[int]], width: int) -> Any:
-    """Keys and values of every prompt but its last token, left-padded to ``width``, from one pass over their trie."""
-    from transformers import DynamicCache
-
-    examples = [Example("", tuple(prompt[:1]), (), tuple(prompt[1:-1])) for prompt in prompts]
-    trie = TokenTrie.merge(examples)
-    batch = collate([trie]).to(device_of(model))
-    read = model(
-        input_ids=batch.input_ids,
-        attention_mask=trie_masks(model, batch.end, batch.position_ids),
-        position_ids=batch.position_ids,
-        past_key_values=DynamicCache(),  # a model's own would keep the last rows of a sliding window, not of a path
-        logits_to_keep=1,
-        use_cache=True,
-    ).past_key_values
-    roots = {trie.tokens[node]: node for node, depth in enumerate(trie.depth) if depth == 0}
-    nodes = torch.zeros(len(prompts), width, dtype=torch.long)  # (B, W); what pads is masked
-    for row, (prompt, target) in enumerate(zip(prompts, trie.targets, strict=True)):
-        nodes[row, width - 1 - len(target.nodes) :] = torch.tensor((roots[prompt[0]], *target.nodes))
-    cache = DynamicCache()
-    for index, layer in enumerate(read.layers):
-        keys, values = (states[0][:, nodes.to(states.device)].transpose(0, 1) for states in (layer.keys, layer.values))
-        cache.update(keys, values, index)  # (B, H, W, D)
-    return cache
-
-
-def read_reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
-    """The text of what `generate_ids` wrote, and how it ended."""
-    stopped = ids[-1:] == [end_of_turn]
-    ids = ids[:-1] if stopped else ids
-    return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length")

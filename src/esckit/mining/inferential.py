@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from esckit.conversation import (
     Aspect,
     Conversation,
@@ -24,40 +22,18 @@ from esckit.conversation import (
     mined_id,
     read_conversations,
 )
-from esckit.decoding import Decoding, choose_strategy
+from esckit.decoding import Decoding, seed_of
 from esckit.files import resume_jsonl
-from esckit.language_models.backbone import Reply, seed_everything
-from esckit.language_models.label_scores import score_strategies
 from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import normalise
 from esckit.progress import progress
-from esckit.rendering import Part, Renderer, supporter_turns
-from esckit.supporters.generator import write_replies
+from esckit.rendering import Part, supporter_turns
+from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest
 
-__all__ = [
-    "Miner",
-    "ReplyPool",
-    "draw_dialogues",
-    "fold_of",
-    "kept_note",
-    "mine",
-    "mining_counts",
-    "pair_kind",
-    "reply_pool",
-]
+__all__ = ["Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts", "pair_kind"]
 
 Shown = Mapping[str, str]
-ReplyPool = Mapping[str, Sequence[tuple[str, str]]]
-"""Strategy to (conversation id, text) of gold replies, for the rule ``random``."""
-
-
-def reply_pool(conversations: Iterable[Conversation]) -> ReplyPool:
-    """The gold replies of the labelled supporter turns, by strategy."""
-    pool: dict[str, list[tuple[str, str]]] = {}
-    for conversation in conversations:
-        for turn in supporter_turns(conversation):
-            pool.setdefault(str(turn.strategy), []).append((conversation.id, turn.text or ""))
-    return pool
+_Found = tuple[Turn, TurnRequest, Candidate]
 
 
 def pair_kind(chosen: Turn, rejected: Turn) -> str:
@@ -77,21 +53,18 @@ class Miner:
 
     Attributes:
         part: whose.
-        model: a causal language model with the part's adapter active; not asked under the rule ``random``. To word a
-            planner's strategies it has an adapter ``generator``, too.
-        renderer: of the model's tokenizer.
-        source: the model's name, written into the turns it makes.
+        supporter: who is asked; its planner, generator or both are the part. Under the rule ``random`` it is
+            `mining.at_random.AtRandom`.
+        source: its name, written into the turns it makes.
         options: how.
-        pool: gold replies, for the rule ``random``.
-        worded_by: name of the generator that words a planner's strategies, under the rule ``judged``.
+        worded_by: name of the generator that words a planner's strategies, under the rule ``judged``; the supporter
+            has it.
     """
 
     part: Part
-    model: Any
-    renderer: Renderer
+    supporter: Answers
     source: str
     options: MiningOptions
-    pool: ReplyPool
     worded_by: str | None = None
 
     def mine(self, conversation: Conversation, shown: Shown, seed: int) -> Conversation:
@@ -100,7 +73,7 @@ class Miner:
         Args:
             conversation: its trunk's labelled supporter turns are mined.
             shown: strategies to show in the history, by turn id.
-            seed: draws depend on it and on the conversation's id, on nothing else.
+            seed: draws depend on it and on the ids of conversation and turn, on nothing else.
         """
         turns = supporter_turns(conversation)
         counts = Counter({"turns": len(turns)})
@@ -125,73 +98,55 @@ class Miner:
         self, conversation: Conversation, turns: Sequence[Turn], shown: Shown, seed: int, counts: Counter[str]
     ) -> Iterable[tuple[Turn, Turn]]:
         """Gold turns, each with what was sampled beside it."""
-        if not turns:
-            return
-        random = np.random.default_rng(seed_everything(seed, conversation.id, self.part, "mining"))
-        if self.part == "generator":
-            planned = [(turn, str(turn.strategy), 1.0) for turn in turns for _ in range(self.options.samples)]
-        else:
-            planned = list(self._strategies(conversation, turns, shown, random))
-        if self.part == "planner" and not self.worded_by:
-            yield from ((gold, self._turn(gold, label, None, p)) for gold, label, p in planned)
-            return
+        requests = [self._request(conversation, turn, shown, seed) for turn in turns]
+        found = [
+            (gold, request, candidate)
+            for gold, request, proposed in zip(turns, requests, self.supporter.propose(requests), strict=True)
+            for candidate in proposed
+        ]
         if self.worded_by:
-            planned = list(_worth_wording(planned, counts))
-        replies = self._replies(conversation, planned, shown, random) if planned else []
-        for (gold, label, p), reply in zip(planned, replies, strict=True):
-            counts["cut at max_new_tokens"] += reply.finish == "length"
-            if reply.text.strip():
-                yield gold, self._turn(gold, label, reply.text, p)
+            found = self._worded(list(_worth_wording(found, counts)))
+        for gold, _, candidate in found:
+            counts["cut at max_new_tokens"] += candidate.finish == "length"
+            if candidate.text is None or candidate.text.strip():
+                yield gold, self._turn(gold, candidate)
             else:
                 counts["empty"] += 1
 
-    def _strategies(
-        self, conversation: Conversation, turns: Sequence[Turn], shown: Shown, random: np.random.Generator
-    ) -> Iterable[tuple[Turn, str, float]]:
-        """Strategies for each turn, each with its probability: drawn, the likeliest ones, or any but gold."""
-        labels, options = self.renderer.taxonomy.labels, self.options
-        if options.rule == "random":
-            for turn in turns:
-                others = [label for label in labels if label != turn.strategy]
-                for label in random.choice(others, min(options.samples, len(others)), replace=False):
-                    yield turn, str(label), 1 / len(others)
-            return
-        decoding = Decoding(temperature=options.temperature, top_p=options.top_p)
-        scores = score_strategies(self.model, self.renderer, conversation, turns, shown, self.part)
-        for turn, row in zip(turns, scores, strict=True):
-            if options.top_k:
-                chosen = np.argsort(-row, kind="stable")[: options.top_k].tolist()
-            else:
-                chosen = [choose_strategy(row, decoding, random) for _ in range(options.samples)]
-            yield from ((turn, labels[index], float(np.exp(row[index]))) for index in chosen)
-
-    def _replies(
-        self,
-        conversation: Conversation,
-        planned: Sequence[tuple[Turn, str, float]],
-        shown: Shown,
-        random: np.random.Generator,
-    ) -> list[Reply]:
-        """A reply for each planned strategy: the model's, or one of another dialogue's under the same strategy."""
-        if self.options.rule == "random":
-            others = [
-                [text for owner, text in self.pool.get(strategy, ()) if owner != conversation.id]
-                for _, strategy, _ in planned
-            ]
-            return [Reply(texts[random.integers(len(texts))] if texts else "", "stop") for texts in others]
-        decoding = Decoding(
-            temperature=self.options.temperature, top_p=self.options.top_p, max_new_tokens=self.options.max_new_tokens
+    def _request(self, conversation: Conversation, gold: Turn, shown: Shown, seed: int) -> TurnRequest:
+        options = self.options
+        wording = Decoding(temperature=options.temperature, top_p=options.top_p, max_new_tokens=options.max_new_tokens)
+        planning = GREEDY if options.top_k else replace(wording, max_new_tokens=Decoding.max_new_tokens)
+        return TurnRequest(
+            conversation,
+            gold.parent,
+            seed_of(seed, conversation.id, gold.id, self.part, "mining"),
+            shown,
+            n=options.top_k or options.samples,
+            strategy=gold.strategy if self.part == "generator" else None,
+            excluded=frozenset({str(gold.strategy)} if options.rule == "random" else ()),
+            planning=planning,
+            wording=None if self.part == "planner" else wording,
         )
-        turns, labels = [turn for turn, _, _ in planned], [label for _, label, _ in planned]
-        if not self.worded_by:
-            return write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, self.part)
-        self.model.set_adapter("generator")
-        replies = write_replies(self.model, self.renderer, conversation, turns, labels, shown, decoding, "generator")
-        self.model.set_adapter(self.part)
-        return replies
 
-    def _turn(self, gold: Turn, strategy: str, text: str | None, probability: float) -> Turn:
-        scores = {} if self.part == "generator" else {"probability": round(probability, 6)}
+    def _worded(self, found: Sequence[_Found]) -> list[_Found]:
+        """What a planner chose, with the replies that follow its strategies."""
+        wording = Decoding(
+            temperature=self.options.temperature,
+            top_p=self.options.top_p,
+            max_new_tokens=self.options.max_new_tokens,
+        )
+        asked = [replace(request, n=1, strategy=c.strategy, wording=wording) for _, request, c in found]
+        return [
+            (gold, request, replace(planned, text=reply.text, finish=reply.finish))
+            for (gold, request, planned), replies in zip(found, self.supporter.propose(asked), strict=True)
+            for reply in replies
+        ]
+
+    def _turn(self, gold: Turn, candidate: Candidate) -> Turn:
+        probabilities = candidate.strategy_probabilities or {}
+        strategy, text = str(candidate.strategy), candidate.text
+        scores = {"probability": round(probabilities[strategy], 6)} if strategy in probabilities else {}
         key = mined_id(gold.parent, self.source, strategy, text)
         extra = {"worded_by": self.worded_by} if self.worded_by else {}
         return Turn(key, gold.parent, "supporter", text, strategy, self.source, scores, extra=extra)
@@ -208,19 +163,18 @@ class Miner:
         return Preference(gold.id, found.id, aspect, judge=f"rule:{self.options.rule}", explanation=kind)
 
 
-def _worth_wording(
-    planned: Sequence[tuple[Turn, str, float]], counts: Counter[str]
-) -> Iterable[tuple[Turn, str, float]]:
+def _worth_wording(found: Sequence[_Found], counts: Counter[str]) -> Iterable[_Found]:
     """Each strategy once at a turn, and not gold's; the others are counted as `Miner.mine` counts them."""
     seen = set()
-    for gold, label, probability in planned:
-        name = "equal to gold" if label == gold.strategy else "sampled twice" if (gold.id, label) in seen else None
+    for gold, request, candidate in found:
+        key = (gold.id, candidate.strategy)
+        name = "equal to gold" if candidate.strategy == gold.strategy else "sampled twice" if key in seen else None
         if name is None:
-            yield gold, label, probability
+            yield gold, request, candidate
         else:
             counts["sampled"] += 1
             counts[name] += 1
-        seen.add((gold.id, label))
+        seen.add(key)
 
 
 def draw_dialogues(conversations: Sequence[Conversation], number: int | None, seed: int) -> list[Conversation]:

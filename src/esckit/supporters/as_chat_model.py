@@ -3,20 +3,15 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from esckit.chat_models.local import request_seed
 from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
 from esckit.conversation import Conversation, Speaker, Turn
-from esckit.decoding import choose_strategy
 from esckit.errors import ModelError
-from esckit.language_models.backbone import seed_everything
-from esckit.supporters.supporter import Supporter
+from esckit.supporters.proposing import Answers, TurnRequest, expect_one
 
 __all__ = ["SupporterChatModel"]
 
 _ROLES: Final[dict[str, Speaker]] = {"user": "seeker", "assistant": "supporter"}
-_ANSWER: Final[tuple[Speaker, str]] = ("supporter", "")
 
 
 class SupporterChatModel:
@@ -31,7 +26,7 @@ class SupporterChatModel:
     concurrency = 1
     batch_size = 1
 
-    def __init__(self, supporter: Supporter) -> None:
+    def __init__(self, supporter: Answers) -> None:
         self.supporter = supporter
 
     @property
@@ -50,29 +45,24 @@ class SupporterChatModel:
 
     def _reply(self, request: ChatRequest) -> ChatReply:
         conversation = _dialogue(request)
-        turns = conversation.turns[-1:]
-        random = np.random.default_rng(seed_everything(request_seed(request)))
-        labels = self.supporter.taxonomy.labels
-        can = self.supporter.generator.strategies if self.supporter.generator is not None else None
-        allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
-        scores = self.supporter.score(conversation, turns, {})[0]
-        strategy = labels[choose_strategy(scores + allowed, request.decoding, random)]
-        reply = self.supporter.reply(conversation, turns, [strategy], {}, request.decoding)[0]
-        return ChatReply(reply.text, reply.finish)
+        parent = conversation.turns[-1].id if conversation.turns else None
+        how = request.decoding
+        asked = TurnRequest(conversation, parent, request_seed(request), planning=how, wording=how)
+        candidate = expect_one(self.supporter.propose([asked])[0], asked)
+        return ChatReply(candidate.text or "", "length" if candidate.finish == "length" else "stop")
 
     async def close(self) -> None:
         """Nothing belongs to the event loop."""
 
 
 def _dialogue(request: ChatRequest) -> Conversation:
-    """The messages as a plain dialogue, and an empty supporter turn to answer."""
+    """The messages as a plain dialogue."""
     if request.schema is not None or any(message.role not in _ROLES for message in request.messages):
         raise ModelError(
             "a supporter takes neither a system message nor a schema: ask it with user and assistant messages alone."
         )
     said = [(_ROLES[message.role], message.content) for message in request.messages if not message.filler]
     turns = [
-        Turn(str(place), str(place - 1) if place else None, speaker, text)
-        for place, (speaker, text) in enumerate([*said, _ANSWER])
+        Turn(str(place), str(place - 1) if place else None, speaker, text) for place, (speaker, text) in enumerate(said)
     ]
     return Conversation(id="chat", turns=turns)

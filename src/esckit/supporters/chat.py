@@ -2,19 +2,18 @@
 
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
-
-import numpy as np
 
 from esckit import __version__
 from esckit.conversation import Conversation, Turn
-from esckit.decoding import Decoding
+from esckit.decoding import seed_of
 from esckit.errors import ModelError, TalkError
-from esckit.language_models.backbone import Reply, seed_everything
 from esckit.rendering import past_strategies
 from esckit.strategy import Taxonomy
-from esckit.supporters import Supporter
+from esckit.supporters.parts import OnText
+from esckit.supporters.proposing import Answers, Candidate, TurnRequest
 
 __all__ = ["STATEMENT", "Answer", "Branch", "Chat", "find_strategy", "printable"]
 
@@ -28,7 +27,7 @@ STATEMENT: Final = (
 MAX_CHARACTERS: Final = 20_000
 """Of one message: longer ones are a file pasted by mistake."""
 
-Shown = Literal["predicted", "hidden"]
+ChatPast = Literal["predicted", "hidden"]
 """Whether the history shows the strategies of this chat's own replies; a chat has no gold ones."""
 
 
@@ -81,25 +80,23 @@ class Chat:
 
     def __init__(
         self,
-        supporter: Supporter,
+        supporter: Answers,
         name: str,
         *,
-        past: Shown | None = None,
+        past: ChatPast | None = None,
         seed: int = 0,
         opened: Conversation | None = None,
     ) -> None:
-        if supporter.generator is None:
+        if supporter.about is None:
             raise ModelError(
                 f"the supporter {name} only plans and cannot talk: make one that answers, "
                 "such as by esckit train planner CORPUS FOLDER --replies."
             )
         self.supporter = supporter
-        self.generator = supporter.generator
         self.name = name
-        trained: Shown = "hidden" if supporter.card.past_strategies == "hidden" else "predicted"
-        self.past: Shown = past or ("hidden" if supporter.card.planner == "encoder" else trained)
+        self.past: ChatPast = past or supporter.past_in_chat
         self.seed = seed
-        about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": self.generator.about}
+        about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": supporter.about}
         if opened is not None:
             _check_chat(opened, supporter.taxonomy.name)
         self.conversation = opened or Conversation(
@@ -124,7 +121,7 @@ class Chat:
             raise TalkError(f"that has {len(words):,} characters, more than {MAX_CHARACTERS:,}: say it in fewer.")
         return self._add(Turn(self._next_id(), self.at, "seeker", words))
 
-    def reply(self, on_text: Callable[[str], None] = lambda _: None) -> Answer:
+    def reply(self, on_text: OnText = lambda _: None) -> Answer:
         """Answer what the seeker said last; where that has replies, with another one, a sibling of theirs.
 
         The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
@@ -143,19 +140,18 @@ class Chat:
         probabilities = self._plan(parent)
         used = {turn.strategy for turn in siblings}
         order = sorted(probabilities, key=lambda label: (label != self.forced, label in used))
+        said = frozenset(turn.text or "" for turn in siblings)
         skipped: list[str] = []
         for strategy in order:
-            reply = self._write(parent, strategy, {turn.text or "" for turn in siblings}, on_text)
-            if reply is not None:
+            if found := self._write(parent, strategy, said, on_text):
                 break
             skipped.append(strategy)
         else:
             raise TalkError("the supporter has no other reply here: go on from another turn (/tree, /go N).")
         forced, self.forced = self.forced is not None, None
-        rounded = {label: round(p, 6) for label, p in probabilities.items()}
-        extra = {"strategy_probabilities": rounded, "forced": forced, "finish": reply.finish}
-        turn = Turn(self._next_id(), parent, "supporter", reply.text, strategy, source=self.name, extra=extra)
-        return Answer(self._add(turn), probabilities, tuple(skipped), forced, reply.finish == "length")
+        reply = replace(found[0], strategy_probabilities=probabilities, extra={"forced": forced})
+        turn = self._add(reply.turn(self._next_id(), parent, self.name))
+        return Answer(turn, probabilities, tuple(skipped), forced, reply.finish == "length")
 
     def force(self, name: str) -> str:
         """Ask for the next reply's strategy by label, abbreviation or unambiguous beginning; return its label.
@@ -208,23 +204,23 @@ class Chat:
     def _shown(self) -> dict[str, str]:
         return past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
 
+    def _request(self, parent: str) -> TurnRequest:
+        seed = seed_of(self.seed, "chat", len(self.conversation.turns))
+        return TurnRequest(self.conversation, parent, seed, self._shown())
+
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first."""
-        planned = Turn("next", parent, "supporter", None)
-        scores = self.supporter.score(self.conversation, [planned], self._shown())[0]
-        labels = self.supporter.taxonomy.labels
-        return {labels[place]: float(np.exp(scores[place])) for place in np.argsort(-scores, kind="stable")}
+        (planned,) = self.supporter.propose([replace(self._request(parent), wording=None)])[0]
+        found = planned.strategy_probabilities or {}
+        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
     def _can(self, strategy: str) -> bool:
-        return self.generator.strategies is None or strategy in self.generator.strategies
+        return self.supporter.strategies is None or strategy in self.supporter.strategies
 
-    def _write(self, parent: str, strategy: str, said: set[str], on_text: Callable[[str], None]) -> Reply | None:
+    def _write(self, parent: str, strategy: str, said: frozenset[str], on_text: OnText) -> list[Candidate]:
         if not self._can(strategy):
-            return None
-        seed_everything(self.seed, "chat", len(self.conversation.turns), strategy)
-        planned = Turn("next", parent, "supporter", None, strategy)
-        shown = self._shown()
-        return self.generator.stream(self.conversation, planned, strategy, shown, Decoding(), said, on_text)
+            return []
+        return self.supporter.propose([replace(self._request(parent), strategy=strategy, unlike=said)], on_text)[0]
 
 
 def _check_chat(conversation: Conversation, taxonomy: str) -> None:

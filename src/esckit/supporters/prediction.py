@@ -1,34 +1,30 @@
 """From a supporter and a corpus to a predictions file; the unit is one conversation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from esckit.conversation import Conversation, conversation_to_json
-from esckit.decoding import Decoding, choose_strategy
+from esckit.conversation import Conversation, Turn, conversation_to_json
+from esckit.decoding import Decoding, seed_of
 from esckit.errors import CorpusError, ModelError
 from esckit.files import resume_jsonl
-from esckit.language_models.backbone import Reply, seed_everything
 from esckit.measures import Prediction, add_context, prediction_to_json
-from esckit.planning.calibration import Calibration
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
-from esckit.supporters.supporter import Supporter
+from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest, expect_one
 
 __all__ = ["predict", "predict_conversation"]
 
 
 def predict_conversation(
-    supporter: Supporter,
+    supporter: Answers,
     conversation: Conversation,
     *,
     seed: int,
-    planning: Decoding,
-    wording: Decoding,
+    planning: Decoding = GREEDY,
+    wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
     past: PastStrategies | None = None,
-    calibration: Calibration | None = None,
     given_gold: bool = False,
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
@@ -38,97 +34,89 @@ def predict_conversation(
     Args:
         supporter: who answers.
         conversation: the tree.
-        seed: sampling draws from sha256(seed, conversation id, part), so a conversation's rows depend on nothing else.
+        seed: a turn's draws depend on it and on the ids of conversation and turn, on nothing else.
         planning: how the strategy is chosen.
         wording: how the text is chosen.
         past: which strategies the history shows; the supporter's own training setting by default. ``predicted`` shows
             the model's own choices at the turns before.
-        calibration: of the planner's scores.
         given_gold: the generator gets each turn's gold strategy (DecoupledESC, table 6), and nothing is planned: rows
             have no predicted strategy, and say so.
 
     Raises:
-        ModelError: gold strategies are given to a supporter without a generator, or to one that cannot word them.
+        ModelError: gold strategies are given to a supporter without a generator, or there is no reply under one.
     """
-    mode: PastStrategies = past or supporter.card.past_strategies
-    turns = supporter_turns(conversation)
-    random = np.random.default_rng(seed_everything(seed, conversation.id, "planner"))
-    labels = supporter.taxonomy.labels
+    mode: PastStrategies = past or supporter.past_strategies
+    talks = supporter.about is not None
+    if given_gold and not talks:
+        raise ModelError("this supporter only plans: give it a generator.")
     shown = past_strategies(conversation, mode)
-    can = supporter.generator.strategies if supporter.generator is not None else None
-    if given_gold:
-        return add_context(_worded(supporter, conversation, shown, wording, seed, mode), [conversation])
-    fitted = calibration or Calibration.none(len(labels))
-    allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
-    if mode == "predicted":
-        each = []
-        for turn in turns:
-            each.append(fitted.apply(supporter.score(conversation, [turn], shown))[0])
-            shown[turn.id] = labels[choose_strategy(each[-1] + allowed, planning, random)]
-        scores, chosen = np.stack(each), [shown[turn.id] for turn in turns]
-    else:
-        scores = fitted.apply(supporter.score(conversation, turns, shown))
-        chosen = [labels[choose_strategy(row + allowed, planning, random)] for row in scores]
-    seed_everything(seed, conversation.id, "generator")
-    replies: Sequence[Reply | None] = [None] * len(turns)
-    if supporter.generator is not None:
-        replies = supporter.reply(conversation, turns, chosen, shown, wording)
-    rows = [
-        Prediction(
-            conversation_id=conversation.id,
-            turn_id=turn.id,
-            gold_strategy=str(turn.strategy),
-            predicted_strategy=strategy,
-            gold_text=turn.text or "",
-            predicted_text=reply.text if reply else None,
-            strategy_probabilities={label: round(float(p), 6) for label, p in zip(labels, np.exp(row), strict=True)},
-            finish=reply.finish if reply else None,
-            extra={"past_strategies": mode},
+    requests = [
+        TurnRequest(
+            conversation,
+            turn.parent,
+            seed_of(seed, conversation.id, turn.id),
+            shown,
+            strategy=turn.strategy if given_gold else None,
+            planning=planning,
+            wording=wording if talks else None,
         )
-        for turn, row, strategy, reply in zip(turns, scores, chosen, replies, strict=True)
+        for turn in supporter_turns(conversation)
+    ]
+    turns = supporter_turns(conversation)
+    if mode == "predicted" and not given_gold:
+        found = _one_after_the_other(supporter, turns, requests)
+    else:
+        found = [expect_one(each, request) for each, request in zip(supporter.propose(requests), requests, strict=True)]
+    given = {"strategy_given": "gold"} if given_gold else {}
+    rows = [
+        _row(conversation, turn, candidate, {"past_strategies": mode, **given})
+        for turn, candidate in zip(turns, found, strict=True)
     ]
     return add_context(rows, [conversation])
 
 
-def _worded(
-    supporter: Supporter, conversation: Conversation, shown: dict[str, str], how: Decoding, seed: int, past: str
-) -> list[Prediction]:
-    """The rows of a generator that is told the gold strategies."""
-    turns = supporter_turns(conversation)
-    gold = [str(turn.strategy) for turn in turns]
-    can = supporter.generator.strategies if supporter.generator is not None else None
-    if can is not None and (others := sorted(set(gold) - set(can))):
-        raise ModelError(
-            f"the supporter's replies are of other strategies than {', '.join(others)}: it cannot be given these."
-        )
-    seed_everything(seed, conversation.id, "generator")
-    return [
-        Prediction(
-            conversation_id=conversation.id,
-            turn_id=turn.id,
-            gold_strategy=strategy,
-            predicted_strategy=None,
-            gold_text=turn.text or "",
-            predicted_text=reply.text,
-            finish=reply.finish,
-            extra={"past_strategies": past, "strategy_given": "gold"},
-        )
-        for turn, strategy, reply in zip(
-            turns, gold, supporter.reply(conversation, turns, gold, shown, how), strict=True
-        )
-    ]
+def _one_after_the_other(supporter: Answers, turns: Sequence[Turn], requests: Sequence[TurnRequest]) -> list[Candidate]:
+    """Strategies in order, each seeing those chosen before it; then all the texts, whose history shows all of them."""
+    shown: dict[str, str] = {}
+    planned = []
+    can = supporter.strategies
+    for turn, request in zip(turns, requests, strict=True):
+        silent = frozenset() if can is None else frozenset(supporter.taxonomy.labels) - can
+        plan = replace(request, shown=dict(shown), wording=None, excluded=silent)
+        planned.append(expect_one(supporter.propose([plan])[0], plan))
+        shown[turn.id] = str(planned[-1].strategy)
+    if not requests or requests[0].wording is None:
+        return planned
+    words = [replace(r, shown=shown, strategy=p.strategy) for r, p in zip(requests, planned, strict=True)]
+    worded = [expect_one(each, request) for each, request in zip(supporter.propose(words), words, strict=True)]
+    return [replace(p, text=w.text, finish=w.finish) for p, w in zip(planned, worded, strict=True)]
+
+
+def _row(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[str, Any]) -> Prediction:
+    probabilities = said.strategy_probabilities or {}
+    finish: Any = said.finish
+    return Prediction(
+        conversation_id=conversation.id,
+        turn_id=turn.id,
+        gold_strategy=str(turn.strategy),
+        predicted_strategy=None if "strategy_given" in extra else said.strategy,
+        gold_text=turn.text or "",
+        predicted_text=said.text,
+        strategy_probabilities={label: round(p, 6) for label, p in probabilities.items()} or None,
+        finish=finish,
+        extra={**extra, **said.extra},
+    )
 
 
 def predict(
-    supporter: Supporter,
+    supporter: Answers,
     conversations: Sequence[Conversation],
     out: Path,
     *,
     seed: int = 0,
-    planning: Decoding | None = None,
-    wording: Decoding | None = None,
+    planning: Decoding = GREEDY,
+    wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
     past: PastStrategies | None = None,
-    calibration: Calibration | None = None,
     given_gold: bool = False,
     title: str = "predict",
 ) -> int:
@@ -144,21 +132,17 @@ def predict(
     wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
     if not wanted:
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
-    settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
+    how: dict[str, Any] = {"planning": planning, "wording": wording, "past": past, "given_gold": given_gold}
     sizes = [len(supporter_turns(conversation)) for conversation in wanted]
-    settings["calibration"] = calibration
-    if given_gold:
-        settings["given_gold"] = True
-    key = _key(supporter, wanted, seed, past, settings)
+    key = _key(supporter, wanted, seed, how)
     with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
         for conversation in wanted[rows.done :]:
-            predicted = predict_conversation(supporter, conversation, seed=seed, past=past, **settings)
-            rows.append(map(prediction_to_json, predicted))
+            rows.append(map(prediction_to_json, predict_conversation(supporter, conversation, seed=seed, **how)))
             bar.advance()
     return sum(sizes)
 
 
-def _key(supporter: Supporter, conversations: Sequence[Conversation], *settings: Any) -> list[Any]:
+def _key(supporter: Answers, conversations: Sequence[Conversation], *settings: Any) -> list[Any]:
     """All that predictions depend on: another supporter, corpus or setting continues nothing."""
     return [
         supporter.identity,

@@ -7,7 +7,7 @@ before it is most similar; none is said twice in a dialogue, and none of the dia
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
-from esckit.decoding import Decoding
 from esckit.errors import CorpusError, ModelError
 from esckit.files import atomic, read_text, write_json, write_jsonl
-from esckit.language_models.backbone import Reply
+from esckit.language_models.generation import Reply
 from esckit.planning.encoder import Encoder, load_encoder
+from esckit.supporters.parts import OnText, Wording
 from esckit.supporters.usable_replies import usable_replies
 
 __all__ = ["ReplyStore", "StoredReply", "build_store", "context_texts"]
@@ -96,50 +96,24 @@ class ReplyStore:
             f"and comes from the corpus {self.corpus} (licence: {self.licence})."
         )
 
-    def reply(
-        self,
-        conversation: Conversation,
-        turns: Sequence[Turn],
-        strategies: Sequence[str],
-        shown: Mapping[str, str],
-        how: Decoding,
-    ) -> list[Reply]:
-        """A reply for each turn under its strategy; ``shown`` and ``how`` change nothing.
+    def write(self, wanted: Sequence[Wording], on_text: OnText | None = None) -> list[Reply | None]:
+        """See `Generator.write`: the nearest stored reply that has not been said, whole and at once.
 
-        Raises:
-            ModelError: every reply under a strategy has been said.
+        What the history shows, decoding and seed change nothing; no conversation gets the same text twice here.
         """
-        paths = [conversation.path(turn.parent) for turn in turns]
-        said: set[str] = set()
-        found = []
-        for path, vector, strategy in zip(paths, embed_contexts(self.encoder, paths), strategies, strict=True):
-            reply = self._nearest(vector, strategy, conversation.id, said | _said_on(path))
-            if reply is None:
-                raise ModelError(
-                    f"no reply is left under the strategy {strategy!r}: use a larger corpus for the reply store."
-                )
-            said.add(_plain(reply.text))
-            found.append(Reply(reply.text.strip(), "stop"))
+        paths = [each.conversation.path(each.parent) for each in wanted]
+        said: dict[str, set[str]] = {}
+        found: list[Reply | None] = []
+        for each, path, vector in zip(wanted, paths, embed_contexts(self.encoder, paths), strict=True):
+            given = said.setdefault(each.conversation.id, set())
+            unlike = given | _said_on(path) | set(map(_plain, each.unlike or ()))
+            reply = self._nearest(vector, each.strategy, each.conversation.id, unlike)
+            found.append(None if reply is None else Reply(reply.text.strip(), "stop"))
+            if reply is not None:
+                given.add(_plain(reply.text))
+                if on_text is not None and len(wanted) == 1:
+                    on_text(reply.text.strip())
         return found
-
-    def stream(
-        self,
-        conversation: Conversation,
-        turn: Turn,
-        strategy: str,
-        shown: Mapping[str, str],
-        how: Decoding,
-        other_than: Collection[str],
-        on_text: Callable[[str], None],
-    ) -> Reply | None:
-        """The nearest reply with a text other than these, at once; None where none is left under the strategy."""
-        path = conversation.path(turn.parent)
-        said = _said_on(path) | set(map(_plain, other_than))
-        found = self._nearest(embed_contexts(self.encoder, [path])[0], strategy, conversation.id, said)
-        if found is None:
-            return None
-        on_text(found.text.strip())
-        return Reply(found.text.strip(), "stop")
 
     def _nearest(
         self, vector: NDArray[np.float32], strategy: str, conversation_id: str, said: set[str]

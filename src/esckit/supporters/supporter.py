@@ -7,22 +7,27 @@ both) or ``decoupled`` (one each); a planner may be an encoder instead, and a ge
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
-from esckit.decoding import Decoding
+from esckit.decoding import choose_strategies, seed_of
 from esckit.errors import ModelError
 from esckit.files import atomic, hash_file, read_text, write_json
-from esckit.language_models.backbone import Backbone, Quantisation, Reply, load_backbone
+from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer
 from esckit.strategy import TAXONOMIES, Taxonomy
-from esckit.supporters.parts import Generator, LanguageParts, Planner, Shown
+from esckit.supporters.language_parts import LanguageParts, load_adapters
+from esckit.supporters.parts import Generator, OnText, Planner, Wording
+from esckit.supporters.proposing import Candidate, TurnRequest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from esckit.planning.calibration import Calibration
 
 __all__ = ["FORMAT", "Kind", "Supporter", "SupporterCard", "save_supporter"]
 
@@ -121,7 +126,7 @@ def read_card(folder: Path) -> SupporterCard:
 
 
 class Supporter:
-    """A loaded supporter.
+    """A loaded supporter; threads may share it. What it can do is `proposing.Answers`.
 
     Args:
         card: what it is.
@@ -133,6 +138,7 @@ class Supporter:
         self.card = card
         self.planner = planner
         self.generator = generator
+        self._lock = RLock()
 
     @classmethod
     def load(cls, folder: Path | str) -> "Supporter":
@@ -159,6 +165,32 @@ class Supporter:
         assert planner is not None
         return cls(card, planner, None if card.generator == "none" else generator)
 
+    @classmethod
+    def of_adapters(
+        cls, backbone: Backbone, renderer: Renderer, folders: Mapping[Part, Path], past_strategies: PastStrategies
+    ) -> "Supporter":
+        """A supporter of adapters that lie apart, such as the policy of a round; only the parts given can be asked.
+
+        Args:
+            backbone: no adapter is on it yet.
+            renderer: of its tokenizer.
+            folders: each part's adapter: ``coupled``, or ``planner``, ``generator`` or both.
+            past_strategies: what the parts saw in training.
+        """
+        coupled = "coupled" in folders
+        card = SupporterCard(
+            kind="coupled" if coupled else "decoupled",
+            past_strategies=past_strategies,
+            base=backbone.source,
+            base_hash=backbone.weights_hash,
+            max_context=renderer.max_context,
+            layout=renderer.layout,
+            taxonomy=renderer.taxonomy.name,
+            generator="none" if set(folders) == {"planner"} else "language",
+        )
+        parts = LanguageParts(load_adapters(backbone, folders), renderer, coupled=coupled)
+        return cls(card, parts, None if card.generator == "none" else parts)
+
     @property
     def taxonomy(self) -> Taxonomy:
         """Its strategies."""
@@ -174,41 +206,112 @@ class Supporter:
         """What a person who talks to it must know of its replies; None where it only plans."""
         return None if self.generator is None else self.generator.about
 
-    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Shown) -> "NDArray[np.float64]":
+    @property
+    def past_strategies(self) -> PastStrategies:
+        """Which strategies the history shows it, as in training."""
+        return self.card.past_strategies
+
+    @property
+    def past_in_chat(self) -> Literal["predicted", "hidden"]:
+        """Hidden from an encoder planner, which its own choices mislead (docs/planner.md), else as it was trained."""
+        return "hidden" if self.card.planner == "encoder" or self.past_strategies == "hidden" else "predicted"
+
+    @property
+    def strategies(self) -> frozenset[str] | None:
+        """Those under which it has replies; None is all."""
+        return None if self.generator is None else self.generator.strategies
+
+    def calibrated(self, calibration: "Calibration") -> "Supporter":
+        """The same supporter with another calibration over its planner's scores."""
+        from esckit.supporters.calibrated import CalibratedPlanner
+
+        return Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator)
+
+    def score(
+        self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
+    ) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn, of which only what stands before is read."""
-        return self.planner.score(conversation, turns, shown)
+        with self._lock:
+            return self.planner.score(conversation, turns, shown)
 
-    def reply(
-        self, conversation: Conversation, turns: Sequence[Turn], strategies: Sequence[str], shown: Shown, how: Decoding
-    ) -> list[Reply]:
-        """A reply for each turn under its strategy.
+    def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
+        """See `proposing.Answers.propose`."""
+        with self._lock:  # batches of one caller do not mix with another's, and what parts remember is theirs
+            planned = self._planned(requests)
+            wanted = [
+                (place, rank, self._wording(request, str(candidate.strategy), rank))
+                for place, request in enumerate(requests)
+                if request.wording is not None
+                for rank, candidate in enumerate(planned[place])
+            ]
+            if not wanted:
+                return planned
+            if self.generator is None:
+                raise ModelError("this supporter only plans: give it a generator.")
+            found: list[list[Candidate]] = [[] if r.wording else planned[i] for i, r in enumerate(requests)]
+            replies = self.generator.write([wording for _, _, wording in wanted], on_text)
+            for (place, rank, _), reply in zip(wanted, replies, strict=True):
+                if reply is not None:
+                    found[place].append(replace(planned[place][rank], text=reply.text, finish=reply.finish))
+            return found
 
-        Raises:
-            ModelError: it only plans.
-        """
-        if self.generator is None:
-            raise ModelError("this supporter only plans: give it a generator.")
-        return self.generator.reply(conversation, turns, strategies, shown, how)
+    def _planned(self, requests: Sequence[TurnRequest]) -> list[list[Candidate]]:
+        """The strategies of each request, without texts."""
+        scores: dict[int, NDArray[np.float64]] = {}
+        free = [place for place, request in enumerate(requests) if request.strategy is None]
+        for places in _together(requests, free):
+            turns = [Turn(f"next-{place}", requests[place].parent, "supporter", None) for place in places]
+            first = requests[places[0]]
+            scores |= zip(places, self.planner.score(first.conversation, turns, first.shown), strict=True)
+        return [
+            self._choose(request, scores[place])
+            if request.strategy is None
+            else [Candidate(request.strategy)] * request.n
+            for place, request in enumerate(requests)
+        ]
+
+    def _choose(self, request: TurnRequest, scores: "NDArray[np.float64]") -> list[Candidate]:
+        import numpy as np
+
+        labels = self.taxonomy.labels
+        can = self.strategies if request.wording is not None else None
+        possible = [label not in request.excluded and (can is None or label in can) for label in labels]
+        probabilities = dict(zip(labels, map(float, np.exp(scores)), strict=True))
+        chosen = choose_strategies(
+            np.where(possible, scores, -np.inf), request.planning, request.n, seed_of(request.seed, "strategy")
+        )
+        return [Candidate(labels[index], strategy_probabilities=probabilities) for index in chosen]
+
+    def _wording(self, request: TurnRequest, strategy: str, rank: int) -> Wording:
+        if (can := self.strategies) is not None and strategy not in can:
+            raise ModelError(
+                f"the supporter has no replies under the strategy {strategy!r}: it has some under {', '.join(can)}."
+            )
+        assert request.wording is not None
+        seed = seed_of(request.seed, "text", strategy, rank)
+        return Wording(
+            request.conversation, request.parent, strategy, request.shown, request.wording, seed, request.unlike
+        )
+
+
+def _together(requests: Sequence[TurnRequest], places: Sequence[int]) -> list[list[int]]:
+    """Places of requests about one tree with the same strategies shown: their contexts share prefixes."""
+    groups: dict[tuple[int, tuple[tuple[str, str], ...]], list[int]] = {}
+    for place in places:
+        key = (id(requests[place].conversation), tuple(requests[place].shown.items()))
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
 
 
 def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
     """Load base and adapters."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
     assert card.base is not None
     assert card.max_context is not None
     source = str(folder / card.base) if card.base.startswith(".") else card.base
     backbone = load_backbone(source, quantisation=card.quantisation)
     if backbone.weights_hash != card.base_hash:
         raise ModelError(f"the weights of {backbone.source} are not those that {folder} was trained on: restore them.")
-    first, *others = card.adapters
-    try:
-        model = PeftModel.from_pretrained(backbone.model, folder / first, adapter_name=first)
-        for part in others:
-            model.load_adapter(folder / part, adapter_name=part)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"an adapter of {folder} is missing or broken: make the supporter again.") from error
+    adapted = load_adapters(backbone, {part: folder / part for part in card.adapters})
     for adapter, wanted in (card.adapter_hashes or {}).items():
         if hash_file(folder / adapter / _ADAPTER) != wanted:
             raise ModelError(
@@ -217,5 +320,4 @@ def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
             )
     taxonomy = TAXONOMIES[card.taxonomy]
     renderer = Renderer(backbone.tokenizer, taxonomy, max_context=card.max_context, layout=card.layout)
-    adapted = Backbone(model.eval(), backbone.tokenizer, backbone.source)
     return LanguageParts(adapted, renderer, coupled=card.kind == "coupled")

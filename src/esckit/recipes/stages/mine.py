@@ -17,6 +17,8 @@ from esckit.mining.pair_statistics import pair_statistics
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
+from esckit.rendering import Part
+from esckit.strategy import TAXONOMIES
 
 if TYPE_CHECKING:
     from esckit.corpora import Corpus
@@ -234,17 +236,20 @@ def _sample(run: "RunFolder", stage: MineStage, drawn: list[Conversation], out: 
 
 def _miner_of(run: "RunFolder", stage: MineStage, sft: SftStage) -> "Callable[[int], Miner]":
     """What opens the miner of a fold."""
-    from esckit.mining.inferential import Miner, reply_pool
-    from esckit.training.adapters import open_adapter
+    from esckit.mining.at_random import AtRandom
+    from esckit.mining.inferential import Miner
+    from esckit.supporters import Supporter
 
     @lru_cache(maxsize=1)  # folds come in order
     def miner_of(fold: int) -> Miner:
-        backbone = run.load_backbone()
-        model = open_adapter(backbone, stage.adapter_folder(run, fold), sft.part)
+        if stage.rule == "random":
+            return Miner(sft.part, AtRandom(run.corpus.train, TAXONOMIES[run.taxonomy]), stage.source, stage)
+        adapters: dict[Part, Path] = {sft.part: stage.adapter_folder(run, fold) / sft.part}
         if stage.wording:
-            model.load_adapter(run.folder / stage.wording / "generator", adapter_name="generator")
-        pool = reply_pool(run.corpus.train)
-        return Miner(sft.part, model.eval(), run.renderer(backbone), stage.source, stage, pool, stage.wording)
+            adapters["generator"] = run.folder / stage.wording / "generator"
+        backbone = run.load_backbone()
+        supporter = Supporter.of_adapters(backbone, run.renderer(backbone), adapters, sft.past_strategies)
+        return Miner(sft.part, supporter, stage.source, stage, stage.wording)
 
     return miner_of
 

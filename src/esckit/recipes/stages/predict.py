@@ -118,8 +118,10 @@ class PredictStage(PredictionsStage):
         """Ask the supporter; return how many turns were predicted."""
         from esckit.supporters import Supporter, predict
 
+        supporter = Supporter.load(run.folder / self.supporter)
+        calibration = self._calibration(run)
         return predict(
-            Supporter.load(run.folder / self.supporter),
+            supporter.calibrated(calibration) if calibration else supporter,
             conversations,
             run.folder / self.name / "predictions.jsonl",
             seed=run.seed(self),
@@ -127,7 +129,6 @@ class PredictStage(PredictionsStage):
             wording=Decoding(**self.wording.model_dump()),
             past=self.past_strategies,
             given_gold=self.strategies == "gold",
-            calibration=self._calibration(run),
             title=self.name,
         )
 

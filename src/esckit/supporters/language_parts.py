@@ -1,0 +1,140 @@
+"""Planner and generator on one language model, as its adapters."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from esckit.conversation import Conversation, Turn
+from esckit.decoding import seed_of
+from esckit.errors import ModelError
+from esckit.language_models.backbone import Backbone, hash_weights
+from esckit.language_models.generation import Reply, generate
+from esckit.language_models.label_scores import score_strategies
+from esckit.rendering import Part, Renderer
+from esckit.supporters.parts import OnText, Wording
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["LanguageParts", "load_adapters"]
+
+_TRIES: Final = 4  # samples drawn for a text that was not there before
+
+
+class LanguageParts:
+    """A planner and a generator in one; any number of threads may ask it.
+
+    Args:
+        backbone: its ``model`` is a PEFT model with an adapter for each part, named like it.
+        renderer: of its tokenizer.
+        coupled: one adapter, named ``coupled``, plays both.
+    """
+
+    strategies = None
+    about = "A language model writes each reply; it does not know what is true, and may repeat what it was trained on."
+
+    def __init__(self, backbone: Backbone, renderer: Renderer, *, coupled: bool) -> None:
+        self.backbone = backbone
+        self.renderer = renderer
+        self.coupled = coupled
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of the adapters' weights; a supporter's card has the base's."""
+        return hash_weights(self.backbone.model, "lora_")
+
+    def _adapter(self, part: Part) -> Part:
+        return "coupled" if self.coupled else part
+
+    def playing(self, part: Part) -> AbstractContextManager[Any]:
+        """The model as this part, for the caller alone."""
+        return self.backbone.playing(self._adapter(part))
+
+    def score(
+        self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
+    ) -> "NDArray[np.float64]":
+        """Log-probabilities (T, K) of the labels at each turn (`label_scores.score_strategies`)."""
+        part = self._adapter("planner")
+        with self.playing("planner") as model:
+            return score_strategies(model, self.renderer, conversation, turns, shown, part)
+
+    def write(self, wanted: Sequence[Wording], on_text: OnText | None = None) -> list[Reply | None]:
+        """See `Generator.write`: a text that must be new is drawn up to four times."""
+        written: list[Reply | None] = [None] * len(wanted)
+        left = list(range(len(wanted)))
+        for attempt in range(_TRIES):
+            replies = self._draw([wanted[place] for place in left], attempt, on_text)
+            for place, reply in zip(left, replies, strict=True):
+                unlike = wanted[place].unlike
+                if unlike is None or (reply.text and reply.text not in unlike):
+                    written[place] = reply
+            left = [place for place in left if written[place] is None]
+            if not left:
+                break
+        return written
+
+    def _draw(self, wanted: Sequence[Wording], attempt: int, on_text: OnText | None) -> list[Reply]:
+        """One reply for each, those of equal decoding in one batch."""
+        held = _HeldBack(wanted[0].unlike or (), on_text) if on_text and len(wanted) == 1 else None
+        drawn: dict[int, Reply] = {}
+        with self.playing("generator") as model:
+            for decoding in dict.fromkeys(each.decoding for each in wanted):
+                places = [place for place, each in enumerate(wanted) if each.decoding == decoding]
+                prompts = [self._prompt(wanted[place]) for place in places]
+                seeds = [seed_of(wanted[place].seed, attempt) for place in places]
+                end = self.renderer.end_of_turn
+                take = held.take if held else None
+                replies = generate(model, self.renderer.tokenizer, prompts, end, decoding, seeds, take)
+                drawn.update(zip(places, replies, strict=True))
+        if held and drawn[0].text and drawn[0].text not in (wanted[0].unlike or ()):
+            held.let_go()
+        return [drawn[place] for place in range(len(wanted))]
+
+    def _prompt(self, wanted: Wording) -> tuple[int, ...]:
+        turn = Turn("next", wanted.parent, "supporter", None, wanted.strategy)
+        room = wanted.decoding.max_new_tokens
+        return self.renderer.prompt(wanted.conversation, turn, self._adapter("generator"), wanted.shown, room)
+
+
+class _HeldBack:
+    """Keeps text back while it may still become one of the texts that are not wanted."""
+
+    def __init__(self, unwanted: Iterable[str], on_text: OnText) -> None:
+        self._unwanted = tuple(unwanted)
+        self._on_text = on_text
+        self._kept = ""
+        self._open = True
+
+    def take(self, piece: str) -> None:
+        self._kept += piece
+        if self._open and any(text.startswith(self._kept) for text in self._unwanted):
+            return
+        self._open = False
+        self.let_go()
+
+    def let_go(self) -> None:
+        if self._kept:
+            self._on_text(self._kept)
+        self._kept = ""
+
+
+def load_adapters(backbone: Backbone, folders: Mapping[Part, Path]) -> Backbone:
+    """The backbone under saved adapters, each named like its part; the lock stays the same.
+
+    Raises:
+        ModelError: an adapter is missing or broken.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    (first, folder), *others = folders.items()
+    try:
+        model = PeftModel.from_pretrained(backbone.model, folder, adapter_name=first)
+        for part, other in others:
+            model.load_adapter(other, adapter_name=part)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"an adapter of {folder.parent} is missing or broken: make the supporter again.") from error
+    return Backbone(model.eval(), backbone.tokenizer, backbone.source, backbone.lock)
