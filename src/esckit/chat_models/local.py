@@ -27,6 +27,7 @@ class LocalChatModel:
     Args:
         backbone: its tokenizer has a chat template.
         batch_size: requests a batch.
+        adapter: of the backbone's model, where it has some.
 
     Raises:
         TemplateError: the template cannot be used.
@@ -34,9 +35,10 @@ class LocalChatModel:
 
     concurrency = 1
 
-    def __init__(self, backbone: Backbone, batch_size: int = 8) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int = 8, adapter: str | None = None) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
+        self._adapter = adapter
         end = ChatGlue.from_tokenizer(backbone.tokenizer, "system").to_user
         self._end_of_turn = int(backbone.tokenizer(end, add_special_tokens=False)["input_ids"][0])
 
@@ -44,7 +46,11 @@ class LocalChatModel:
     def identity(self) -> Any:
         """Hashes of the weights and of the chat template, and the precision that it reads in."""
         template = sha256(self.backbone.tokenizer.get_chat_template().encode()).hexdigest()
-        return {"weights": self.backbone.weights_hash, "dtype": str(self.backbone.model.dtype), "template": template}
+        return {
+            "weights": self.backbone.weights_hash,
+            "dtype": str(self.backbone.model.dtype),
+            "template": template,
+        } | ({"adapter": self._adapter} if self._adapter else {})
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
@@ -57,10 +63,8 @@ class LocalChatModel:
                 groups.setdefault(request.decoding, []).append(place)
         for decoding, places in groups.items():
             seeds = [request_seed(requests[place]) for place in places]
-            with self.backbone.lock:
-                written = generate_ids(
-                    self.backbone.model, [prompts[place] for place in places], self._end_of_turn, decoding, seeds
-                )
+            with self.backbone.playing(self._adapter) as model:
+                written = generate_ids(model, [prompts[place] for place in places], self._end_of_turn, decoding, seeds)
             for place, ids in zip(places, written, strict=True):
                 reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
                 yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))

@@ -43,9 +43,15 @@ class Backbone:
     lock: Any = field(default_factory=RLock, compare=False, repr=False)
 
     @contextmanager
-    def playing(self, adapter: str) -> Iterator[Any]:
-        """The model under one of its adapters, for this caller alone; afterwards the adapter of before is active."""
+    def playing(self, adapter: str | None) -> Iterator[Any]:
+        """The model under one of its adapters, for this caller alone; afterwards the adapter of before is active.
+
+        None is for a model that has no adapters.
+        """
         with self.lock:
+            if adapter is None:
+                yield self.model
+                return
             before = self.model.active_adapter
             self.model.set_adapter(adapter)
             try:

@@ -1,38 +1,41 @@
-"""A supporter as a chat model: it plans a strategy for the dialogue that it is shown and words the reply."""
+"""A supporter as a chat model: asked for replies, for strategies, or with any prompt."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Literal
 
 from esckit.chat_models.local import request_seed
-from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
-from esckit.conversation import Conversation, Speaker, Turn
-from esckit.errors import ModelError
+from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
+from esckit.errors import CorpusError, ModelError
+from esckit.supporters.language_parts import LanguageParts
 from esckit.supporters.proposing import Answers, TurnRequest, expect_one
+from esckit.supporters.said import place_of
+from esckit.supporters.supporter import Supporter
 
-__all__ = ["SupporterChatModel"]
-
-_ROLES: Final[dict[str, Speaker]] = {"user": "seeker", "assistant": "supporter"}
+__all__ = ["SupporterChatModel", "prompted"]
 
 
 class SupporterChatModel:
-    """Answers with the reply's text, without its strategy; the history shows no strategies.
+    """Answers a dialogue; the history shows no strategies.
 
     Strategy and text are drawn as the request's decoding says, by its own seed.
 
     Args:
-        supporter: it has a generator.
+        supporter: who answers.
+        gives: ``reply``, the text without its strategy, or ``strategy``, the label of the strategy alone.
     """
 
     concurrency = 1
     batch_size = 1
 
-    def __init__(self, supporter: Answers) -> None:
+    def __init__(self, supporter: Answers, gives: Literal["reply", "strategy"] = "reply") -> None:
         self.supporter = supporter
+        self.gives = gives
 
     @property
     def identity(self) -> Any:
-        """The supporter's."""
-        return self.supporter.identity
+        """The supporter's, and what it gives."""
+        return [self.supporter.identity, self.gives]
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`.
@@ -43,26 +46,33 @@ class SupporterChatModel:
         for place, request in enumerate(requests):
             yield place, self._reply(request)
 
-    def _reply(self, request: ChatRequest) -> ChatReply:
-        conversation = _dialogue(request)
-        parent = conversation.turns[-1].id if conversation.turns else None
-        how = request.decoding
-        asked = TurnRequest(conversation, parent, request_seed(request), planning=how, wording=how)
-        candidate = expect_one(self.supporter.propose([asked])[0], asked)
-        return ChatReply(candidate.text or "", "length" if candidate.finish == "length" else "stop")
+    def _reply(self, request: ChatRequest) -> ChatReply | CallFailure:
+        if request.schema is not None or any(message.role == "system" for message in request.messages):
+            raise ModelError(
+                "a supporter takes neither a system message nor a schema: ask it with user and assistant messages "
+                "alone, or ask its language model (docs/asking.md)."
+            )
+        messages = [{"role": m.role, "content": m.content} for m in request.messages if not m.filler]
+        place, how = place_of(messages), request.decoding
+        asked = TurnRequest(place.conversation, place.parent, request_seed(request), planning=how, wording=how)
+        asked = replace(asked, wording=None) if self.gives == "strategy" else asked
+        try:
+            candidate = expect_one(self.supporter.propose([asked])[0], asked)
+        except CorpusError as error:
+            return CallFailure("too_long", str(error), "give_up")
+        said = candidate.strategy if self.gives == "strategy" else candidate.text
+        return ChatReply(said or "", "length" if candidate.finish == "length" else "stop")
 
     async def close(self) -> None:
         """Nothing belongs to the event loop."""
 
 
-def _dialogue(request: ChatRequest) -> Conversation:
-    """The messages as a plain dialogue."""
-    if request.schema is not None or any(message.role not in _ROLES for message in request.messages):
-        raise ModelError(
-            "a supporter takes neither a system message nor a schema: ask it with user and assistant messages alone."
-        )
-    said = [(_ROLES[message.role], message.content) for message in request.messages if not message.filler]
-    turns = [
-        Turn(str(place), str(place - 1) if place else None, speaker, text) for place, (speaker, text) in enumerate(said)
-    ]
-    return Conversation(id="chat", turns=turns)
+def prompted(supporter: Supporter) -> ChatModel:
+    """The language model that words a supporter's replies, under its adapter, for any prompt.
+
+    Raises:
+        ModelError: its replies come from no language model.
+    """
+    if not isinstance(supporter.generator, LanguageParts):
+        raise ModelError("no language model words this supporter's replies: it can only be asked with a dialogue.")
+    return supporter.generator.chat_model()

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from esckit.chat_models.local import LocalChatModel
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
 from esckit.errors import ModelError
@@ -48,6 +49,10 @@ class LanguageParts:
 
     def _adapter(self, part: Part) -> Part:
         return "coupled" if self.coupled else part
+
+    def chat_model(self, part: Part = "generator") -> LocalChatModel:
+        """This part's adapter as a chat model that takes any prompt."""
+        return LocalChatModel(self.backbone, adapter=self._adapter(part))
 
     def playing(self, part: Part) -> AbstractContextManager[Any]:
         """The model as this part, for the caller alone."""

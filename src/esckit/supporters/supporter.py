@@ -13,15 +13,16 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from esckit.conversation import Conversation, Turn
-from esckit.decoding import choose_strategies, seed_of
-from esckit.errors import ModelError
+from esckit.decoding import Decoding, choose_strategies, seed_of
+from esckit.errors import ModelError, TalkError
 from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
-from esckit.rendering import Layout, Part, PastStrategies, Renderer
+from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.language_parts import LanguageParts, load_adapters
 from esckit.supporters.parts import Generator, OnText, Planner, Wording
-from esckit.supporters.proposing import Candidate, TurnRequest
+from esckit.supporters.proposing import Candidate, TurnRequest, expect_one
+from esckit.supporters.said import Said, place_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -233,6 +234,52 @@ class Supporter:
         """Log-probabilities (T, K) of the labels at each turn, of which only what stands before is read."""
         with self._lock:
             return self.planner.score(conversation, turns, shown)
+
+    def plan(self, said: Said) -> dict[str, float]:
+        """The planner's probability of each strategy for the next reply, the most likely first; they sum to 1.
+
+        Args:
+            said: the dialogue so far (`said.Said`): the seeker's words, messages in turn, or a tree.
+
+        Raises:
+            TalkError: a message has no words or another role than user and assistant.
+        """
+        request = self._request(said, 0)
+        (planned,) = self.propose([replace(request, wording=None)])[0]
+        return dict(sorted((planned.strategy_probabilities or {}).items(), key=lambda pair: -pair[1]))
+
+    def reply(
+        self,
+        said: Said,
+        *,
+        strategy: str | None = None,
+        seed: int = 0,
+        wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
+        on_text: OnText | None = None,
+    ) -> Candidate:
+        """The next reply, with its strategy and how it came about.
+
+        Args:
+            said: the dialogue so far, as in `plan`.
+            strategy: of the reply; the planner chooses by default.
+            seed: another seed draws another reply.
+            wording: how the text is drawn.
+            on_text: is told the text piece by piece.
+
+        Raises:
+            TalkError: as in `plan`, or there is no such strategy.
+            ModelError: it only plans, or has no reply left under the strategy.
+        """
+        if strategy is not None and self.taxonomy.match(strategy) is None:
+            raise TalkError(f"there is no strategy {strategy!r}: choose one of {', '.join(self.taxonomy.labels)}.")
+        chosen = strategy and self.taxonomy.match(strategy)
+        request = replace(self._request(said, seed), strategy=chosen, wording=wording, unlike=frozenset())
+        return expect_one(self.propose([request], on_text)[0], request)
+
+    def _request(self, said: Said, seed: int) -> TurnRequest:
+        place = place_of(said, self.taxonomy.name)
+        shown = past_strategies(place.conversation, "hidden" if self.past_in_chat == "hidden" else "gold")
+        return TurnRequest(place.conversation, place.parent, seed, shown)
 
     def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
         """See `proposing.Answers.propose`."""
