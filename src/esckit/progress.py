@@ -1,44 +1,50 @@
-"""Progress of long work: a bar in a terminal, a line every tenth elsewhere."""
+"""Progress of long work: a bar in a terminal, a line now and then in a log."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar, Final
 
 __all__ = ["Progress", "progress"]
+
+_SECONDS: Final = 10.0
+"""Between two lines in a log, whatever they are about."""
 
 
 class Progress:
     """Counts up to ``total`` and shows it on standard error."""
 
+    _told: ClassVar[float] = -_SECONDS  # when any of them wrote a line last
+
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.done = title, total, done
         self._started, self._first = time.monotonic(), done
         self._terminal = sys.stderr.isatty()
-        self._shown = -1
+        self._shown = False
 
     def advance(self, note: str = "", steps: int = 1) -> None:
         """Count ``steps`` more; ``note`` is shown behind the count."""
         self.done += steps
+        now = time.monotonic()
+        if self._terminal:
+            print(f"\r{self._line(note, now)}\x1b[K", end="", file=sys.stderr, flush=True)
+        elif now - Progress._told >= _SECONDS:
+            Progress._told = now
+            print(self._line(note, now), file=sys.stderr, flush=True)
+        self._shown = True
+
+    def _line(self, note: str, now: float) -> str:
         part = self.done / max(self.total, 1)
-        if not self._terminal and int(part * 10) == self._shown:
-            return
-        self._shown = int(part * 10)
-        rate = max(self.done - self._first, 1) / max(time.monotonic() - self._started, 1e-6)
+        rate = max(self.done - self._first, 1) / max(now - self._started, 1e-6)
         speed = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
         bar = "█" * round(part * 24) + "·" * (24 - round(part * 24))
         left = f"{(self.total - self.done) / rate:4.0f} s left"
-        line = f"{self.title:<20} {bar} {self.done}/{self.total}  {speed}  {left}  {note}"
-        print(
-            f"\r{line}\x1b[K" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        return f"{self.title:<20} {bar} {self.done}/{self.total}  {speed}  {left}  {note}"
 
     def close(self) -> None:
         """End the bar's line."""
-        if self._terminal and self._shown >= 0:
+        if self._terminal and self._shown:
             print(file=sys.stderr)
 
 

@@ -266,9 +266,12 @@ def test_another_judge_or_criterion_continues_nothing(change: str, tmp_path: Pat
     assert len(again.asked) == (12 if change == "judge" else 8)
 
 
-def test_progress_says_rate_share_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_says_rate_share_and_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     judge_all(Judge({"A.": LACK}), tmp_path / "out.jsonl")
-    last = capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.rstrip().split("\r")[-1].removesuffix("\x1b[K")
     assert "4/4" in last
     assert "/s" in last
     assert "s left" in last
