@@ -128,8 +128,9 @@ def check_annotator_command(
 
     Example: esckit check annotator labels.json --dialogues FailedESConv.json
     """
-    from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
-    from esckit.measures.figure_tables import draw
+    from esckit.measures.error_agreement import error_agreement, label_noise
+    from esckit.report.error_tables import confusion_table, types_table
+    from esckit.report.figure_tables import draw
 
     wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     found = _labelled(labels, dialogues)

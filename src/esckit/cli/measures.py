@@ -42,10 +42,10 @@ def evaluate_command(
 
     Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
     """
-    from esckit.measures import add_context, compare, evaluate, import_predictions
-    from esckit.measures.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.measures import add_context, compare, import_predictions
     from esckit.measures.strategy_measures import Unparsed
     from esckit.measures.text import TokenizerName
+    from esckit.report.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
     from esckit.strategy import TAXONOMIES
 
     _check("--taxonomy", taxonomy, tuple(TAXONOMIES))
@@ -66,16 +66,12 @@ def evaluate_command(
 
         dialogues = read_corpus(conversations)
         rows = {name: add_context(own, dialogues) for name, own in rows.items()}
-    if len(rows) == 1:
-        ((name, own),) = rows.items()
-        result = evaluate(own, TAXONOMIES[taxonomy], **settings)
-        tables = [figures_table({name: result})]
-    else:
-        result = compare(rows, TAXONOMIES[taxonomy], **settings)
-        tables = [figures_table(result["files"]), comparisons_table(result)]
+    compared = compare(rows, TAXONOMIES[taxonomy], **settings)
+    alone = next(iter(compared.files.values())) if len(rows) == 1 else None
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False))
+        _print_json((alone or compared).to_json())
     else:
+        tables = [figures_table(compared.files), *([] if alone else [comparisons_table(compared)])]
         show = to_latex if as_latex else to_markdown if as_markdown else draw
         print(*map(show, tables), sep="\n\n")
 
@@ -90,7 +86,7 @@ def agreement_command(
     """
     from esckit.measures import agreement, read_ratings
 
-    print(json.dumps(agreement(read_ratings(ratings), seed=seed), ensure_ascii=False, indent=1, allow_nan=False))
+    _print_json(agreement(read_ratings(ratings), seed=seed))
 
 
 def errors_command(
@@ -105,11 +101,15 @@ def errors_command(
     Example: esckit errors annotated.jsonl
     """
     from esckit.conversation import iterate_conversations
-    from esckit.measures.error_shares import error_shares, shares_table
-    from esckit.measures.figure_tables import draw
+    from esckit.measures.error_shares import error_shares
+    from esckit.report.error_tables import shares_table
+    from esckit.report.figure_tables import draw
 
     found = error_shares((tree for path in trees for tree in iterate_conversations(path)), seed=seed)
-    print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) if as_json else draw(shares_table(found)))
+    if as_json:
+        _print_json([each.to_json() for each in found])
+    else:
+        print(draw(shares_table(found)))
 
 
 def name_files(files: Sequence[Path]) -> dict[str, Path]:
@@ -123,6 +123,10 @@ def name_files(files: Sequence[Path]) -> dict[str, Path]:
         if len(set(names)) == len(names):
             break
     return dict(zip(names, files, strict=True))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

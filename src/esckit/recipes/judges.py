@@ -31,12 +31,13 @@ def judge_predictions(this: "Run", stage: JudgeStage) -> dict[str, Any]:
         miners=sorted({judge for path in mined if path.exists() for judge in mining_judges(read_conversations(path))}),
         seed=this.seed(stage),
     )
-    rows = [*found["scores"], *((found["known_groups"] or {}).get("scores", ())), *found["pairs"]]
+    known = found.known_groups.scores if found.known_groups else []
+    states = [*(row.states for row in (*found.scores, *known)), *(pair.states for pair in found.pairs)]
     for state in ("unparsed", "refused", "failed"):
-        this.count(stage, f"verdicts {state}", sum(row["states"][state] for row in rows))
+        this.count(stage, f"verdicts {state}", sum(getattr(each, state) for each in states))
     return {
-        "judge": found["judge"],
-        "turns": found["turns"],
-        "prompts": found["prompts"],
-        "also_mined": found["also_mined"],
+        "judge": found.judge,
+        "turns": found.turns,
+        "prompts": found.prompts,
+        "also_mined": found.also_mined,
     }

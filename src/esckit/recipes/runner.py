@@ -352,7 +352,7 @@ def measure(this: "Run", stage: EvaluateStage) -> dict[str, Any]:
         unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
         this.count(stage, f"{name}: unparsed strategies", len(unparsed))
     evaluation = compare(files, taxonomy, seed=this.seed(stage), resamples=stage.resamples)
-    write_json(this.folder / stage.name / "evaluation.json", evaluation)
+    write_json(this.folder / stage.name / "evaluation.json", evaluation.to_json())
     return {}
 
 
