@@ -1,13 +1,17 @@
 """``esckit evaluate`` and ``esckit agreement``: measure files. They need no torch; heavy imports happen inside."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from esckit.errors import EsckitError
+
+if TYPE_CHECKING:
+    from esckit.measures import Prediction
+    from esckit.strategy import Taxonomy
 
 __all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
 
@@ -21,7 +25,7 @@ def evaluate_command(
         str, typer.Option(help="Of strategy, text, meteor, bertscore, relevance, with commas.")
     ] = "strategy,text,meteor",
     source: Annotated[
-        str, typer.Option("--from", help="Who wrote the files: esckit, llamafactory or decoupled-esc.")
+        str, typer.Option("--from", help="Who wrote the files: esckit, trees, llamafactory or decoupled-esc.")
     ] = "esckit",
     taxonomy: Annotated[str, typer.Option(help="Whose labels, such as esconv or cso.")] = "esconv",
     unparsed: Annotated[
@@ -60,13 +64,17 @@ def evaluate_command(
         "metrics": [name.strip() for name in metrics.split(",")],
         "encoder": encoder,
     }
-    rows = {name: import_predictions(path, source, TAXONOMIES[taxonomy]) for name, path in name_files(files).items()}
+    named, labels = name_files(files), TAXONOMIES[taxonomy]
+    if source == "trees":
+        rows = _systems_in(named, labels)
+    else:
+        rows = {name: import_predictions(path, source, labels) for name, path in named.items()}
     if conversations is not None:
         from esckit.corpora import read_corpus
 
         dialogues = read_corpus(conversations)
         rows = {name: add_context(own, dialogues) for name, own in rows.items()}
-    compared = compare(rows, TAXONOMIES[taxonomy], **settings)
+    compared = compare(rows, labels, **settings)
     alone = next(iter(compared.files.values())) if len(rows) == 1 else None
     if as_json:
         _print_json((alone or compared).to_json())
@@ -110,6 +118,20 @@ def errors_command(
         _print_json([each.to_json() for each in found])
     else:
         print(draw(shares_table(found)))
+
+
+def _systems_in(files: Mapping[str, Path], taxonomy: "Taxonomy") -> "dict[str, list[Prediction]]":
+    """The systems whose predictions stand in trees; the file's name is part of theirs where there are several files."""
+    from esckit.conversation import read_conversations
+    from esckit.measures import predictions_in
+
+    rows = {}
+    for name, path in files.items():
+        found = predictions_in(read_conversations(path), taxonomy)
+        if not found:
+            raise EsckitError(f"{path} holds no predicted turn: give trees to which predictions were added.")
+        rows.update({system if len(files) == 1 else f"{name}: {system}": own for system, own in found.items()})
+    return rows
 
 
 def name_files(files: Sequence[Path]) -> dict[str, Path]:

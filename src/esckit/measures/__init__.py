@@ -3,7 +3,7 @@
 ``evaluate`` measures a file and ``compare`` tests several against each other; ``agreement`` and ``bradley_terry`` are
 for people's and judges' verdicts. docs/measures.md defines every figure. The modules, from parts to wholes:
 
-    predictions, importers, context     the file; other programs' files; what its dialogues add
+    predictions, importers, context     the file; other programs' files; rows in their dialogues
     intervals                           bootstrap over dialogues
     strategy_measures, reliability      counting, macro-F1, stages; probabilities
     preference_bias, bias_inference     B and its noise floor; its interval and derivative
@@ -18,7 +18,7 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
 
 from esckit.measures.bradley_terry import Duel, bradley_terry
 from esckit.measures.comparison import compare
-from esckit.measures.context import add_context
+from esckit.measures.context import add_context, add_predictions, predictions_in
 from esckit.measures.evaluation import evaluate
 from esckit.measures.importers import import_predictions
 from esckit.measures.intervals import Interval
@@ -33,6 +33,7 @@ __all__ = [
     "Interval",
     "Prediction",
     "add_context",
+    "add_predictions",
     "agreement",
     "bradley_terry",
     "compare",
@@ -40,6 +41,7 @@ __all__ = [
     "import_predictions",
     "prediction_from_json",
     "prediction_to_json",
+    "predictions_in",
     "read_predictions",
     "read_ratings",
 ]
