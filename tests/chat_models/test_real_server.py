@@ -139,9 +139,9 @@ def test_a_judging_goes_through_it(served: Served, tmp_path: Path) -> None:
     told: list[str] = []
     for _ in range(2):
         found = judge_files(files, talks, options, tmp_path, ledger=tmp_path / "ledger", tell=told.append)
-        assert [row["states"]["unparsed"] for row in found["scores"]] == [2] * 8
-        assert found["pairs"][0]["states"]["unparsed"] == 4
-        assert found["differences"] == []
+        assert [row.states.unparsed for row in found.scores] == [2] * 8
+        assert found.pairs[0].states.unparsed == 4
+        assert found.differences == []
     assert "to ask: 20 questions" in told[0]
     assert "; 40 calls" in told[1]
     assert "to ask: 0 questions" in told[2]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from esckit.conversation import Conversation, Turn, write_conversations
+from esckit.measures import add_predictions, read_predictions
 from esckit.strategy import ESCONV
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -69,6 +71,26 @@ def test_several_files_are_compared(predictions: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert list(found["files"]) == ["a/predictions.jsonl", "b/predictions.jsonl"]
     assert [entry["metric"] for entry in found["comparisons"]] == ["q", "q_w", "accuracy", "b", "meteor_utterance"]
+
+
+def test_trees_hold_several_systems_and_give_the_same_figures(predictions: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "b" / "predictions.jsonl", seed=1)
+    turns: dict[str, list[Turn]] = {}
+    for row in read_predictions(predictions):
+        own = turns.setdefault(str(row.conversation_id), [])
+        own.append(Turn(str(row.turn_id), own[-1].id if own else None, "supporter", row.gold_text, row.gold_strategy))
+    trees = [Conversation(name, own) for name, own in turns.items()]
+    for name, path in (("a/predictions.jsonl", predictions), ("b/predictions.jsonl", other)):
+        trees = add_predictions(trees, read_predictions(path), name)
+    write_conversations(tmp_path / "trees.jsonl", trees)
+    how = ("--json", "--metrics", "strategy")
+    from_trees = esckit("evaluate", tmp_path / "trees.jsonl", "--from", "trees", *how)
+    assert from_trees.returncode == 0, from_trees.stderr
+    assert from_trees.stdout == esckit("evaluate", predictions, other, *how).stdout
+    write_conversations(tmp_path / "bare.jsonl", [Conversation("0", turns["0"])])
+    refused = esckit("evaluate", tmp_path / "bare.jsonl", "--from", "trees")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "bare.jsonl holds no predicted turn: give trees to which predictions were added." in refused.stderr
 
 
 def test_latex_and_markdown(predictions: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts into trees: once a turn, on after a stop, from predictions too."""
+"""Verdicts into trees: once a turn, on after a stop."""
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from esckit.conversation import Conversation, Turn, Verdict, read_conversations, write_conversations
-from esckit.errors import EsckitError, PredictionsError
-from esckit.judging.annotation import add_predictions, annotate
+from esckit.errors import EsckitError
+from esckit.judging.annotation import annotate
 from esckit.judging.annotator import RUBRIC
 from esckit.judging.evidence import Case
-from esckit.measures import Prediction
 from tests.trees import small_tree
 
 
@@ -79,28 +78,6 @@ def test_a_reply_that_could_not_be_judged_stays_open_for_another_run(tmp_path: P
     again = Counting()
     assert annotate(read_conversations(out), again, out).open == 0
     assert [case.response for case in again.seen] == ["Hello!"] * 3
-
-
-def row(turn_id: str, text: str | None, strategy: str | None = "question") -> Prediction:
-    return Prediction(
-        conversation_id="c",
-        turn_id=turn_id,
-        gold_strategy="Question",
-        predicted_strategy=strategy,
-        gold_text="x",
-        predicted_text=text,
-    )
-
-
-def test_predictions_stand_beside_the_turns_they_stand_for() -> None:
-    (grown,) = add_predictions([small_tree(), small_tree(id="d")], [row("1", "Why?"), row("1", None)], "mine")
-    (new,) = [turn for turn in grown.turns if turn.source == "mine"]
-    assert (new.parent, new.text, new.strategy) == ("0", "Why?", "Question")
-
-
-def test_a_prediction_of_no_dialogue_is_one_sentence() -> None:
-    with pytest.raises(PredictionsError, match="turn '9' is in none of the dialogues: give the file"):
-        add_predictions([small_tree()], [row("9", "Why?")], "mine")
 
 
 def test_a_blank_turn_is_not_judged(tmp_path: Path) -> None:

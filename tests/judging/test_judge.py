@@ -32,7 +32,7 @@ def test_only_what_failed_is_asked_again(tmp_path: Path) -> None:
             found = judge_files(
                 FILES, TALKS, options(server), tmp_path, ledger=tmp_path / "ledger", pace=Pace(attempts=1)
             )
-            failed = sum(row["states"]["failed"] for row in found["scores"])
+            failed = sum(row.states.failed for row in found.scores)
             if attempt == 1:
                 assert server.calls == CALLS
                 assert failed == sum(server.faults.values()) > 5

@@ -35,9 +35,7 @@ def ask(plan: Plan, script: Script, folder: Path) -> tuple[Judged, ScriptedModel
         return plan.ask(Asker(model, ledger, STEP, FAST)), model
 
 
-def measured(
-    plan: Plan, sampled: SampledTurns, script: Script, folder: Path, miners: Sequence[str] = ()
-) -> dict[str, Any]:
+def measured(plan: Plan, sampled: SampledTurns, script: Script, folder: Path, miners: Sequence[str] = ()) -> Any:
     judged, model = ask(plan, script, folder)
     how: dict[str, Any] = {"permutations": 200, "resamples": 100}
     return figures(judged, plan, sampled, judge="scripted", identity=model.identity, miners=miners, **how)
@@ -55,14 +53,14 @@ def test_scores_differences_and_references(tmp_path: Path) -> None:
     sampled = two_systems()
     plan = make_plan(sampled, [EMPATHY, FLUENCY])
     found = measured(plan, sampled, judge_by(warmth), tmp_path)
-    means = {(row["system"], row["rubric"], row["reference"]): row["mean"] for row in found["scores"]}
+    means = {(row.system, row.rubric, row.reference): row.mean for row in found.scores}
     assert len(means) == 8
     assert {key[0]: mean for key, mean in means.items()} == {"warm": 2, "cold": 1}
-    for test in found["differences"]:
-        assert (test["a"], test["b"], test["turns"], test["dialogues"]) == ("warm", "cold", 12, 6)
-        assert test["difference"] == 1
-        assert test["p"] <= test["p_holm"] <= 4 * test["p"]
-    assert [(test["rubric"], test["reference"]) for test in found["differences"]] == [
+    for test in found.differences:
+        assert (test.a, test.b, test.turns, test.dialogues) == ("warm", "cold", 12, 6)
+        assert test.difference == 1
+        assert test.p <= test.p_holm <= 4 * test.p
+    assert [(test.rubric, test.reference) for test in found.differences] == [
         ("empathy", False),
         ("fluency", False),
         ("empathy", True),
@@ -95,13 +93,13 @@ def test_a_quality_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
 
     sampled = two_systems()
     found = measured(make_plan(sampled, [EMPATHY, FLUENCY], reference="hidden"), sampled, script, tmp_path)
-    rows = {(row["system"], row["rubric"]): row for row in found["scores"]}
-    assert rows["cold", "empathy"]["states"] == {"done": 9, "unparsed": 1, "refused": 1, "failed": 1}
-    assert (rows["cold", "empathy"]["n"], rows["cold", "empathy"]["mean"]) == (9, 1)
-    assert rows["cold", "fluency"]["states"] == {"done": 12, "unparsed": 0, "refused": 0, "failed": 0}
-    turns = {test["rubric"]: test["turns"] for test in found["differences"]}
+    rows = {(row.system, row.rubric): row for row in found.scores}
+    assert rows["cold", "empathy"].states.to_json() == {"done": 9, "unparsed": 1, "refused": 1, "failed": 1}
+    assert (rows["cold", "empathy"].n, rows["cold", "empathy"].mean) == (9, 1)
+    assert rows["cold", "fluency"].states.to_json() == {"done": 12, "unparsed": 0, "refused": 0, "failed": 0}
+    turns = {test.rubric: test.turns for test in found.differences}
     assert turns == {"empathy": 9, "fluency": 12}
-    assert any("Of 48 verdicts 1 unparsed, 1 refused, 1 failed" in warning for warning in found["warnings"])
+    assert any("Of 48 verdicts 1 unparsed, 1 refused, 1 failed" in warning for warning in found.warnings)
 
 
 def test_pairs_are_asked_in_both_orders_and_flips_are_ties(tmp_path: Path) -> None:
@@ -113,22 +111,22 @@ def test_pairs_are_asked_in_both_orders_and_flips_are_ties(tmp_path: Path) -> No
     sampled = two_systems()
     plan = make_plan(sampled, [EMPATHY], reference="hidden", duels=True)
     found = measured(plan, sampled, judge_by(warmth, better), tmp_path)
-    (pair,) = found["pairs"]
-    assert (pair["a"], pair["b"], pair["turns"]) == ("warm", "cold", 12)
-    assert (pair["wins"], pair["ties"], pair["losses"]) == (10, 2, 0)
-    assert pair["flip_rate"] == pytest.approx(2 / 12)
-    assert pair["win_rate"] == pytest.approx(11 / 12)
-    assert pair["first_share"] == pytest.approx((10 + 4) / 24)
-    assert found["strengths"]["ratings"][0]["name"] == "warm"
+    (pair,) = found.pairs
+    assert (pair.a, pair.b, pair.turns) == ("warm", "cold", 12)
+    assert (pair.wins, pair.ties, pair.losses) == (10, 2, 0)
+    assert pair.flip_rate == pytest.approx(2 / 12)
+    assert pair.win_rate == pytest.approx(11 / 12)
+    assert pair.first_share == pytest.approx((10 + 4) / 24)
+    assert found.strengths["ratings"][0]["name"] == "warm"
 
 
 def test_equal_replies_are_a_tie_that_nobody_is_asked_about(tmp_path: Path) -> None:
     sampled = sampled_of(dialogues(2), one=lambda c, t: "Same.", two=lambda c, t: "Same. " if c == "d0" else "Other.")
     plan = make_plan(sampled, [EMPATHY], reference="hidden", duels=True)
     assert len(plan.requests()) == 8 + 2 * 2
-    (pair,) = measured(plan, sampled, judge_by(warmth, lambda a, b: "tie"), tmp_path)["pairs"]
-    assert (pair["equal"], pair["ties"], pair["turns"]) == (2, 4, 4)
-    assert pair["states"]["done"] == 4
+    (pair,) = measured(plan, sampled, judge_by(warmth, lambda a, b: "tie"), tmp_path).pairs
+    assert (pair.equal, pair.ties, pair.turns) == (2, 4, 4)
+    assert pair.states.done == 4
 
 
 def knows(quality: str, reply: str) -> int:
@@ -145,14 +143,14 @@ def test_known_groups_come_out_in_order_before_a_judge_that_reads(tmp_path: Path
 
     sampled = two_systems()
     plan = make_plan(sampled, [EMPATHY, FLUENCY], reference="shown", known_groups=True)
-    known = measured(plan, sampled, script, tmp_path)["known_groups"]
-    assert known["in_order"]
-    assert [(row["rubric"], row["above"], row["below"]) for row in known["orders"]] == [
+    known = measured(plan, sampled, script, tmp_path).known_groups
+    assert known.in_order
+    assert [(row.rubric, row.above, row.below) for row in known.orders] == [
         ("empathy", "gold", "shuffled"),
         ("empathy", "gold", "stock"),
     ]
-    assert {row["reference"] for row in known["scores"]} == {False}
-    assert {row["system"] for row in known["scores"]} == {"gold", "shuffled", "stock"}
+    assert {row.reference for row in known.scores} == {False}
+    assert {row.system for row in known.scores} == {"gold", "shuffled", "stock"}
 
 
 def test_a_judge_that_does_not_read_the_talk_is_found_out(tmp_path: Path) -> None:
@@ -160,11 +158,11 @@ def test_a_judge_that_does_not_read_the_talk_is_found_out(tmp_path: Path) -> Non
     sampled = two_systems()
     plan = make_plan(sampled, [EMPATHY], known_groups=True)
     found = measured(plan, sampled, judge_by(knows), tmp_path)
-    assert [row["found"] for row in found["known_groups"]["orders"]] == ["not told apart", "in order"]
-    assert not found["known_groups"]["in_order"]
-    assert any("did not come out in order" in warning for warning in found["warnings"])
+    assert [row.found for row in found.known_groups.orders] == ["not told apart", "in order"]
+    assert not found.known_groups.in_order
+    assert any("did not come out in order" in warning for warning in found.warnings)
     reversed_ = measured(plan, sampled, judge_by(lambda q, r: 2 - knows(q, r)), tmp_path / "reversed")
-    assert [row["found"] for row in reversed_["known_groups"]["orders"]] == ["not told apart", "reversed"]
+    assert [row.found for row in reversed_.known_groups.orders] == ["not told apart", "reversed"]
 
 
 def test_a_stopped_judging_asks_nothing_twice_and_ends_the_same(tmp_path: Path) -> None:
@@ -226,21 +224,23 @@ def test_warnings_name_blank_replies_missing_turns_and_a_judge_that_mined(tmp_pa
     sampled = sampled_of(dialogues(), blank=lambda c, t: None if c == "d0" else "x")
     plan = make_plan(sampled, [EMPATHY], reference="hidden")
     found = measured(plan, sampled, judge_by(warmth), tmp_path, miners=["rule:unequal", "Scripted@1a2b3c4d"])
-    told = " ".join(found["warnings"])
+    told = " ".join(found.warnings)
     assert "blank has no text at 2 of the turns" in told
-    assert found["also_mined"] == ["Scripted@1a2b3c4d"]
-    assert "scripted also judged the preferences that were trained on (Scripted@1a2b3c4d)" in found["warnings"][0]
+    assert found.also_mined == ["Scripted@1a2b3c4d"]
+    assert "scripted also judged the preferences that were trained on (Scripted@1a2b3c4d)" in found.warnings[0]
     assert "Known groups were not judged" in told
     clean = measured(plan, sampled, judge_by(warmth), tmp_path, miners=["rule:unequal"])
-    assert clean["also_mined"] == []
-    assert "also judged" not in " ".join(clean["warnings"])
+    assert clean.also_mined == []
+    assert "also judged" not in " ".join(clean.warnings)
 
 
 def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(tmp_path: Path) -> None:
     sampled = two_systems()
     plan = make_plan(sampled, [EMPATHY], known_groups=True)
-    judged, _ = ask(plan, judge_by(warmth), tmp_path)
-    write_judging(tmp_path, judged, plan, {"format": 1})
+    judged, model = ask(plan, judge_by(warmth), tmp_path)
+    how: dict[str, Any] = {"permutations": 10, "resamples": 10}
+    found = figures(judged, plan, sampled, judge="scripted", identity=model.identity, **how)
+    write_judging(tmp_path, judged, plan, found)
     read = read_judgements(tmp_path)
     assert sorted(each.length for own in read.values() for each, known in own if not known) == sorted(
         each.length for each in judged.judgements

@@ -27,7 +27,7 @@ def test_by_hand() -> None:
     assert figures.n == 3
     # .9, .9 right half the time; .5 tied with Information, the earlier label, which is right.
     assert figures.ece == pytest.approx((2 * 0.4 + 0.5) / 3)
-    assert figures.bins == [(1, 0.5, 1), (2, 0.9, 0.5)]
+    assert [(each.n, each.confidence, each.accuracy) for each in figures.bins] == [(1, 0.5, 1), (2, 0.9, 0.5)]
     assert figures.nll == pytest.approx(-(math.log(0.9) + math.log(0.1) + math.log(0.5)) / 3)
     assert figures.top3_accuracy == 1
 

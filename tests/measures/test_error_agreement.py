@@ -6,7 +6,8 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
-from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
+from esckit.measures.error_agreement import error_agreement, label_noise
+from esckit.report.error_tables import confusion_table, types_table
 
 NAMES = [None, "strategy_mismatch", "lack_of_empathy", "template_response"]
 RNG = np.random.default_rng(0)

@@ -9,7 +9,8 @@ import pytest
 
 from esckit.conversation import Conversation, Verdict, write_conversations
 from esckit.errors import EsckitError
-from esckit.measures.error_shares import error_shares, shares_table
+from esckit.measures.error_shares import error_shares
+from esckit.report.error_tables import shares_table
 from tests.cli.test_entry import call
 from tests.tiny import talk
 
@@ -40,21 +41,21 @@ TREES = [
 
 def test_counts_and_shares_by_hand() -> None:
     human, sft = error_shares(TREES, resamples=200)
-    assert (human["source"], human["judge"]) == ("human", "j")
-    assert (human["n"], human["dialogues"], human["not_done"]) == (6, 2, 1)
-    found = {outcome: (own["count"], own["share"]) for outcome, own in human["shares"].items()}
+    assert (human.source, human.judge) == ("human", "j")
+    assert (human.n, human.dialogues, human.not_done) == (6, 2, 1)
+    found = {outcome: (own.count, own.share) for outcome, own in human.shares.items()}
     assert found["none"] == (3, 0.5)
-    assert found["template_response"] == (2, pytest.approx(1 / 3))
+    assert found["template_response"] == pytest.approx((2, 1 / 3))
     assert found["emotion_misread"] == (0, 0)
     assert sum(share for _, share in found.values()) == pytest.approx(1)
-    assert (sft["source"], sft["shares"]["lack_of_empathy"]["share"]) == ("sft", 1)
+    assert (sft.source, sft.shares["lack_of_empathy"].share) == ("sft", 1)
 
 
 def test_intervals_are_of_dialogues() -> None:
     """One dialogue's resamples are all alike; two that differ give a wide interval."""
     (alone,) = error_shares(TREES[:1], resamples=200)
-    assert alone["shares"]["none"]["interval"] == pytest.approx([1 / 3, 1 / 3])
-    low, high = error_shares(TREES[:2], resamples=200)[0]["shares"]["template_response"]["interval"]
+    assert alone.shares["none"].interval == pytest.approx([1 / 3, 1 / 3])
+    low, high = error_shares(TREES[:2], resamples=200)[0].shares["template_response"].interval
     assert low < 0.05
     assert high > 0.5
 
@@ -64,7 +65,7 @@ def test_judges_stand_apart_and_other_rubrics_are_left_out() -> None:
     scored = Verdict("k", "empathy/1", scores={"empathy": 3})
     turn = replace(other.turns[1], verdicts=[*other.turns[1].verdicts, scored])
     groups = error_shares([*TREES, replace(other, turns=[other.turns[0], turn])], resamples=100)
-    assert [(group["source"], group["judge"], group["n"]) for group in groups] == [
+    assert [(group.source, group.judge, group.n) for group in groups] == [
         ("human", "j", 6),
         ("sft", "j", 1),
         ("human", "k", 1),
@@ -74,7 +75,7 @@ def test_judges_stand_apart_and_other_rubrics_are_left_out() -> None:
 
 def test_nothing_done_has_no_share() -> None:
     (group,) = error_shares([_judged("a", "refused")], resamples=100)
-    assert (group["n"], group["dialogues"], group["not_done"], group["shares"]) == (0, 0, 1, {})
+    assert (group.n, group.dialogues, group.not_done, group.shares) == (0, 0, 1, {})
     table = shares_table([group])
     assert {row[1] for row in table.rows[1:]} == {"-"}
     assert "1 verdicts are unparsed or refused" in table.notes[1]
@@ -94,4 +95,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "template response" in drawn
     assert call(monkeypatch, "errors", tmp_path / "one.jsonl", tmp_path / "two.jsonl", "--json") == 0
     printed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    assert printed == error_shares(TREES)
+    assert printed == [each.to_json() for each in error_shares(TREES)]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from esckit.errors import PredictionsError
-from esckit.measures import Prediction, evaluate, import_predictions, prediction_to_json
+from esckit.measures import Prediction, import_predictions, prediction_to_json
 from esckit.strategy import CSO
 
-from .rows import random_rows
+from .rows import measured, random_rows
 
 
 def write(path: Path, rows: list[Any], *, as_list: bool = False) -> Path:
@@ -66,15 +66,15 @@ def test_llamafactory_replies(
 
 
 def test_rows_of_a_planner_a_generator_and_both_are_measured_by_what_they_have(tmp_path: Path) -> None:
-    planner = evaluate(llamafactory(tmp_path, ("[Question]", "[Others]"), ("[Others]", "[Others]")))
-    assert planner["text"] is None
-    assert planner["strategy"]["accuracy"] == 0.5
-    generator = evaluate(llamafactory(tmp_path, ("Why?", "Why?"), ("I see.", "Why?")))
-    assert generator["strategy"] is None
-    assert generator["text"]["f1_corpus"] > 0
-    both = evaluate(llamafactory(tmp_path, ("[Question] Why?", "[Question] Why?"), ("[Others] A.", "B.")))
-    assert both["strategy"]["parse_rate"] == 0.5
-    assert both["text"]["f1_utterance"] > 0.5
+    planner = measured(llamafactory(tmp_path, ("[Question]", "[Others]"), ("[Others]", "[Others]")))
+    assert planner.text is None
+    assert planner.strategy.accuracy == 0.5
+    generator = measured(llamafactory(tmp_path, ("Why?", "Why?"), ("I see.", "Why?")))
+    assert generator.strategy is None
+    assert generator.text.f1_corpus > 0
+    both = measured(llamafactory(tmp_path, ("[Question] Why?", "[Question] Why?"), ("[Others] A.", "B.")))
+    assert both.strategy.parse_rate == 0.5
+    assert both.text.f1_utterance > 0.5
 
 
 @pytest.mark.parametrize("as_list", [True, False])
@@ -89,8 +89,8 @@ def test_decoupled_esc_as_a_list_and_as_lines(tmp_path: Path, as_list: bool) -> 
 
 def test_unparsed_rows_are_wrong_or_vanish_as_in_their_code(tmp_path: Path) -> None:
     rows = decoupled(tmp_path, ("Question", "Question"), ("Others", "Empathy"), ("Others", "Question"))
-    assert evaluate(rows)["strategy"]["accuracy"] == pytest.approx(1 / 3)
-    assert evaluate(rows, unparsed="drop")["strategy"]["accuracy"] == pytest.approx(1 / 2)
+    assert measured(rows).strategy.accuracy == pytest.approx(1 / 3)
+    assert measured(rows, unparsed="drop").strategy.accuracy == pytest.approx(1 / 2)
 
 
 def test_aliases_hold_where_the_gold_labels_use_them_and_nowhere_else(tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_aliases_hold_where_the_gold_labels_use_them_and_nowhere_else(tmp_path: 
 def test_ids_are_kept_where_the_file_has_them(tmp_path: Path) -> None:
     rows = decoupled(tmp_path, ("Question", "Question"), ("Others", "Others"), conversation_id="d")
     assert [(row.conversation_id, row.turn_id) for row in rows] == [("d", 1), ("d", 2)]
-    assert not any("conversation_id of its own" in warning for warning in evaluate(rows)["warnings"])
+    assert not any("conversation_id of its own" in warning for warning in measured(rows).warnings)
 
 
 def test_without_ids_a_warning_says_that_turns_are_resampled(tmp_path: Path) -> None:
     rows = decoupled(tmp_path, ("Question", "Question"), ("Others", "Others"))
-    assert any("Every turn has a conversation_id of its own" in warning for warning in evaluate(rows)["warnings"])
+    assert any("Every turn has a conversation_id of its own" in warning for warning in measured(rows).warnings)
 
 
 @pytest.mark.parametrize(

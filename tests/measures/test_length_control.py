@@ -20,36 +20,39 @@ def test_a_judge_of_length_alone_is_told_by_the_baseline_and_leaves_nothing_at_e
     longer, dialogues, random = turns()
     gains = np.sign(longer + random.normal(0, 20, TURNS))
     found = longer_wins(gains, longer, dialogues)
-    assert found["share"] > 0.85
-    assert found["interval"][0] < found["share"] < found["interval"][1]
+    assert found.share is not None
+    assert found.interval is not None
+    assert found.share > 0.85
+    assert found.interval[0] < found.share < found.interval[1]
     assert gains.mean() > 0.25
     left = difference_at_equal_length(gains, longer, dialogues)
     assert left is not None
-    assert left["interval"][0] < 0 < left["interval"][1]
-    assert left["slope"] > 0.5
+    assert left.interval[0] < 0 < left.interval[1]
+    assert left.slope > 0.5
     rate = win_rate_at_equal_length((gains + 1) / 2, longer, dialogues)
     assert rate is not None
-    assert rate["interval"][0] < 0.5 < rate["interval"][1]
-    assert not rate["extrapolated"]
+    assert rate.interval[0] < 0.5 < rate.interval[1]
+    assert not rate.extrapolated
 
 
 def test_a_judge_of_quality_alone_is_left_as_it_is() -> None:
     longer, dialogues, random = turns()
     outcomes = (random.random(TURNS) < 0.7).astype(np.float64)
     baseline = longer_wins(outcomes - 0.5, longer, dialogues)
-    assert baseline["share"] < 0.7
+    assert baseline.share is not None
+    assert baseline.share < 0.7
     rate = win_rate_at_equal_length(outcomes, longer, dialogues)
     assert rate is not None
-    assert abs(rate["value"] - 0.7) < 0.06
-    assert abs(rate["slope"]) < 0.5
+    assert abs(rate.value - 0.7) < 0.06
+    assert abs(rate.slope) < 0.5
 
 
 def test_ties_and_equal_lengths_decide_nothing() -> None:
     gains = np.array([1.0, -1.0, 0.0, 1.0])
     found = longer_wins(gains, np.array([5.0, 5.0, 5.0, 0.0]), np.arange(4))
-    assert (found["n"], found["share"]) == (2, 0.5)
+    assert (found.n, found.share) == (2, 0.5)
     nothing = longer_wins(np.zeros(4), np.ones(4), np.arange(4))
-    assert nothing == {"n": 0, "share": None, "interval": None}
+    assert nothing.to_json() == {"n": 0, "share": None, "interval": None}
 
 
 def test_least_squares_is_numpys() -> None:
@@ -58,7 +61,7 @@ def test_least_squares_is_numpys() -> None:
     found = difference_at_equal_length(gains, longer, dialogues, resamples=10)
     assert found is not None
     slope, value = np.polyfit(np.tanh(longer / longer.std()), gains, 1)
-    assert (found["value"], found["slope"]) == (pytest.approx(value, abs=1e-6), pytest.approx(slope, abs=1e-6))
+    assert [found.value, found.slope] == pytest.approx([value, slope], abs=1e-6)
 
 
 @pytest.mark.parametrize("always", [False, True])
@@ -79,9 +82,9 @@ def test_the_win_rate_is_the_maximum_of_the_penalised_likelihood(always: bool) -
     best = minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8}).x
     found = win_rate_at_equal_length(outcomes, longer, dialogues, resamples=10)
     assert found is not None
-    assert found["value"] == pytest.approx(1 / (1 + np.exp(-best[0])), abs=1e-5)
-    assert found["slope"] == pytest.approx(best[1], abs=1e-4)
-    assert not always or 0.9 < found["value"] < 1
+    assert found.value == pytest.approx(1 / (1 + np.exp(-best[0])), abs=1e-5)
+    assert found.slope == pytest.approx(best[1], abs=1e-4)
+    assert not always or 0.9 < found.value < 1
 
 
 def test_where_lengths_do_not_differ_the_plain_figures_stand() -> None:
@@ -89,9 +92,9 @@ def test_where_lengths_do_not_differ_the_plain_figures_stand() -> None:
     rate = win_rate_at_equal_length(outcomes, np.zeros(200), dialogues, resamples=10)
     gain = difference_at_equal_length(outcomes, np.zeros(200), dialogues, resamples=10)
     assert rate is not None
-    assert rate["value"] == pytest.approx(0.75, abs=2e-3)
+    assert rate.value == pytest.approx(0.75, abs=2e-3)
     assert gain is not None
-    assert gain["value"] == pytest.approx(0.75)
+    assert gain.value == pytest.approx(0.75)
 
 
 def test_lengths_that_always_differ_by_the_same_tell_nothing() -> None:
@@ -104,4 +107,4 @@ def test_an_estimate_outside_the_data_is_marked() -> None:
     longer, dialogues, random = turns(5, lean=500.0)
     found = difference_at_equal_length(random.normal(0, 1, TURNS), longer, dialogues, resamples=10)
     assert found is not None
-    assert found["extrapolated"]
+    assert found.extrapolated

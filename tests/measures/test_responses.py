@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esckit.measures.responses import length_shares, openings
+from esckit.measures.results import Opening
 
 
 def test_lengths_by_hand() -> None:
@@ -41,13 +42,13 @@ def test_shares_are_shares(texts: list[str]) -> None:
 def test_openings_by_hand() -> None:
     texts = ["i am so sorry to hear", "i am so sorry .", "how are you ?", "i see", "how are you now"]
     assert openings([text.split() for text in texts], most=2) == [
-        {"opening": "i am so sorry", "count": 2, "share": 0.4},
-        {"opening": "how are you ?", "count": 1, "share": 0.2},
+        Opening(opening="i am so sorry", count=2, share=0.4),
+        Opening(opening="how are you ?", count=1, share=0.2),
     ]
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=6), min_size=1, max_size=12))
 def test_openings_count_what_is_long_enough(responses: list[list[str]]) -> None:
     found = openings(responses, most=1000)
-    assert sum(entry["count"] for entry in found) == sum(len(tokens) >= 4 for tokens in responses)
-    assert [entry["count"] for entry in found] == sorted((entry["count"] for entry in found), reverse=True)
+    assert sum(entry.count for entry in found) == sum(len(tokens) >= 4 for tokens in responses)
+    assert [entry.count for entry in found] == sorted((entry.count for entry in found), reverse=True)

@@ -109,7 +109,7 @@ def _carry_out(folder: Path, stage: dict[str, Any], test: list[Conversation]) ->
             past = {"predict-coupled": "gold", "predict-decoupled": "hidden"}
             rows_of = {name: _predictions(test, name, past=past[name]) for name in stage["predictions"]}
             evaluation = compare(rows_of, resamples=100, permutations=200)
-            write_json(folder / stage["name"] / "evaluation.json", evaluation)
+            write_json(folder / stage["name"] / "evaluation.json", evaluation.to_json())
     return {}
 
 

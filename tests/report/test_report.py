@@ -198,7 +198,9 @@ def test_length_of_gold_stands_beside_the_supporters(made: Path, page: Page) -> 
     table = page.source.split("<figcaption>Length of the responses")[1].split("</table>")[0]
     gold = re.findall(r"<td>([^<]*)</td>", table.split('class="system gold"')[1])
     assert gold[1] == f"{100 * share:.1f}"
-    assert float(gold[0]) == pytest.approx(evaluate(_echo(rows))["text"]["mean_tokens"], abs=0.05)
+    measured = evaluate(_echo(rows)).text
+    assert measured is not None
+    assert float(gold[0]) == pytest.approx(measured.mean_tokens, abs=0.05)
 
 
 def _echo(rows: list[Prediction]) -> list[Prediction]:

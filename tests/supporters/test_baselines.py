@@ -277,7 +277,7 @@ def test_a_refused_draft_is_a_state_and_nothing_is_built_on_it(tmp_path: Path) -
     assert (rows[1].predicted_strategy, rows[1].raw, rows[1].extra["why"]) == (None, "I cannot.", "base: refused")
     assert len(model.requests) == 3
     assert [prediction_from_json(prediction_to_json(row)) for row in rows] == rows
-    assert evaluate(rows, resamples=100)["text"]["null_texts"] == 1
+    assert evaluate(rows, resamples=100).to_json()["text"]["null_texts"] == 1
 
 
 def test_a_plan_that_names_no_strategy_is_unparsed_and_no_words_are_asked_for(tmp_path: Path) -> None:

@@ -128,8 +128,9 @@ def check_annotator_command(
 
     Example: esckit check annotator labels.json --dialogues FailedESConv.json
     """
-    from esckit.measures.error_agreement import confusion_table, error_agreement, label_noise, types_table
-    from esckit.measures.figure_tables import draw
+    from esckit.measures.error_agreement import error_agreement, label_noise
+    from esckit.report.error_tables import confusion_table, types_table
+    from esckit.report.figure_tables import draw
 
     wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
     found = _labelled(labels, dialogues)
@@ -174,11 +175,14 @@ def _read(path: Path, conversations: Path | None) -> "list[Conversation]":
 
     if conversations is None:
         return read_corpus(path)
-    from esckit.judging.annotation import add_predictions
-    from esckit.measures import read_predictions
+    from esckit.measures import add_predictions, read_predictions
 
     name = path.resolve().parent.name if path.stem == "predictions" else path.stem  # a run's file: its stage's name
-    return add_predictions(read_corpus(conversations), read_predictions(path), name)
+    rows = [row for row in read_predictions(path) if (row.predicted_text or "").strip()]
+    if not rows:
+        raise EsckitError("the predictions hold no text: nothing can be annotated.")
+    predicted = {str(row.conversation_id) for row in rows}
+    return [tree for tree in add_predictions(read_corpus(conversations), rows, name) if tree.id in predicted]
 
 
 def _labelled(path: Path, dialogues: Path | None) -> Any:

@@ -14,6 +14,7 @@ from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.measures.judging_results import Judging
 
 __all__ = ["check_judge_command", "judge_command"]
 
@@ -113,10 +114,10 @@ def check_judge_command(
     Example: esckit check judge judged ratings.csv
     """
     from esckit.judging.judging_files import read_judgements
-    from esckit.measures.figure_tables import draw
-    from esckit.measures.judging_tables import people_table, wins_table
     from esckit.measures.people import JudgedItem, against_people, people_wins
     from esckit.measures.ratings import Ratings, read_ratings
+    from esckit.report.figure_tables import draw
+    from esckit.report.judging_tables import people_table, wins_table
 
     people = read_ratings(ratings)
     items = [(item, each) for item, own in read_judgements(judged).items() for each, known in own if not known]
@@ -151,12 +152,12 @@ def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Convers
     return read_corpus(path)
 
 
-def _show(found: dict[str, Any]) -> None:
-    from esckit.measures.figure_tables import draw
-    from esckit.measures.judging_tables import differences_table, groups_table, pairs_table, scores_table
+def _show(found: "Judging") -> None:
+    from esckit.report.figure_tables import draw
+    from esckit.report.judging_tables import differences_table, groups_table, pairs_table, scores_table
 
     tables = [scores_table(found)]
-    tables += [differences_table(found)] if found["differences"] else []
-    tables += [pairs_table(found)] if found["pairs"] else []
-    tables += [groups_table(found)] if found["known_groups"] else []
+    tables += [differences_table(found.differences)] if found.differences else []
+    tables += [pairs_table(found.pairs)] if found.pairs else []
+    tables += [groups_table(found.known_groups)] if found.known_groups else []
     print(*map(draw, tables), sep="\n\n")

@@ -1,13 +1,17 @@
 """``esckit evaluate`` and ``esckit agreement``: measure files. They need no torch; heavy imports happen inside."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from esckit.errors import EsckitError
+
+if TYPE_CHECKING:
+    from esckit.measures import Prediction
+    from esckit.strategy import Taxonomy
 
 __all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
 
@@ -21,7 +25,7 @@ def evaluate_command(
         str, typer.Option(help="Of strategy, text, meteor, bertscore, relevance, with commas.")
     ] = "strategy,text,meteor",
     source: Annotated[
-        str, typer.Option("--from", help="Who wrote the files: esckit, llamafactory or decoupled-esc.")
+        str, typer.Option("--from", help="Who wrote the files: esckit, trees, llamafactory or decoupled-esc.")
     ] = "esckit",
     taxonomy: Annotated[str, typer.Option(help="Whose labels, such as esconv or cso.")] = "esconv",
     unparsed: Annotated[
@@ -42,10 +46,10 @@ def evaluate_command(
 
     Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
     """
-    from esckit.measures import add_context, compare, evaluate, import_predictions
-    from esckit.measures.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.measures import add_context, compare, import_predictions
     from esckit.measures.strategy_measures import Unparsed
     from esckit.measures.text import TokenizerName
+    from esckit.report.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
     from esckit.strategy import TAXONOMIES
 
     _check("--taxonomy", taxonomy, tuple(TAXONOMIES))
@@ -60,22 +64,22 @@ def evaluate_command(
         "metrics": [name.strip() for name in metrics.split(",")],
         "encoder": encoder,
     }
-    rows = {name: import_predictions(path, source, TAXONOMIES[taxonomy]) for name, path in name_files(files).items()}
+    named, labels = name_files(files), TAXONOMIES[taxonomy]
+    if source == "trees":
+        rows = _systems_in(named, labels)
+    else:
+        rows = {name: import_predictions(path, source, labels) for name, path in named.items()}
     if conversations is not None:
         from esckit.corpora import read_corpus
 
         dialogues = read_corpus(conversations)
         rows = {name: add_context(own, dialogues) for name, own in rows.items()}
-    if len(rows) == 1:
-        ((name, own),) = rows.items()
-        result = evaluate(own, TAXONOMIES[taxonomy], **settings)
-        tables = [figures_table({name: result})]
-    else:
-        result = compare(rows, TAXONOMIES[taxonomy], **settings)
-        tables = [figures_table(result["files"]), comparisons_table(result)]
+    compared = compare(rows, labels, **settings)
+    alone = next(iter(compared.files.values())) if len(rows) == 1 else None
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False))
+        _print_json((alone or compared).to_json())
     else:
+        tables = [figures_table(compared.files), *([] if alone else [comparisons_table(compared)])]
         show = to_latex if as_latex else to_markdown if as_markdown else draw
         print(*map(show, tables), sep="\n\n")
 
@@ -90,7 +94,7 @@ def agreement_command(
     """
     from esckit.measures import agreement, read_ratings
 
-    print(json.dumps(agreement(read_ratings(ratings), seed=seed), ensure_ascii=False, indent=1, allow_nan=False))
+    _print_json(agreement(read_ratings(ratings), seed=seed))
 
 
 def errors_command(
@@ -105,11 +109,29 @@ def errors_command(
     Example: esckit errors annotated.jsonl
     """
     from esckit.conversation import iterate_conversations
-    from esckit.measures.error_shares import error_shares, shares_table
-    from esckit.measures.figure_tables import draw
+    from esckit.measures.error_shares import error_shares
+    from esckit.report.error_tables import shares_table
+    from esckit.report.figure_tables import draw
 
     found = error_shares((tree for path in trees for tree in iterate_conversations(path)), seed=seed)
-    print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) if as_json else draw(shares_table(found)))
+    if as_json:
+        _print_json([each.to_json() for each in found])
+    else:
+        print(draw(shares_table(found)))
+
+
+def _systems_in(files: Mapping[str, Path], taxonomy: "Taxonomy") -> "dict[str, list[Prediction]]":
+    """The systems whose predictions stand in trees; the file's name is part of theirs where there are several files."""
+    from esckit.conversation import read_conversations
+    from esckit.measures import predictions_in
+
+    rows = {}
+    for name, path in files.items():
+        found = predictions_in(read_conversations(path), taxonomy)
+        if not found:
+            raise EsckitError(f"{path} holds no predicted turn: give trees to which predictions were added.")
+        rows.update({system if len(files) == 1 else f"{name}: {system}": own for system, own in found.items()})
+    return rows
 
 
 def name_files(files: Sequence[Path]) -> dict[str, Path]:
@@ -123,6 +145,10 @@ def name_files(files: Sequence[Path]) -> dict[str, Path]:
         if len(set(names)) == len(names):
             break
     return dict(zip(names, files, strict=True))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -8,17 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from esckit.conversation import Conversation, Turn, Verdict, conversation_to_json
+from esckit.conversation import Conversation, Verdict, conversation_to_json
 from esckit.conversation.disk import iterate_conversations
-from esckit.conversation.tree import mined_id
-from esckit.errors import CorpusError, PredictionsError
 from esckit.files import resume_jsonl
 from esckit.judging.annotator import RUBRIC, Annotator, case_of, open_turns
-from esckit.measures import Prediction
 from esckit.progress import progress
-from esckit.strategy import TAXONOMIES
 
-__all__ = ["Annotated", "add_predictions", "annotate", "with_verdicts"]
+__all__ = ["Annotated", "annotate", "with_verdicts"]
 
 
 class Annotated(NamedTuple):
@@ -85,44 +81,3 @@ def _count(out: Path, judge: str, asked: int) -> Annotated:
             if verdict.judge == judge and verdict.rubric == RUBRIC:
                 outcomes[(verdict.error or "none") if verdict.state == "done" else verdict.state] += 1
     return Annotated(outcomes.total(), asked - missed, missed, outcomes)
-
-
-def add_predictions(
-    conversations: Sequence[Conversation], predictions: Sequence[Prediction], source: str
-) -> list[Conversation]:
-    """Return the dialogues that were predicted, each with the predicted turns beside the turns they stand for.
-
-    Args:
-        conversations: the dialogues.
-        predictions: rows of a predictions file; those without a text are left out.
-        source: of the new turns, such as the file's name.
-
-    Raises:
-        PredictionsError: a row's turn is in none of the dialogues.
-    """
-    by_id = {conversation.id: conversation for conversation in conversations}
-    grown: dict[str, list[Turn]] = {}
-    for row in predictions:
-        conversation = by_id.get(str(row.conversation_id))
-        try:
-            gold = conversation.turn(str(row.turn_id)) if conversation else None
-        except KeyError:
-            gold = None
-        if conversation is None or gold is None:
-            raise PredictionsError(
-                f"conversation {row.conversation_id!r}, turn {row.turn_id!r} is in none of the dialogues: give the "
-                "file of dialogues that the predictions were made from."
-            )
-        if row.predicted_text is not None and row.predicted_text.strip():
-            strategy = _label(conversation, row.predicted_strategy)
-            turn_id = mined_id(gold.parent, source, strategy, row.predicted_text)
-            turn = Turn(turn_id, gold.parent, "supporter", row.predicted_text, strategy, source=source)
-            grown.setdefault(conversation.id, []).append(turn)
-    if not grown:
-        raise CorpusError("the predictions hold no text: nothing can be annotated.")
-    return [by_id[conversation_id].grow(turns) for conversation_id, turns in grown.items()]
-
-
-def _label(conversation: Conversation, strategy: str | None) -> str | None:
-    """The taxonomy's label that a prediction names; None for any other."""
-    return TAXONOMIES[conversation.taxonomy].match(strategy) if conversation.taxonomy else None

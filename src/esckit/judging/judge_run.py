@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from esckit.chat_models.asker import Asker, Estimate
 from esckit.chat_models.ledger import Ledger
@@ -17,6 +16,7 @@ from esckit.judging.plan import STEP, figures, make_plan
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_turns
 from esckit.measures import Prediction
+from esckit.measures.judging_results import Judging
 
 __all__ = ["check_options", "judge_files"]
 
@@ -32,7 +32,7 @@ def judge_files(
     pace: Pace | None = None,
     seed: int = 0,
     tell: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Judging:
     """Judge systems and write what was found (`writing.write_judging`).
 
     A judging that was stopped continues by the same call: answers are in the ledger, and only failed items are asked

@@ -3,11 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,7 @@ from esckit.files import atomic_write, read_text, write_json, write_jsonl
 from esckit.judging.plan import Judged, Plan
 from esckit.judging.scoring import Scoring
 from esckit.measures.judgements import Judgement
+from esckit.measures.judging_results import Judging
 
 __all__ = ["FIGURES", "JUDGEMENTS", "item_of", "read_judgements", "write_judging"]
 
@@ -27,7 +28,7 @@ _COLUMNS: Final = ("item", "rater", "rating", "quality", "question", "scale", "t
 _ADAPTER: Final = TypeAdapter(Judgement)
 
 
-def write_judging(folder: Path, judged: Judged, plan: Plan, found: Mapping[str, Any]) -> None:
+def write_judging(folder: Path, judged: Judged, plan: Plan, found: Judging) -> None:
     """Write ``judgements.jsonl``, ``pairs.jsonl``, ``sheet.csv`` and last ``judging.json``.
 
     Raises:
@@ -39,7 +40,7 @@ def write_judging(folder: Path, judged: Judged, plan: Plan, found: Mapping[str, 
     write_jsonl(folder / CONTESTS, ({**asdict(each), "winner": each.winner} for each in judged.contests))
     with atomic_write(folder / SHEET) as file:
         file.write(_sheet(plan.scorings))
-    write_json(folder / FIGURES, dict(found))
+    write_json(folder / FIGURES, found.to_json())
 
 
 def item_of(judgement: Judgement) -> str:

@@ -6,7 +6,7 @@ takes no other with it, because each is an item of its own.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from esckit.chat_models.asker import Asker
@@ -20,6 +20,7 @@ from esckit.judging.same_judge import also_mined
 from esckit.judging.sampling import SampledTurns
 from esckit.judging.scoring import SHIPPED, Scoring, judgement_of, score_request
 from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
+from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.measures.pairwise import Contest, pairwise_tests, strengths
 from esckit.prompts.own import Prompts
 
@@ -139,8 +140,8 @@ def figures(
     seed: int = 0,
     permutations: int = 10_000,
     resamples: int = 1000,
-) -> dict[str, Any]:
-    """Return all figures of a judging, JSON-ready (docs/judging.md).
+) -> Judging:
+    """Return all figures of a judging (docs/judging.md).
 
     Args:
         judged: the answers.
@@ -157,53 +158,54 @@ def figures(
     orders = {rubric.name: rubric.known_groups for rubric in plan.rubrics}
     drawn = {"resamples": resamples, "seed": seed}
     same = also_mined(judge, identity, miners)
-    found: dict[str, Any] = {
-        "format": FORMAT,
-        "judge": judge,
-        "identity": identity,
-        "prompts": plan.prompts.label,
-        "also_mined": same,
-        "turns": len(sampled.turns),
-        "dialogues": len({turn.conversation_id for turn in sampled.turns}),
-        "systems": list(sampled.replies),
-        "rubrics": [
-            {"name": rubric.name, "version": rubric.version, "lowest": rubric.lowest, "highest": rubric.highest}
+    found = Judging(
+        format=FORMAT,
+        judge=judge,
+        identity=identity,
+        prompts=plan.prompts.label,
+        also_mined=same,
+        turns=len(sampled.turns),
+        dialogues=len({turn.conversation_id for turn in sampled.turns}),
+        systems=list(sampled.replies),
+        rubrics=[
+            JudgedRubric(name=rubric.name, version=rubric.version, lowest=rubric.lowest, highest=rubric.highest)
             for rubric in plan.rubrics
         ],
         **drawn,
-        "scores": scores_by_system(judged.judgements, scales, **drawn),
-        "differences": score_tests(judged.judgements, permutations=permutations, **drawn),
-        "pairs": pairwise_tests(judged.contests, permutations=permutations, **drawn),
-        "strengths": strengths(judged.contests, **drawn),
-        "known_groups": _known_groups(judged, scales, orders, drawn),
-    }
-    return {**found, "warnings": _warnings(found, judged, sampled)}
+        scores=scores_by_system(judged.judgements, scales, **drawn),
+        differences=score_tests(judged.judgements, permutations=permutations, **drawn),
+        pairs=pairwise_tests(judged.contests, permutations=permutations, **drawn),
+        strengths=strengths(judged.contests, **drawn),
+        known_groups=_known_groups(judged, scales, orders, drawn),
+        warnings=[],
+    )
+    return replace(found, warnings=_warnings(found, judged, sampled))
 
 
 def _known_groups(
     judged: Judged, scales: dict[str, tuple[int, int]], orders: dict[str, Any], drawn: dict[str, int]
-) -> dict[str, Any] | None:
+) -> KnownGroups | None:
     if not judged.groups:
         return None
     rows = group_orders(judged.groups, orders, **drawn)
-    return {
-        "scores": scores_by_system(judged.groups, scales, **drawn),
-        "orders": rows,
-        "in_order": bool(rows) and all(row["found"] == "in order" for row in rows),
-    }
+    return KnownGroups(
+        scores=scores_by_system(judged.groups, scales, **drawn),
+        orders=rows,
+        in_order=bool(rows) and all(row.found == "in order" for row in rows),
+    )
 
 
-def _warnings(found: dict[str, Any], judged: Judged, sampled: SampledTurns) -> list[str]:
+def _warnings(found: Judging, judged: Judged, sampled: SampledTurns) -> list[str]:
     warnings = []
-    if found["also_mined"]:
+    if found.also_mined:
         warnings.append(
-            f"{found['judge']} also judged the preferences that were trained on ({', '.join(found['also_mined'])}): "
+            f"{found.judge} also judged the preferences that were trained on ({', '.join(found.also_mined)}): "
             "its scores favour what it taught, so judge with another model."
         )
-    if found["known_groups"] is None:
+    if found.known_groups is None:
         warnings.append("Known groups were not judged: nothing shows that this judge tells good replies from bad ones.")
-    elif not found["known_groups"]["in_order"]:
-        results = Counter(row["found"] for row in found["known_groups"]["orders"])
+    elif not found.known_groups.in_order:
+        results = Counter(row.found for row in found.known_groups.orders)
         counts = ", ".join(f"{number} {result}" for result, number in results.items()) or "none was to be expected"
         warnings.append(
             f"The known groups did not come out in order ({counts}): do not believe this judge about the systems, or "
@@ -222,6 +224,6 @@ def _warnings(found: dict[str, Any], judged: Judged, sampled: SampledTurns) -> l
     for system, replies in sampled.replies.items():
         if blank := sum(not text.strip() for text in replies.values()):
             warnings.append(f"{system} has no text at {blank} of the turns; they were judged as empty replies.")
-    if found["dialogues"] < 10:
-        warnings.append(f"The turns are of {found['dialogues']} dialogues: intervals over so few are too narrow.")
+    if found.dialogues < 10:
+        warnings.append(f"The turns are of {found.dialogues} dialogues: intervals over so few are too narrow.")
     return warnings

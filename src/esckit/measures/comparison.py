@@ -1,8 +1,9 @@
 """Several predictions files over the same turns: each one's figures, and a test for every pair and figure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settin
 from esckit.measures.intervals import FloatArray
 from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.predictions import Prediction
+from esckit.measures.results import Comparison, Difference
 from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_unparsed
 from esckit.measures.text import TokenizerName
 from esckit.strategy import ESCONV, Taxonomy
@@ -27,7 +29,7 @@ class _System(NamedTuple):
     measured: Measured
 
 
-class _Contest(NamedTuple):
+class _Tested(NamedTuple):
     """What two systems' dialogues contribute to one figure."""
 
     first: FloatArray  # (D, F)
@@ -47,7 +49,7 @@ def compare(
     tokenizer: TokenizerName | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     encoder: str | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Measure several systems, and test every pair by paired permutations over dialogues, Holm-corrected together.
 
     Args:
@@ -60,10 +62,6 @@ def compare(
         tokenizer: for the text figures.
         metrics: which figures.
         encoder: for ``bertscore`` and ``relevance``.
-
-    Returns:
-        JSON-ready: ``format``, ``files`` (name to what ``evaluate`` returns), ``comparisons`` (a, b, metric, turns,
-        dialogues, difference a - b, interval, p, p_holm, permutations), and ``warnings`` about the comparison.
 
     Raises:
         PredictionsError: two files share no turn, or disagree about a turn's gold strategy or text.
@@ -79,7 +77,7 @@ def compare(
         encoder=encoder,
     )
     systems = [_System(name, rows, measure(rows, settings)) for name, rows in files.items()]
-    comparisons: list[dict[str, Any]] = []
+    tests: list[Difference] = []
     warnings = _past_warning(systems)
     for first, second in combinations(systems, 2):
         pairs = _shared_turns(first, second)
@@ -89,21 +87,21 @@ def compare(
                 f"{first.name} and {second.name} are compared over the {len(pairs)} turns that both predict; "
                 f"{left_out} others are left out."
             )
-        comparisons += _tests(first, second, pairs, settings, permutations)
-    for entry, corrected in zip(comparisons, holm([entry["p"] for entry in comparisons]), strict=True):
-        entry["p_holm"] = corrected
-    if comparisons:
+        tests += _tests(first, second, pairs, settings, permutations)
+    if tests:
         warnings.append(
             "A test between two files says nothing about training them again: where training is compared, train each "
             "system with at least three seeds."
         )
     figures = {system.name: system.measured.figures for system in systems}
-    return {"format": FORMAT, "files": figures, "comparisons": comparisons, "warnings": warnings}
+    corrected = holm([test.p for test in tests])
+    comparisons = [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
+    return Comparison(format=FORMAT, files=figures, comparisons=comparisons, warnings=warnings)
 
 
 def _past_warning(systems: Sequence[_System]) -> list[str]:
-    past = {system.name: system.measured.figures["past_strategies"] for system in systems}
-    if len(set(past.values())) == 1:
+    past = {system.name: system.measured.figures.past_strategies for system in systems}
+    if len({repr(kind) for kind in past.values()}) == 1:
         return []
     told = ", ".join(f"{name} {kind or 'not said'}" for name, kind in past.items())
     return [
@@ -141,28 +139,30 @@ def _check_gold(first: _System, one: Prediction, second: _System, two: Predictio
 
 def _tests(
     first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings, permutations: int
-) -> list[dict[str, Any]]:
+) -> list[Difference]:
+    """Tests whose p is not corrected yet."""
     found = []
-    for metric, contest in _contests(first, second, pairs, settings).items():
-        one, two = (contest.figure(side.sum(0, keepdims=True)).value[0] for side in (contest.first, contest.second))
-        interval = difference_interval(*contest[:3], resamples=settings.resamples, seed=settings.seed)
+    for metric, tested in _tested(first, second, pairs, settings).items():
+        one, two = (tested.figure(side.sum(0, keepdims=True)).value[0] for side in (tested.first, tested.second))
+        p = permutation_p(*tested[:3], permutations=permutations, seed=settings.seed)
         found.append(
-            {
-                "a": first.name,
-                "b": second.name,
-                "metric": metric,
-                "turns": contest.turns,
-                "dialogues": len(contest.first),
-                "difference": float(one - two),
-                "interval": list(interval),
-                "p": permutation_p(*contest[:3], permutations=permutations, seed=settings.seed),
-                "permutations": permutations,
-            }
+            Difference(
+                a=first.name,
+                b=second.name,
+                metric=metric,
+                turns=tested.turns,
+                dialogues=len(tested.first),
+                difference=float(one - two),
+                interval=difference_interval(*tested[:3], resamples=settings.resamples, seed=settings.seed),
+                p=p,
+                permutations=permutations,
+                p_holm=p,
+            )
         )
     return found
 
 
-def _contests(first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings) -> dict[str, _Contest]:
+def _tested(first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings) -> dict[str, _Tested]:
     """What is tested: figures that both files have."""
     one, two = [first.rows[i] for i, _ in pairs], [second.rows[j] for _, j in pairs]
     here = [np.array(indices) for indices in zip(*pairs, strict=True)]
@@ -170,30 +170,30 @@ def _contests(first: _System, second: _System, pairs: list[tuple[int, int]], set
         {name: values[places] for name, values in system.measured.each.items()}
         for system, places in zip((first, second), here, strict=True)
     ]
-    strategies = [system.measured.figures["strategy"] for system in (first, second)]
-    contests = _strategy_contests(one, two, settings) if all(strategies) else {}
-    if "b" in contests and any(figures["b"] is None for figures in strategies):
-        del contests["b"]
-    return contests | _text_contests(one, each[0], each[1])
+    strategies = [system.measured.figures.strategy for system in (first, second)]
+    tested = _strategy_figures(one, two, settings) if all(strategies) else {}
+    if "b" in tested and any(figures is None or figures.b is None for figures in strategies):
+        del tested["b"]
+    return tested | _text_means(one, each[0], each[1])
 
 
-def _strategy_contests(
+def _strategy_figures(
     first: Sequence[Prediction], second: Sequence[Prediction], settings: Settings
-) -> dict[str, _Contest]:
+) -> dict[str, _Tested]:
     turns = sum(row.gold_strategy is not None for row in first)
     if not turns:
         return {}
     counts = _counts(first, settings), _counts(second, settings)
-    return {name: _Contest(*counts, figure, turns) for name, figure in FIGURES.items()}
+    return {name: _Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
 
 
-def _text_contests(
+def _text_means(
     rows: Sequence[Prediction], first: dict[str, FloatArray], second: dict[str, FloatArray]
-) -> dict[str, _Contest]:
+) -> dict[str, _Tested]:
     dialogues = sorted({row.conversation_id for row in rows}, key=repr)
     place = {dialogue: d for d, dialogue in enumerate(dialogues)}
     where = np.array([place[row.conversation_id] for row in rows])
-    contests = {}
+    tested = {}
     for name in TESTED_TEXT:
         if name in first and name in second:
             known = ~np.isnan(first[name]) & ~np.isnan(second[name])
@@ -201,8 +201,8 @@ def _text_contests(
             for side, values in zip(sums, (first[name], second[name]), strict=True):
                 np.add.at(side[:, 0], where[known], values[known])
             turns = int(known.sum())
-            contests[f"{name}_utterance"] = _Contest(sums[0], sums[1], mean_of(max(turns, 1)), turns)
-    return contests
+            tested[f"{name}_utterance"] = _Tested(sums[0], sums[1], mean_of(max(turns, 1)), turns)
+    return tested
 
 
 def _counts(rows: Sequence[Prediction], settings: Settings) -> FloatArray:

@@ -10,10 +10,9 @@ import numpy as np
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
-from esckit.measures.figure_tables import Table
 from esckit.measures.intervals import IntArray
 
-__all__ = ["confusion_table", "error_agreement", "label_noise", "types_table"]
+__all__ = ["error_agreement", "label_noise"]
 
 _OUTCOMES: Final = ("none", *PSYCHOLOGICAL_ERRORS)
 
@@ -112,38 +111,3 @@ def _type_figures(counts: IntArray, place: int) -> dict[str, Any]:
         "recall": right / labels if labels else 0.0,
         "f1": 2 * right / (labels + found) if labels + found else 0.0,
     }
-
-
-def types_table(figures: dict[str, Any], title: str) -> Table:
-    """A row a type of what `error_agreement` returned, with kappa in the notes."""
-    low, high = figures["kappa_interval"]
-    low_any, high_any = figures["any_error_kappa_interval"]
-    return Table(
-        title=title,
-        columns=["type", "labels", "found", "precision", "recall", "F1"],
-        names=1,
-        rows=[
-            [name, str(row["labels"]), str(row["found"]), *(f"{100 * row[key]:.1f}" for key in _SHARES)]
-            for name, row in figures["types"].items()
-        ],
-        notes=[
-            f"kappa {figures['kappa']:.3f} ({low:.3f}, {high:.3f}), 95% over {figures['dialogues']} dialogues",
-            f"kappa of error or none {figures['any_error_kappa']:.3f} ({low_any:.3f}, {high_any:.3f})",
-            f"accuracy {100 * figures['accuracy']:.1f}, always the most frequent label "
-            f"{100 * figures['most_frequent_share']:.1f}, macro-F1 {100 * figures['macro_f1']:.1f}, n = {figures['n']}",
-        ],
-    )
-
-
-_SHARES: Final = ("precision", "recall", "f1")
-
-
-def confusion_table(figures: dict[str, Any]) -> Table:
-    """Labels in rows, what was found in columns."""
-    return Table(
-        title="Confusion (rows: labels; columns: found)",
-        columns=["", *_OUTCOMES],
-        names=1,
-        rows=[[name, *map(str, row.values())] for name, row in figures["confusion"].items()],
-        notes=[],
-    )

@@ -1,14 +1,15 @@
-"""Everything about a predictions file, as one JSON-ready dict."""
+"""Everything about a predictions file, as one record."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from esckit.errors import EsckitError, PredictionsError
-from esckit.measures.intervals import FloatArray, mean_intervals
+from esckit.measures.intervals import FloatArray, Interval, mean_intervals
 from esckit.measures.predictions import Prediction
+from esckit.measures.results import Evaluation, Figures, Finish, StrategyFigures, TextFigures
 from esckit.measures.strategy_figures import strategy_figures
 from esckit.measures.strategy_measures import Unparsed
 from esckit.measures.text import TokenizerName
@@ -62,7 +63,7 @@ class Settings:
 class Measured(NamedTuple):
     """A file's figures, and what comparing it with another needs of its turns."""
 
-    figures: dict[str, Any]
+    figures: Evaluation
     each: dict[str, FloatArray]  # text measure to (N,), in the order of the rows
 
 
@@ -76,7 +77,7 @@ def evaluate(
     tokenizer: TokenizerName | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     encoder: str | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure predictions: strategy figures, text figures, and both again for each ``group``.
 
     Args:
@@ -90,7 +91,7 @@ def evaluate(
         encoder: for ``bertscore`` and ``relevance``.
 
     Returns:
-        JSON-ready figures (docs/measures.md). ``strategy`` is None where it is not asked for or no row has a predicted
+        The figures (docs/measures.md). ``strategy`` is None where it is not asked for or no row has a predicted
         strategy, ``text`` where it is not asked for or no row has a predicted text, ``groups`` where none has a group.
 
     Raises:
@@ -114,36 +115,37 @@ def measure(predictions: Sequence[Prediction], settings: Settings) -> Measured:
     """Do what ``evaluate`` does, and keep each turn's text scores."""
     if not predictions:
         raise PredictionsError("there are no predictions to evaluate: give at least one.")
-    whole = _measure_rows(predictions, settings)
+    whole, each = _measure_rows(predictions, settings)
     names = sorted({row.group for row in predictions if row.group is not None})
-    groups = {
-        name: _measure_rows([row for row in predictions if row.group == name], settings).figures for name in names
-    }
-    head = {
-        "format": FORMAT,
-        "taxonomy": settings.taxonomy.name,
-        "seed": settings.seed,
-        "resamples": settings.resamples,
-        "unparsed": settings.unparsed,
-    }
-    return Measured({**head, **whole.figures, "groups": groups or None}, whole.each)
+    groups = {name: _measure_rows([row for row in predictions if row.group == name], settings)[0] for name in names}
+    figures = Evaluation(
+        **vars(whole),
+        format=FORMAT,
+        taxonomy=settings.taxonomy.name,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        unparsed=settings.unparsed,
+        groups=groups or None,
+    )
+    return Measured(figures, each)
 
 
-def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> Measured:
+def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figures, dict[str, FloatArray]]:
     past = [row.extra.get("past_strategies") for row in rows]
     mixed = any(kind != past[0] for kind in past)
     text, each = _text(rows, settings)
-    figures = {
-        "n": len(rows),
-        "dialogues": len({row.conversation_id for row in rows}),
-        "past_strategies": None if mixed else past[0],
-        "strategy": _strategy(rows, settings),
-        "text": text,
-    }
-    return Measured(figures | {"warnings": _warnings(figures, mixed)}, each)
+    figures = Figures(
+        n=len(rows),
+        dialogues=len({row.conversation_id for row in rows}),
+        past_strategies=None if mixed else past[0],
+        strategy=_strategy(rows, settings),
+        text=text,
+        warnings=[],
+    )
+    return replace(figures, warnings=_warnings(figures, mixed)), each
 
 
-def _strategy(rows: Sequence[Prediction], settings: Settings) -> dict[str, Any] | None:
+def _strategy(rows: Sequence[Prediction], settings: Settings) -> StrategyFigures | None:
     labelled = [row for row in rows if row.gold_strategy is not None]
     if "strategy" not in settings.metrics or all(row.predicted_strategy is None for row in labelled):
         return None
@@ -152,7 +154,7 @@ def _strategy(rows: Sequence[Prediction], settings: Settings) -> dict[str, Any] 
     )
 
 
-def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[dict[str, Any] | None, dict[str, FloatArray]]:
+def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures | None, dict[str, FloatArray]]:
     asked = [name for name in settings.metrics if name in TEXT_METRICS]
     if not asked or all(row.predicted_text is None for row in rows):
         return None, {}
@@ -165,46 +167,48 @@ def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[dict[str, Any
         seeker_turns=[row.seeker_turns for row in rows],
     )
     finish = Counter(row.finish for row in rows)
-    counted = {
-        "null_texts": sum(row.predicted_text is None for row in rows),
-        "finish": {"stop": finish["stop"], "length": finish["length"]},
-    }
     dialogues = [str(row.conversation_id) for row in rows]
     intervals = mean_intervals(found.each, dialogues, resamples=settings.resamples, seed=settings.seed)
-    named = {f"{name}_utterance_interval": interval for name, interval in intervals.items()}
-    return found.figures | named | counted, found.each
+    named = {f"{name}_utterance_interval": ends and Interval(*ends) for name, ends in intervals.items()}
+    figures = TextFigures(
+        **(found.figures | named),
+        null_texts=sum(row.predicted_text is None for row in rows),
+        finish=Finish(stop=finish["stop"], length=finish["length"]),
+    )
+    return figures, found.each
 
 
-def _warnings(figures: dict[str, Any], mixed: bool) -> list[str]:
+def _warnings(figures: Figures, mixed: bool) -> list[str]:
     """Say in sentences what a reader of the figures must know."""
-    strategy, text, n, warnings = figures["strategy"], figures["text"], figures["n"], []
-    if n < _FEW_TURNS or figures["dialogues"] < _FEW_DIALOGUES:
+    strategy, text, n = figures.strategy, figures.text, figures.n
+    warnings = []
+    if n < _FEW_TURNS or figures.dialogues < _FEW_DIALOGUES:
         warnings.append(
-            f"Only {_counted(n, 'turn')} of {_counted(figures['dialogues'], 'dialogue')}: under {_FEW_TURNS} turns "
+            f"Only {_counted(n, 'turn')} of {_counted(figures.dialogues, 'dialogue')}: under {_FEW_TURNS} turns "
             f"chance moves a share by ten points, and under {_FEW_DIALOGUES} dialogues intervals are too narrow and "
             "tests find next to nothing."
         )
     if mixed:
         warnings.append("The rows differ in past_strategies: evaluate each kind alone, their figures do not compare.")
-    if 1 < n == figures["dialogues"]:
+    if 1 < n == figures.dialogues:
         warnings.append(
             "Every turn has a conversation_id of its own: intervals and tests take turns for independent, which "
             "promises too much where turns share dialogues."
         )
-    if strategy and strategy["parse_rate"] < 1:
-        warnings.append(f"{strategy['n'] - strategy['b_n']} of {strategy['n']} predicted strategies are unparsed.")
-    if strategy and strategy["b_predictions_without_gold"]:
-        foreign = _counted(strategy["b_predictions_without_gold"], "prediction")
+    if strategy and strategy.parse_rate < 1:
+        warnings.append(f"{strategy.n - strategy.b_n} of {strategy.n} predicted strategies are unparsed.")
+    if strategy and strategy.b_predictions_without_gold:
+        foreign = _counted(strategy.b_predictions_without_gold, "prediction")
         warnings.append(f"{foreign} of strategies that are gold nowhere here: B knows no contest for them.")
-    if strategy and strategy["b"] is not None and strategy["b_floor"] > _HIGH_FLOOR:
+    if strategy and strategy.b_floor is not None and strategy.b_floor > _HIGH_FLOOR:
         warnings.append(
-            f"The noise floor of B is {strategy['b_floor']:.2f}: {strategy['b_n']} turns are too few to tell planners "
+            f"The noise floor of B is {strategy.b_floor:.2f}: {strategy.b_n} turns are too few to tell planners "
             "apart by B."
         )
-    if text and text["null_texts"]:
-        warnings.append(f"{text['null_texts']} of {n} predicted texts are null and score as empty text.")
-    if text and text["finish"]["length"]:
-        warnings.append(f"{text['finish']['length']} of {n} responses were cut at the length limit.")
+    if text and text.null_texts:
+        warnings.append(f"{text.null_texts} of {n} predicted texts are null and score as empty text.")
+    if text and text.finish.length:
+        warnings.append(f"{text.finish.length} of {n} responses were cut at the length limit.")
     return warnings
 
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, dialogue_places, resample_totals
+from esckit.measures.judging_results import GroupOrder, ScoreTest, States, SystemScore
 from esckit.measures.length_control import difference_at_equal_length, longer_wins
 from esckit.measures.permutation import Estimate, difference_interval, holm, mean_of, permutation_p
 
@@ -67,7 +68,7 @@ class Group(NamedTuple):
 
 def scores_by_system(
     judgements: Sequence[Judgement], scales: dict[str, tuple[int, int]], *, resamples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
+) -> list[SystemScore]:
     """Average each system's scores by quality, with and without the reference.
 
     Args:
@@ -75,45 +76,26 @@ def scores_by_system(
         scales: rubric to its lowest and highest point.
         resamples: of the bootstrap over dialogues.
         seed: of the resamples.
-
-    Returns:
-        JSON-ready rows: ``system``, ``rubric``, ``reference``, ``n`` (scored), ``states`` (each state's number),
-        ``mean`` and its 95% basic bootstrap ``interval`` (None where nothing is scored), ``length`` (mean, characters).
     """
     return [
-        {
-            "system": system,
-            "rubric": group.rubric,
-            "reference": group.reference,
-            "n": sum(each.score is not None for each in own),
-            "states": {state: Counter(each.state for each in own)[state] for state in STATES},
-            "length": float(np.mean([each.length for each in own])),
-            **_mean(own, scales[group.rubric], resamples, seed),
-        }
+        _score(system, group, own, scales[group.rubric], resamples, seed)
         for (group, system), own in _by(judgements, lambda each: (_group(each), each.system)).items()
     ]
 
 
 def score_tests(
     judgements: Sequence[Judgement], *, permutations: int = 10_000, resamples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Test every pair of systems, quality by quality, over the turns where both are scored; Holm over all tests.
-
-    Returns:
-        JSON-ready rows as of `comparison.compare` (a, b, turns, dialogues, difference a - b, interval, p, p_holm,
-        permutations) with ``rubric``, ``reference``, ``longer_wins`` and ``equal_length`` (`length_control`).
-    """
+) -> list[ScoreTest]:
+    """Test every pair of systems, quality by quality, over the turns where both are scored; Holm over all tests."""
     tests = []
     for group, own in _by(judgements, _group).items():
         by_system = _by((each for each in own if each.score is not None), lambda each: each.system)
         for a, b in combinations(by_system, 2):
             pairs = list(_shared(by_system[a], by_system[b]))
             if pairs:
-                found = _test(pairs, permutations, resamples, seed)
-                tests.append({"a": a, "b": b, "rubric": group.rubric, "reference": group.reference, **found})
-    for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
-        test["p_holm"] = corrected
-    return tests
+                tests.append(_test(a, b, group, pairs, permutations, resamples, seed))
+    corrected = holm([test.p for test in tests])
+    return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 
 def group_orders(
@@ -122,7 +104,7 @@ def group_orders(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[GroupOrder]:
     """Say whether known groups come out in order. Groups may stand in different dialogues.
 
     Args:
@@ -132,17 +114,15 @@ def group_orders(
         seed: of the resamples.
 
     Returns:
-        JSON-ready rows: ``rubric``, ``above``, ``below``, ``difference`` of means with its ``interval``, and ``found``:
-        ``in order`` where the whole interval lies above 0, ``reversed`` where it lies below, else ``not told apart``.
-        A pair of which a group has no score at all has ``found`` ``not judged``, one that was not asked for no row.
+        Differences of means; ``in order`` where the whole interval lies above 0, ``reversed`` where it lies below, else
+        ``not told apart``. A pair of which a group has no score is ``not judged``, one that was not asked for no row.
     """
     rows = []
     present = {each.system for each in judgements}
     for rubric, own in _by(judgements, lambda each: each.rubric).items():
         for above, below in orders.get(rubric, ()):
             if {above, below} <= present:
-                found = _difference_of_groups(own, above, below, resamples, seed)
-                rows.append({"rubric": rubric, "above": above, "below": below, **found})
+                rows.append(_difference_of_groups(own, rubric, above, below, resamples, seed))
     return rows
 
 
@@ -158,16 +138,27 @@ def _by(judgements: Iterable[Judgement], key: Callable[[Judgement], Key]) -> dic
     return found
 
 
-def _mean(
-    judgements: Sequence[Judgement], scale: tuple[int, int], resamples: int, seed: int
-) -> dict[str, float | list[float] | None]:
-    scored = [each for each in judgements if each.score is not None]
-    if not scored:
-        return {"mean": None, "interval": None}
-    totals = _sums(scored, *dialogue_places([each.conversation_id for each in scored]))
-    mean = float(_ratio(totals.sum(0, keepdims=True)).value[0])
-    replicates = _ratio(resample_totals(totals, resamples, seed)).value
-    return {"mean": mean, "interval": list(basic_interval(mean, replicates, low=scale[0], high=scale[1]))}
+def _score(
+    system: str, group: Group, own: Sequence[Judgement], scale: tuple[int, int], resamples: int, seed: int
+) -> SystemScore:
+    states = Counter(each.state for each in own)
+    scored = [each for each in own if each.score is not None]
+    mean = interval = None
+    if scored:
+        totals = _sums(scored, *dialogue_places([each.conversation_id for each in scored]))
+        mean = float(_ratio(totals.sum(0, keepdims=True)).value[0])
+        replicates = _ratio(resample_totals(totals, resamples, seed)).value
+        interval = basic_interval(mean, replicates, low=scale[0], high=scale[1])
+    return SystemScore(
+        system=system,
+        rubric=group.rubric,
+        reference=group.reference,
+        n=len(scored),
+        states=States(**{state: states[state] for state in STATES}),
+        length=float(np.mean([each.length for each in own])),
+        mean=mean,
+        interval=interval,
+    )
 
 
 def _sums(scored: Sequence[Judgement], dialogues: int, places: IntArray) -> FloatArray:
@@ -189,7 +180,16 @@ def _shared(first: Sequence[Judgement], second: Sequence[Judgement]) -> Iterator
     return ((each, others[each.turn]) for each in first if each.turn in others)
 
 
-def _test(pairs: Sequence[tuple[Judgement, Judgement]], permutations: int, resamples: int, seed: int) -> dict[str, Any]:
+def _test(
+    a: str,
+    b: str,
+    group: Group,
+    pairs: Sequence[tuple[Judgement, Judgement]],
+    permutations: int,
+    resamples: int,
+    seed: int,
+) -> ScoreTest:
+    """One test, its p not corrected yet."""
     dialogues, places = dialogue_places([one.conversation_id for one, _ in pairs])
     scores = np.array([[one.score, two.score] for one, two in pairs], dtype=np.float64)
     longer = np.array([one.length - two.length for one, two in pairs], dtype=np.float64)
@@ -197,30 +197,37 @@ def _test(pairs: Sequence[tuple[Judgement, Judgement]], permutations: int, resam
     np.add.at(sums, places, scores)
     first, second, figure = sums[:, :1], sums[:, 1:], mean_of(len(pairs))
     gains = scores[:, 0] - scores[:, 1]
-    return {
-        "turns": len(pairs),
-        "dialogues": dialogues,
-        "difference": float(gains.mean()),
-        "interval": list(difference_interval(first, second, figure, resamples=resamples, seed=seed)),
-        "p": permutation_p(first, second, figure, permutations=permutations, seed=seed),
-        "permutations": permutations,
-        "longer_wins": longer_wins(gains, longer, places, resamples=resamples, seed=seed),
-        "equal_length": difference_at_equal_length(gains, longer, places, resamples=resamples, seed=seed),
-    }
+    p = permutation_p(first, second, figure, permutations=permutations, seed=seed)
+    return ScoreTest(
+        a=a,
+        b=b,
+        rubric=group.rubric,
+        reference=group.reference,
+        turns=len(pairs),
+        dialogues=dialogues,
+        difference=float(gains.mean()),
+        interval=difference_interval(first, second, figure, resamples=resamples, seed=seed),
+        p=p,
+        permutations=permutations,
+        longer_wins=longer_wins(gains, longer, places, resamples=resamples, seed=seed),
+        equal_length=difference_at_equal_length(gains, longer, places, resamples=resamples, seed=seed),
+        p_holm=p,
+    )
 
 
 def _difference_of_groups(
-    judgements: Sequence[Judgement], above: str, below: str, resamples: int, seed: int
-) -> dict[str, Any]:
+    judgements: Sequence[Judgement], rubric: str, above: str, below: str, resamples: int, seed: int
+) -> GroupOrder:
     sides = [[e for e in judgements if e.system == name and e.score is not None] for name in (above, below)]
-    if not all(sides):
-        return {"difference": None, "interval": None, "found": "not judged"}
-    dialogues, places = dialogue_places([each.conversation_id for side in sides for each in side])
-    cut = len(sides[0])
-    first, second = _sums(sides[0], dialogues, places[:cut]), _sums(sides[1], dialogues, places[cut:])
-    one, two = (float(_ratio(side.sum(0, keepdims=True)).value[0]) for side in (first, second))
-    interval = difference_interval(first, second, _ratio, resamples=resamples, seed=seed)
-    return {"difference": one - two, "interval": list(interval), "found": _found(interval)}
+    difference, interval, found = None, None, "not judged"
+    if all(sides):
+        dialogues, places = dialogue_places([each.conversation_id for side in sides for each in side])
+        cut = len(sides[0])
+        first, second = _sums(sides[0], dialogues, places[:cut]), _sums(sides[1], dialogues, places[cut:])
+        one, two = (float(_ratio(side.sum(0, keepdims=True)).value[0]) for side in (first, second))
+        interval = difference_interval(first, second, _ratio, resamples=resamples, seed=seed)
+        difference, found = one - two, _found(interval)
+    return GroupOrder(rubric=rubric, above=above, below=below, difference=difference, interval=interval, found=found)
 
 
 def _found(interval: Interval) -> str:

@@ -5,11 +5,12 @@ turns: the form of the length-controlled AlpacaEval (Dubois, Galambosi, Liang an
 how hard an instruction is, for which a hundred turns are too few.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
+from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
+from esckit.measures.judging_results import EqualLength, LongerWins
 
 __all__ = ["difference_at_equal_length", "longer_wins", "win_rate_at_equal_length"]
 
@@ -21,7 +22,7 @@ _RIDGE: Final = 1e-9  # keeps a resample in which all lengths are alike from div
 
 def longer_wins(
     gains: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+) -> LongerWins:
     """Return how often the longer of two replies is preferred, of the turns where one is longer and one preferred.
 
     A judge that this baseline tells well may have looked at length alone; .5 is a judge whom it tells nothing about.
@@ -32,29 +33,23 @@ def longer_wins(
         dialogues: (N,) each turn's dialogue, from 0.
         resamples: of the bootstrap over dialogues.
         seed: of the resamples.
-
-    Returns:
-        ``n`` turns, and ``share`` in 0..1 with its 95% ``interval``; these are None where n is 0.
     """
     decided = (gains != 0) & (longer != 0)
     if not decided.any():
-        return {"n": 0, "share": None, "interval": None}
+        return LongerWins(n=0, share=None, interval=None)
     totals = np.zeros((int(dialogues.max()) + 1, 2))
     wins = (gains * longer)[decided] > 0
     np.add.at(totals, dialogues[decided], np.stack([wins, np.ones(len(wins))], axis=1))
     totals = totals[totals[:, 1] > 0]
     sums = resample_totals(totals, resamples, seed)
     share = float(wins.mean())
-    return {
-        "n": len(wins),
-        "share": share,
-        "interval": list(basic_interval(share, sums[:, 0] / sums[:, 1], low=0, high=1)),
-    }
+    interval = basic_interval(share, sums[:, 0] / sums[:, 1], low=0, high=1)
+    return LongerWins(n=len(wins), share=share, interval=interval)
 
 
 def difference_at_equal_length(
     gains: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any] | None:
+) -> EqualLength | None:
     """Return a difference of scores as it would be at equal length: a in gain = a + b z, by least squares.
 
     Args:
@@ -65,9 +60,8 @@ def difference_at_equal_length(
         seed: of the resamples.
 
     Returns:
-        ``value`` and its 95% ``interval``, ``slope`` (b), ``extrapolated``: one system's reply is the longer one at
-        every turn, so that no pair near equal length bears the estimate out. None where the lengths always differ by
-        the same: then nothing tells length and system apart.
+        The estimate, b being its slope; None where the lengths always differ by the same: then nothing tells length
+        and system apart.
     """
     z = _scaled(longer)
     if z is None:
@@ -75,12 +69,12 @@ def difference_at_equal_length(
     weights = _weights(dialogues, resamples, seed)
     lines = _lines(gains, z, np.vstack([np.ones(len(gains)), weights]))  # (1 + R, 2)
     interval = basic_interval(float(lines[0, 0]), lines[1:, 0], low=-np.inf)
-    return _controlled(float(lines[0, 0]), list(interval), float(lines[0, 1]), longer)
+    return _controlled(float(lines[0, 0]), interval, float(lines[0, 1]), longer)
 
 
 def win_rate_at_equal_length(
     outcomes: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any] | None:
+) -> EqualLength | None:
     """Return the first system's win rate as it would be at equal length: s(a) in P(win) = s(a + b z), s the logistic.
 
     A tie is half a win. Fitted with Jeffreys' prior (Firth 1993), so that a system that always wins has a finite
@@ -103,12 +97,12 @@ def win_rate_at_equal_length(
     fitted = _logistic(outcomes, z, np.vstack([np.ones(len(outcomes)), weights]))  # (1 + R, 2)
     rates = _sigmoid(fitted[:, 0])
     interval = basic_interval(float(rates[0]), rates[1:], low=0, high=1)
-    return _controlled(float(rates[0]), list(interval), float(fitted[0, 1]), longer)
+    return _controlled(float(rates[0]), interval, float(fitted[0, 1]), longer)
 
 
-def _controlled(value: float, interval: list[float], slope: float, longer: FloatArray) -> dict[str, Any]:
+def _controlled(value: float, interval: Interval, slope: float, longer: FloatArray) -> EqualLength:
     extrapolated = bool((longer > 0).all() or (longer < 0).all())
-    return {"value": value, "interval": interval, "slope": slope, "extrapolated": extrapolated}
+    return EqualLength(value=value, interval=interval, slope=slope, extrapolated=extrapolated)
 
 
 def _scaled(longer: FloatArray) -> FloatArray | None:

@@ -1,7 +1,7 @@
 """Figures of pairwise verdicts, each asked in both orders: wins, flips, and what length has to do with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from esckit.measures.bradley_terry import Duel, bradley_terry
 from esckit.measures.intervals import FloatArray, basic_interval, dialogue_places, resample_totals
 from esckit.measures.judgements import STATES, JudgedState
+from esckit.measures.judging_results import PairTest, States
 from esckit.measures.length_control import longer_wins, win_rate_at_equal_length
 from esckit.measures.permutation import holm, mean_of, permutation_p
 
@@ -60,34 +61,19 @@ class Contest:
 
 def pairwise_tests(
     contests: Sequence[Contest], *, permutations: int = 10_000, resamples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Return a row for every pair of systems.
-
-    Returns:
-        JSON-ready: ``a``, ``b``, ``turns`` (with both verdicts) and ``dialogues``; ``wins``, ``losses``, ``ties`` of a;
-        ``win_rate`` (wins + ties / 2) / turns with its 95% basic bootstrap ``interval`` over dialogues, and ``p`` of a
-        paired permutation test that it is one half, ``p_holm`` over all pairs; ``flip_rate``, the share of turns asked
-        about where the orders name different systems; ``wavered``, where one order says tie and the other does not;
-        ``first_share``, of verdicts that name a system the share that names the one shown first; ``states`` of all
-        verdicts; ``equal`` replies, not asked about; ``left_out``, turns without two verdicts; ``longer_wins`` and
-        ``equal_length`` (`length_control`). Figures of no turn are None.
-    """
+) -> list[PairTest]:
+    """Test every pair of systems: paired permutations and basic bootstrap over dialogues, Holm over all pairs."""
     by_pair: dict[tuple[str, str], list[Contest]] = {}
     for contest in contests:
         by_pair.setdefault((contest.first, contest.second), []).append(contest)
     rows = [
-        {
-            "a": a,
-            "b": b,
-            **_counts(own),
-            **_rates([each for each in own if each.decided], permutations, resamples, seed),
-        }
+        PairTest(
+            a=a, b=b, **_counts(own), **_rates([each for each in own if each.decided], permutations, resamples, seed)
+        )
         for (a, b), own in by_pair.items()
     ]
-    tested = [row for row in rows if row["p"] is not None]
-    for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = corrected
-    return rows
+    corrected = iter(holm([row.p for row in rows if row.p is not None]))
+    return [row if row.p is None else replace(row, p_holm=next(corrected)) for row in rows]
 
 
 def strengths(contests: Sequence[Contest], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any] | None:
@@ -111,7 +97,7 @@ def _counts(contests: Sequence[Contest]) -> dict[str, Any]:
     ]
     states = [state for each in asked for state in each.states]
     return {
-        "states": {state: states.count(state) for state in STATES},
+        "states": States(**{state: states.count(state) for state in STATES}),
         "equal": len(contests) - len(asked),
         "left_out": len(asked) - len(decided),
         "flip_rate": sum(each.flipped for each in decided) / len(decided) if decided else None,
@@ -168,7 +154,7 @@ def rate_of_wins(
     first, second, figure = sums[:, :1], sums[:, 1:], mean_of(len(outcomes))
     return {
         "win_rate": rate,
-        "interval": list(basic_interval(rate, _win_rates(sums, resamples, seed), low=0, high=1)),
+        "interval": basic_interval(rate, _win_rates(sums, resamples, seed), low=0, high=1),
         "p": permutation_p(first, second, figure, permutations=permutations, seed=seed),
         "permutations": permutations,
     }

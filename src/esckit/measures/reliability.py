@@ -2,39 +2,22 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from esckit.measures.intervals import FloatArray
 from esckit.measures.predictions import Prediction
+from esckit.measures.results import Reliability, ReliabilityBin
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["BINS", "Bin", "Calibration", "calibration"]
+__all__ = ["BINS", "calibration"]
 
 BINS: Final = 15
 _LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
 
 
-class Bin(NamedTuple):
-    """The turns whose most probable label was given a probability in one of the bins."""
-
-    n: int  # turns, at least one
-    confidence: float  # mean probability of that label, 0..1
-    accuracy: float  # how often it is gold, 0..1
-
-
-class Calibration(NamedTuple):
-    """Figures over the turns that have probabilities."""
-
-    n: int  # turns
-    ece: float  # expected calibration error, 0..1
-    nll: float  # mean negative log-likelihood of gold, nats, from 0
-    top3_accuracy: float  # gold among the three most probable, 0..1
-    bins: list[Bin]  # those of the error that hold turns, in order: a reliability diagram's points
-
-
-def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Calibration | None:
+def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Reliability | None:
     """Measure strategy probabilities against gold; None where no turn has any.
 
     ECE (Guo et al. 2017, eq. 3): over 15 bins of equal width of the highest probability, the mean distance between how
@@ -55,7 +38,7 @@ def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) 
     order = np.argsort(-probabilities, axis=1, kind="stable")  # (n, K)
     given = probabilities[np.arange(len(rows)), gold]
     bins = _bins(probabilities.max(1), order[:, 0] == gold)
-    return Calibration(
+    return Reliability(
         n=len(rows),
         ece=sum(bin.n * abs(bin.confidence - bin.accuracy) for bin in bins) / len(rows),
         nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),
@@ -64,8 +47,11 @@ def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) 
     )
 
 
-def _bins(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> list[Bin]:
+def _bins(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> list[ReliabilityBin]:
     """Sort turns into bins ](b - 1) / 15, b / 15] of their confidence."""
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     here = [place == number for number in np.unique(place)]
-    return [Bin(int(each.sum()), float(confidence[each].mean()), float(right[each].mean())) for each in here]
+    return [
+        ReliabilityBin(n=int(each.sum()), confidence=float(confidence[each].mean()), accuracy=float(right[each].mean()))
+        for each in here
+    ]

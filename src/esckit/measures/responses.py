@@ -3,17 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-__all__ = ["MOST_SENTENCES", "MOST_WORDS", "OPENING", "length_shares", "openings"]
+from esckit.measures.results import Opening
+
+__all__ = ["MOST_SENTENCES", "MOST_WORDS", "length_shares", "openings"]
 
 MOST_WORDS: Final = 40
 MOST_SENTENCES: Final = 2
 """Where a response starts to be long, for the judge of self-evolution (appendix E.2)."""
 
-OPENING: Final = 4  # tokens
+_OPENING: Final = 4  # tokens
 
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _WORD: Final = re.compile(r"\w")
@@ -39,16 +41,16 @@ def length_shares(responses: Sequence[str], *, characters: bool = False) -> dict
     }
 
 
-def openings(responses: Sequence[Sequence[str]], most: int = 10) -> list[dict[str, Any]]:
+def openings(responses: Sequence[Sequence[str]], most: int = 10) -> list[Opening]:
     """Return the most common first 4-grams, each with its count and its share (0..1) of all responses.
 
     Args:
         responses: the tokens of N responses; those with fewer than four have no opening.
         most: how many to return; equal counts in alphabetical order.
     """
-    counts = Counter(" ".join(tokens[:OPENING]) for tokens in responses if len(tokens) >= OPENING)
+    counts = Counter(" ".join(tokens[:_OPENING]) for tokens in responses if len(tokens) >= _OPENING)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
-    return [{"opening": text, "count": count, "share": count / len(responses)} for text, count in ranked]
+    return [Opening(opening=text, count=count, share=count / len(responses)) for text, count in ranked]
 
 
 def _count(pieces: Sequence[str]) -> int:

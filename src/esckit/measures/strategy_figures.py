@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from esckit.measures.bias_inference import bias_interval
-from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
+from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
 from esckit.measures.reliability import calibration
+from esckit.measures.results import PerStrategy, StageShares, StrategyFigures
 from esckit.measures.strategy_measures import (
     STAGES,
     Scores,
@@ -27,7 +28,7 @@ __all__ = ["strategy_figures"]
 
 def strategy_figures(
     rows: Sequence[Prediction], taxonomy: Taxonomy, *, seed: int, resamples: int, unparsed: Unparsed
-) -> dict[str, Any]:
+) -> StrategyFigures:
     """Return the figures of rows that have a gold strategy; docs/measures.md defines them.
 
     Raises:
@@ -42,22 +43,21 @@ def strategy_figures(
     scores = score(counts)
     replicates = score(resampled)
     bias = preference_bias(counts)
-    measured = calibration(rows, taxonomy)
-    return {
-        "n": all_turns,
-        "q": float(scores.q),
-        "q_interval": _interval(scores.q, replicates.q),
-        "q_w": float(scores.q_w),
-        "q_w_interval": _interval(scores.q_w, replicates.q_w),
-        "accuracy": float(scores.accuracy),
-        "accuracy_interval": _interval(scores.accuracy, replicates.accuracy),
-        "parse_rate": parsed / all_turns,
+    return StrategyFigures(
+        n=all_turns,
+        q=float(scores.q),
+        q_interval=_interval(scores.q, replicates.q),
+        q_w=float(scores.q_w),
+        q_w_interval=_interval(scores.q_w, replicates.q_w),
+        accuracy=float(scores.accuracy),
+        accuracy_interval=_interval(scores.accuracy, replicates.accuracy),
+        parse_rate=parsed / all_turns,
         **_bias_figures(counts, bias, resampled, taxonomy.labels, seed),
-        "per_strategy": _per_strategy(taxonomy.labels, scores, bias),
-        "subsets": bias_over_subsets(rows, taxonomy, seed=seed, unparsed=unparsed),
-        "stages": _stages(rows, taxonomy),
-        "calibration": measured and {**measured._asdict(), "bins": [each._asdict() for each in measured.bins]},
-    }
+        per_strategy=_per_strategy(taxonomy.labels, scores, bias),
+        subsets=bias_over_subsets(rows, taxonomy, seed=seed, unparsed=unparsed),
+        stages=_stages(rows, taxonomy),
+        calibration=calibration(rows, taxonomy),
+    )
 
 
 def _bias_figures(
@@ -69,7 +69,7 @@ def _bias_figures(
     b, floor = float(bias.b), noise_floor(counts, seed=seed)
     figures = {
         "b": b,
-        "b_interval": list(bias_interval(bias, preference_bias(resampled))),
+        "b_interval": bias_interval(bias, preference_bias(resampled)),
         "b_floor": floor,
         "b_debiased": debias(b, floor),
         "b_compat": float(preference_bias(counts, sweeps=COMPAT_SWEEPS).b),
@@ -91,22 +91,22 @@ def _bias_figures(
     }
 
 
-def _per_strategy(labels: tuple[str, ...], scores: Scores, bias: Bias) -> list[dict[str, Any]]:
+def _per_strategy(labels: tuple[str, ...], scores: Scores, bias: Bias) -> list[PerStrategy]:
     return [
-        {
-            "strategy": label,
-            "gold": int(scores.gold[i]),
-            "predicted": int(scores.predicted[i]),
-            "precision": float(scores.precision[i]),
-            "recall": float(scores.recall[i]),
-            "f1": float(scores.f1[i]),
-            "p": None if np.isnan(bias.p[i]) else float(bias.p[i]),
-        }
+        PerStrategy(
+            strategy=label,
+            gold=int(scores.gold[i]),
+            predicted=int(scores.predicted[i]),
+            precision=float(scores.precision[i]),
+            recall=float(scores.recall[i]),
+            f1=float(scores.f1[i]),
+            p=None if np.isnan(bias.p[i]) else float(bias.p[i]),
+        )
         for i, label in enumerate(labels)
     ]
 
 
-def _stages(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[dict[str, Any]] | None:
+def _stages(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[StageShares] | None:
     """Shares of gold and predicted strategies in six stages, over rows with a position; None where none has one."""
     placed = [row for row in rows if row.position]
     if not placed:
@@ -119,10 +119,10 @@ def _stages(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[dict[str, An
         return {label: float(share) for label, share in zip(taxonomy.labels, shares, strict=True)}
 
     return [
-        {"stage": round(i / (STAGES - 1), 1), "gold": named(gold[i]), "predicted": named(predicted[i])}
+        StageShares(stage=round(i / (STAGES - 1), 1), gold=named(gold[i]), predicted=named(predicted[i]))
         for i in range(STAGES)
     ]
 
 
-def _interval(estimate: FloatArray, replicates: FloatArray) -> list[float]:
-    return list(basic_interval(float(estimate), replicates, high=1))
+def _interval(estimate: FloatArray, replicates: FloatArray) -> Interval:
+    return basic_interval(float(estimate), replicates, high=1)

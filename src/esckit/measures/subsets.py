@@ -4,12 +4,13 @@ DecoupledESC, table 1, draws four subsets of its test turns and shows that the s
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import preference_bias
+from esckit.measures.results import Subset, SubsetStrategy
 from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_unparsed
 from esckit.strategy import Taxonomy
 
@@ -21,7 +22,7 @@ _FEWEST: Final = 50  # turns of a subset; below, p is noise
 
 def bias_over_subsets(
     rows: Sequence[Prediction], taxonomy: Taxonomy, *, seed: int, unparsed: Unparsed = "wrong"
-) -> list[dict[str, Any]] | None:
+) -> list[Subset] | None:
     """Divide turns at random into four subsets of even size, and fit the preferences p in each.
 
     Ours are disjoint, so that they are four samples; how the paper's overlap is not said.
@@ -33,8 +34,7 @@ def bias_over_subsets(
         unparsed: what becomes of predicted strategies that name no label.
 
     Returns:
-        For each subset ``n`` turns, ``b`` (as `preference_bias`) and ``per_strategy``: each label's gold turns,
-        predictions and p (null without evidence). None where a subset would have fewer than 50 turns.
+        The subsets, with B as of `preference_bias`; None where one would have fewer than 50 turns.
 
     Raises:
         PredictionsError: a gold label is outside the taxonomy, or something is unparsed and ``unparsed`` is ``refuse``.
@@ -48,19 +48,12 @@ def bias_over_subsets(
     ]
 
 
-def _subset(rows: Sequence[Prediction], taxonomy: Taxonomy, unparsed: Unparsed) -> dict[str, Any]:
+def _subset(rows: Sequence[Prediction], taxonomy: Taxonomy, unparsed: Unparsed) -> Subset:
     counts = treat_unparsed(count_outcomes(rows, taxonomy), unparsed).sum(0)  # (K + 1, K)
     bias, gold, predicted = preference_bias(counts), counts.sum(0), counts[:-1].sum(1)
-    return {
-        "n": int(counts.sum()),
-        "b": float(bias.b),
-        "per_strategy": [
-            {
-                "strategy": label,
-                "gold": int(gold[place]),
-                "predicted": int(predicted[place]),
-                "p": None if np.isnan(bias.p[place]) else float(bias.p[place]),
-            }
-            for place, label in enumerate(taxonomy.labels)
-        ],
-    }
+    figures = zip(taxonomy.labels, gold, predicted, bias.p, strict=True)
+    per_strategy = [
+        SubsetStrategy(strategy=label, gold=int(own), predicted=int(chosen), p=None if np.isnan(p) else float(p))
+        for label, own, chosen, p in figures
+    ]
+    return Subset(n=int(counts.sum()), b=float(bias.b), per_strategy=per_strategy)

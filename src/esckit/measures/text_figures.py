@@ -24,13 +24,13 @@ from esckit.measures.text import (
     overlap,
 )
 
-__all__ = ["TEXT_METRICS", "TextFigures", "text_figures"]
+__all__ = ["TEXT_METRICS", "ScoredText", "text_figures"]
 
 TEXT_METRICS: Final = ("text", "meteor", "bertscore", "relevance")
 
 
-class TextFigures(NamedTuple):
-    """Figures of N responses by name, and what each response contributes to those that are means."""
+class ScoredText(NamedTuple):
+    """Figures of N responses by their names in `results.TextFigures`, and each response's part in the means."""
 
     figures: dict[str, Any]
     each: dict[str, FloatArray]  # measure to (N,); a response that the measure leaves out is NaN
@@ -44,7 +44,7 @@ def text_figures(
     metrics: Sequence[str] = ("text",),
     encoder: str | None = None,
     seeker_turns: Sequence[Sequence[str] | None] = (),
-) -> TextFigures:
+) -> ScoredText:
     """Return the text figures asked for.
 
     Args:
@@ -81,7 +81,7 @@ def text_figures(
     if "relevance" in metrics:
         found, values = relevance_figures(seeker_turns, predicted, _encoder(encoder, "relevance"))
         figures, each = figures | found, each | values
-    return TextFigures(figures, each)
+    return ScoredText(figures, each)
 
 
 def _overlap_figures(gold: list[Tokens], predicted: list[Tokens]) -> tuple[dict[str, float], dict[str, FloatArray]]:

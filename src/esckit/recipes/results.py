@@ -1,9 +1,9 @@
 """What a finished run prints."""
 
-import json
 from pathlib import Path
 
-from esckit.measures.figure_tables import comparisons_table, draw, figures_table
+from esckit.report.figure_tables import comparisons_table, draw, figures_table
+from esckit.report.run import read_evaluation
 
 __all__ = ["print_results"]
 
@@ -11,9 +11,9 @@ __all__ = ["print_results"]
 def print_results(folder: Path) -> None:
     """Print every evaluation of a run's folder with its tests, and where its report is."""
     for path in sorted(folder.glob("*/evaluation.json")):
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
-        print(draw(figures_table(evaluation["files"])))
-        if evaluation["comparisons"]:
+        evaluation = read_evaluation(path)
+        print(draw(figures_table(evaluation.files)))
+        if evaluation.comparisons:
             print(draw(comparisons_table(evaluation)))
     report = folder / "report.html"
     print(f"report: {report}" if report.exists() else f"run: {folder}")

@@ -10,8 +10,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from esckit.measures.results import PerStrategy, Reliability
 from esckit.report.run import SERIES, System
-from esckit.report.run_records import Calibration, PerStrategy, Point
+from esckit.report.run_records import Point
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -118,7 +119,7 @@ def preference_chart(systems: Sequence[tuple[System, Sequence[PerStrategy]]]) ->
     return _svg("preference", "Preference p by strategy", alt, draw, 0.55 * len(labels) + 1.1 + 0.1 * len(systems))
 
 
-def reliability_chart(system: System, calibration: Calibration) -> "Markup":
+def reliability_chart(system: System, calibration: Reliability) -> "Markup":
     """Draw how often the most probable strategy is gold by how probable it is, with the line on which both agree."""
     points = [(100 * point.confidence, 100 * point.accuracy, point.n) for point in calibration.bins]
 

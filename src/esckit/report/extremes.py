@@ -7,9 +7,9 @@ from esckit.conversation import Turn
 from esckit.measures import Prediction
 from esckit.measures.text import f_measure, overlap
 from esckit.report.run import System
-from esckit.report.samples import Reply, make_reply
+from esckit.report.samples import ShownReply, make_reply
 
-__all__ = ["CONTEXT", "EXTREMES", "Extremes", "Judged", "extreme_turns"]
+__all__ = ["CONTEXT", "EXTREMES", "ExtremeTurn", "Extremes", "extreme_turns"]
 
 EXTREMES: Final = 3
 """Turns shown of each kind."""
@@ -18,7 +18,7 @@ CONTEXT: Final = 2
 """Turns shown before each."""
 
 
-class Judged(NamedTuple):
+class ExtremeTurn(NamedTuple):
     """A turn with what the rule says of the supporter's reply."""
 
     dialogue: str
@@ -26,7 +26,7 @@ class Judged(NamedTuple):
     number: int  # of the turn, from 1
     before: list[Turn]
     turn: Turn
-    reply: Reply
+    reply: ShownReply
     gold_probability: float  # given to gold's strategy, 0..1; without probabilities 1 where it was chosen, else 0
     f1: float  # of the texts' unigrams, 0..1
 
@@ -40,8 +40,8 @@ class Extremes(NamedTuple):
     """A supporter's turns, worst first and best first."""
 
     system: System
-    worst: list[Judged]
-    best: list[Judged]
+    worst: list[ExtremeTurn]
+    best: list[ExtremeTurn]
 
 
 def extreme_turns(systems: Sequence[System]) -> list[Extremes]:
@@ -56,20 +56,20 @@ def _of_system(system: System) -> Extremes:
     texts = [(row.gold_text, row.predicted_text or "") for row in rows]
     shared = overlap(*([tokenize(text) for text in side] for side in zip(*texts, strict=True)))
     f1 = f_measure(shared.matches[:, 0], shared.predicted, shared.gold).each  # (N,)
-    judged = [_judge(system, row, float(each)) for row, each in zip(rows, f1, strict=True)]
-    number = min(EXTREMES, len(judged) // 2)
-    worst = sorted(judged, key=lambda turn: turn.score)
-    best = sorted(judged, key=lambda turn: -turn.score)
+    turns = [_extreme_turn(system, row, float(each)) for row, each in zip(rows, f1, strict=True)]
+    number = min(EXTREMES, len(turns) // 2)
+    worst = sorted(turns, key=lambda turn: turn.score)
+    best = sorted(turns, key=lambda turn: -turn.score)
     return Extremes(system, worst[:number], best[:number])
 
 
-def _judge(system: System, row: Prediction, f1: float) -> Judged:
+def _extreme_turn(system: System, row: Prediction, f1: float) -> ExtremeTurn:
     conversation = system.dialogue(row)
     path = conversation.path(str(row.turn_id))
     reply = make_reply(system, row)
     gold = system.taxonomy.match(row.gold_strategy)
     given = [p for label, p in (row.strategy_probabilities or {}).items() if system.taxonomy.match(label) == gold]
-    return Judged(
+    return ExtremeTurn(
         dialogue=conversation.id,
         language=conversation.language,
         number=len(path),

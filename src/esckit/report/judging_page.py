@@ -5,12 +5,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from esckit import __version__
 from esckit.errors import RunError
 from esckit.files import atomic_write, read_text
-from esckit.report.judging_records import Judging
+from esckit.measures.judging_results import Judging
 from esckit.report.page import page_environment
 
 __all__ = ["read_judging", "write_judging_page"]
@@ -32,7 +32,7 @@ def read_judging(path: Path) -> Judging:
                 f"{path} has format {value.get('format')!r} and this esckit reads {_FORMAT}: "
                 "install the esckit that wrote it."
             )
-        return Judging.model_validate(value)
+        return TypeAdapter(Judging).validate_python(value)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
@@ -51,7 +51,8 @@ def write_judging_page(folder: Path) -> Path:
 
     style = Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8"))
     template = page_environment().get_template("judging_page.html.j2")
-    page = template.render(judgings=[read_judging(folder / "judging.json")], style=style, esckit_version=__version__)
+    judging = read_judging(folder / "judging.json")
+    page = template.render(judging=judging, judgings={"": judging}, style=style, esckit_version=__version__)
     with atomic_write(folder / "judging.html") as file:
         file.write(page)
     return folder / "judging.html"

@@ -14,13 +14,13 @@ from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.report_tables import (
     QUALITIES,
     aligned,
-    contests,
+    compared_pairs,
     gold_texts,
     judged_qualities,
     notes,
     published_figures,
 )
-from esckit.report.run import Run, read_run
+from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def render(run: Run) -> str:
+def render(run: ReportedRun) -> str:
     """Return a run's page."""
     from markupsafe import Markup
 
@@ -72,7 +72,7 @@ def render(run: Run) -> str:
             run=run,
             measured=measured,
             notes=notes(run),
-            contests=contests(run),
+            compared=compared_pairs(run),
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),

@@ -7,21 +7,22 @@ from typing import Final, NamedTuple
 
 import yaml
 
-from esckit.measures.figure_tables import METRIC_NAMES
+from esckit.measures.judging_results import SystemScore
 from esckit.measures.responses import length_shares, openings
+from esckit.measures.results import Difference, Opening
 from esckit.measures.text import distinct
-from esckit.report.judging_records import Score
-from esckit.report.run import Run, System
-from esckit.report.run_records import Alignment, Difference, Opening, Point
+from esckit.report.figure_tables import METRIC_NAMES
+from esckit.report.run import ReportedRun, System
+from esckit.report.run_records import Alignment, Point
 
 __all__ = [
     "QUALITIES",
     "Aligned",
-    "Contest",
+    "ComparedPair",
     "GoldText",
     "Published",
     "aligned",
-    "contests",
+    "compared_pairs",
     "gold_texts",
     "judged_qualities",
     "notes",
@@ -56,7 +57,7 @@ class Published(NamedTuple):
 
 
 class GoldText(NamedTuple):
-    """The gold responses of a split, measured as the supporters' are; the names are those of `records.TextFigures`."""
+    """The gold responses of a split, measured as the supporters' are; the names are those of `TextFigures`."""
 
     split: str
     distinct1_corpus: float
@@ -67,7 +68,7 @@ class GoldText(NamedTuple):
     openings: list[Opening]
 
 
-class Contest(NamedTuple):
+class ComparedPair(NamedTuple):
     """Two supporters and every test between them."""
 
     first: System
@@ -81,15 +82,15 @@ def published_figures() -> list[tuple[str, list[Published]]]:
     return [(table["source"], [Published(*row) for row in table["rows"]]) for table in yaml.safe_load(text)]
 
 
-def judged_qualities(run: Run) -> dict[str, dict[str, Score]]:
+def judged_qualities(run: ReportedRun) -> dict[str, dict[str, SystemScore]]:
     """By stage, the scores of DecoupledESC's four qualities by the run's first judge of them.
 
     The judge who sees the human reply, as the paper's does, where this one was asked so.
     """
-    for judging in run.judgings:
+    for judging in run.judgings.values():
         if {rubric.name for rubric in judging.rubrics} >= set(QUALITIES):
             shown = any(row.reference for row in judging.scores)
-            found: dict[str, dict[str, Score]] = {}
+            found: dict[str, dict[str, SystemScore]] = {}
             for row in judging.scores:
                 if row.reference == shown:
                     found.setdefault(row.system, {})[row.rubric] = row
@@ -115,20 +116,20 @@ def _gold_text(system: System) -> GoldText:
         mean_tokens=fmean(map(len, tokens)),
         over_40_words_share=lengths["over_40_words_share"],
         over_2_sentences_share=lengths["over_2_sentences_share"],
-        openings=[Opening(**found) for found in openings(tokens)],
+        openings=openings(tokens),
     )
 
 
-def contests(run: Run) -> list[Contest]:
+def compared_pairs(run: ReportedRun) -> list[ComparedPair]:
     """Gather the tests of each pair of supporters."""
     systems = {system.stage: system for system in run.systems}
     pairs: dict[tuple[str, str], list[tuple[str, Difference]]] = {}
     for test in run.differences:
         pairs.setdefault((test.a, test.b), []).append((_FIGURES.get(test.metric, test.metric), test))
-    return [Contest(systems[a], systems[b], tests) for (a, b), tests in pairs.items()]
+    return [ComparedPair(systems[a], systems[b], tests) for (a, b), tests in pairs.items()]
 
 
-def notes(run: Run) -> list[str]:
+def notes(run: ReportedRun) -> list[str]:
     """What a reader must know before comparing supporters; what bears on every figure first."""
     measured = [(system, system.figures) for system in run.systems if system.figures]
     names: dict[str, list[str]] = {}
@@ -144,7 +145,7 @@ def notes(run: Run) -> list[str]:
     return [*floors, *_comparison_notes(run), *(warning for warning in warnings if warning not in floors)]
 
 
-def _comparison_notes(run: Run) -> Iterator[str]:
+def _comparison_notes(run: ReportedRun) -> Iterator[str]:
     for system in run.systems:
         if system.figures and system.figures.strategy:
             most = max(system.figures.strategy.per_strategy, key=lambda row: row.predicted)
@@ -176,7 +177,7 @@ class Aligned(NamedTuple):
     accuracy: float | None  # share of pairs whose chosen side has the larger reward, there
 
 
-def aligned(run: Run) -> list[Aligned]:
+def aligned(run: ReportedRun) -> list[Aligned]:
     """One row a preference stage."""
     return [_aligned(name, facts, run.curves.get(name, [])) for name, facts in run.alignments.items()]
 

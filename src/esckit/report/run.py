@@ -13,15 +13,13 @@ from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
 from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
+from esckit.measures.judging_results import Judging
+from esckit.measures.results import Comparison, Difference, Evaluation
 from esckit.measures.text import Tokenizer, make_tokenizer
-from esckit.report.judging_records import Judging
 from esckit.report.run_records import (
     Alignment,
     CorpusRecord,
-    Difference,
-    Evaluation,
     Event,
-    Figures,
     MinedPairs,
     Point,
     RecipeRecord,
@@ -30,7 +28,7 @@ from esckit.report.run_records import (
 )
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["SERIES", "Run", "System", "read_run"]
+__all__ = ["SERIES", "ReportedRun", "System", "read_evaluation", "read_run"]
 
 Value = TypeVar("Value")
 
@@ -50,7 +48,7 @@ class System:
     taxonomy: Taxonomy
     conversations: list[Conversation]
     predictions: list[Prediction]
-    figures: Figures | None
+    figures: Evaluation | None
 
     @property
     def colour(self) -> str:
@@ -74,7 +72,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """All that a report shows. Stages are those that are done, in recipe order, without reports."""
 
     recipe: RecipeRecord
@@ -89,10 +87,10 @@ class Run:
     mined: dict[str, MinedPairs]  # by mine stage
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
-    judgings: list[Judging]  # a judge stage each
+    judgings: dict[str, Judging]  # by judge stage
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> ReportedRun:
     """Read and check a run's folder.
 
     Raises:
@@ -108,9 +106,9 @@ def read_run(folder: Path) -> Run:
     stages = [record for record in records.values() if record and record.stage != "report"]
     done = {record.name: record for record in stages}
     evaluations = [
-        _read(folder / stage.name / "evaluation.json", Evaluation) for stage in stages if stage.stage == "evaluate"
+        read_evaluation(folder / stage.name / "evaluation.json") for stage in stages if stage.stage == "evaluate"
     ]
-    return Run(
+    return ReportedRun(
         recipe=recipe,
         recipe_json=recipe_json,
         corpus=_read(folder / "corpus.json", CorpusRecord),
@@ -124,12 +122,17 @@ def read_run(folder: Path) -> Run:
         curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
-        judgings=[
-            _read(folder / stage.name / "judging.json", Judging).model_copy(update={"name": stage.name})
-            for stage in stages
-            if stage.stage == "judge"
-        ],
+        judgings={s.name: _read(folder / s.name / "judging.json", Judging) for s in stages if s.stage == "judge"},
     )
+
+
+def read_evaluation(path: Path) -> Comparison:
+    """Read the evaluation.json of an evaluate stage.
+
+    Raises:
+        RunError: the file is missing or broken; one sentence names it.
+    """
+    return _read(path, Comparison)
 
 
 def _stage_record(folder: Path, name: str) -> StageRecord | None:
@@ -142,7 +145,7 @@ def _stage_record(folder: Path, name: str) -> StageRecord | None:
 
 
 def _systems(
-    folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord], figures: dict[str, Figures]
+    folder: Path, recipe: RecipeRecord, done: dict[str, StageRecord], figures: dict[str, Evaluation]
 ) -> list[System]:
     predicting = [stage for stage in recipe.stages if stage.stage in ("predict", "baseline") and stage.name in done]
     uses = Counter(stage.supporter for stage in predicting)

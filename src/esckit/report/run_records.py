@@ -1,31 +1,20 @@
-"""The files of a run's folder, as far as the report reads them; every other field passes by unread."""
+"""The files of a run's folder that hold no figures, as far as the report reads them; other fields pass unread."""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "Bin",
-    "Calibration",
+    "Alignment",
     "CorpusPart",
     "CorpusRecord",
-    "Difference",
-    "Evaluation",
     "Event",
-    "Figures",
     "MinedPairs",
-    "Opening",
-    "PerStrategy",
     "Point",
     "RecipeRecord",
     "StageConfig",
     "StageRecord",
-    "StageShares",
-    "StrategyFigures",
-    "TextFigures",
 ]
-
-Interval = tuple[float, float]
 
 
 class _Record(BaseModel):
@@ -132,18 +121,6 @@ class Alignment(_Record):
     token_kl: float | None = None
 
 
-class PerStrategy(_Record):
-    """One strategy's figures."""
-
-    strategy: str
-    gold: int
-    predicted: int
-    precision: float
-    recall: float
-    f1: float
-    p: float | None
-
-
 class Sides(_Record):
     """Counts of chosen and rejected sides."""
 
@@ -166,141 +143,3 @@ class MinedPairs(_Record):
     reasons: dict[str, int]
     strategies: dict[str, Sides]
     mean_characters: MeanCharacters
-
-
-class SubsetStrategy(_Record):
-    """One strategy in a subset of turns."""
-
-    strategy: str
-    gold: int
-    predicted: int
-    p: float | None
-
-
-class Subset(_Record):
-    """A random subset of turns (`measures.subsets`)."""
-
-    n: int
-    b: float
-    per_strategy: list[SubsetStrategy]
-
-
-class Bin(_Record):
-    """A point of the reliability diagram."""
-
-    n: int
-    confidence: float
-    accuracy: float
-
-
-class Calibration(_Record):
-    """How far the planner's probabilities can be believed."""
-
-    n: int
-    ece: float
-    nll: float
-    top3_accuracy: float
-    bins: list[Bin]
-
-
-class StageShares(_Record):
-    """Shares of the strategies in one of six stages of the dialogues."""
-
-    gold: dict[str, float]
-    predicted: dict[str, float]
-
-
-class StrategyFigures(_Record):
-    """The strategy part of `measures.evaluate`."""
-
-    q: float
-    q_interval: Interval
-    q_w: float
-    q_w_interval: Interval
-    accuracy: float
-    accuracy_interval: Interval
-    parse_rate: float
-    b: float | None
-    b_interval: Interval | None
-    b_floor: float | None
-    b_debiased: float | None
-    b_marks: list[str]
-    per_strategy: list[PerStrategy]
-    subsets: list[Subset] | None = None
-    stages: list[StageShares] | None
-    calibration: Calibration | None
-
-
-class Finish(_Record):
-    """How many responses ended by themselves, and how many at the length limit."""
-
-    stop: int
-    length: int
-
-
-class Opening(_Record):
-    """Four tokens with which responses begin."""
-
-    opening: str
-    count: int
-    share: float
-
-
-class TextFigures(_Record):
-    """The text part of `measures.evaluate`."""
-
-    tokenizer: str
-    bleu1_utterance: float
-    bleu2_utterance: float
-    f1_utterance: float
-    rouge_l_utterance: float
-    meteor_utterance: float | None = None
-    distinct1_utterance: float
-    bleu1_utterance_interval: Interval
-    bleu2_utterance_interval: Interval
-    f1_utterance_interval: Interval
-    rouge_l_utterance_interval: Interval
-    meteor_utterance_interval: Interval | None = None
-    distinct1_utterance_interval: Interval
-    distinct1_corpus: float
-    distinct2_corpus: float
-    mean_tokens: float
-    over_40_words_share: float
-    over_2_sentences_share: float
-    openings: list[Opening]
-    finish: Finish
-
-
-class Figures(_Record):
-    """What `measures.evaluate` says of one predictions file."""
-
-    n: int
-    dialogues: int
-    past_strategies: str | None
-    strategy: StrategyFigures | None
-    text: TextFigures | None
-    warnings: list[str]
-    resamples: int
-    unparsed: str
-
-
-class Difference(_Record):
-    """One test of `measures.compare`: figure of stage a minus that of stage b."""
-
-    a: str
-    b: str
-    metric: str
-    turns: int
-    dialogues: int
-    difference: float
-    interval: Interval
-    p: float
-    p_holm: float
-    permutations: int
-
-
-class Evaluation(_Record):
-    """evaluation.json: what `measures.compare` returns for the predict stages of one evaluate stage."""
-
-    files: dict[str, Figures]
-    comparisons: list[Difference]

@@ -7,13 +7,13 @@ from esckit.conversation import Conversation, Turn
 from esckit.measures import Prediction
 from esckit.report.run import System
 
-__all__ = ["SAMPLES", "Reply", "Sample", "SampleTurn", "make_reply", "sample_dialogues"]
+__all__ = ["SAMPLES", "Sample", "SampleTurn", "ShownReply", "make_reply", "sample_dialogues"]
 
 SAMPLES: Final = 3
 """Dialogues shown of each predicted split: the first ones in the corpus's order, so that nobody picked them."""
 
 
-class Reply(NamedTuple):
+class ShownReply(NamedTuple):
     """What one supporter said at a turn."""
 
     system: System
@@ -30,7 +30,7 @@ class SampleTurn(NamedTuple):
 
     number: int  # from 1
     turn: Turn
-    replies: list[Reply]
+    replies: list[ShownReply]
 
 
 class Sample(NamedTuple):
@@ -64,20 +64,20 @@ def _replies(
     turn: Turn,
     systems: Sequence[System],
     rows: Sequence[dict[tuple[str, str], Prediction]],
-) -> Iterator[Reply]:
+) -> Iterator[ShownReply]:
     for system, own in zip(systems, rows, strict=True):
         row = own.get((conversation.id, turn.id))
         if row is not None:
             yield make_reply(system, row)
 
 
-def make_reply(system: System, row: Prediction) -> Reply:
+def make_reply(system: System, row: Prediction) -> ShownReply:
     """Say of a prediction what is shown."""
     match = system.taxonomy.match
     given = row.extra.get("strategy_given") == "gold"
     strategy = match(row.gold_strategy if given else row.predicted_strategy)
     probabilities = {match(label): value for label, value in (row.strategy_probabilities or {}).items()}
-    return Reply(
+    return ShownReply(
         system=system,
         strategy=strategy,
         raw_strategy=row.predicted_strategy,

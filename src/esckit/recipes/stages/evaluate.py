@@ -59,5 +59,5 @@ class EvaluateStage(ComparingStage):
             unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
             run.count(self, f"{name}: unparsed strategies", len(unparsed))
         evaluation = compare(files, TAXONOMIES[run.taxonomy], seed=run.seed(self), resamples=self.resamples)
-        write_json(run.folder / self.name / "evaluation.json", evaluation)
+        write_json(run.folder / self.name / "evaluation.json", evaluation.to_json())
         return {}

@@ -53,7 +53,8 @@ class JudgeStage(ComparingStage, JudgingOptions):
             miners=sorted(judges),
             seed=run.seed(self),
         )
-        rows = [*found["scores"], *((found["known_groups"] or {}).get("scores", ())), *found["pairs"]]
+        known = found.known_groups.scores if found.known_groups else []
+        states = [*(row.states for row in (*found.scores, *known)), *(pair.states for pair in found.pairs)]
         for state in ("unparsed", "refused", "failed"):
-            run.count(self, f"verdicts {state}", sum(row["states"][state] for row in rows))
-        return {key: found[key] for key in ("judge", "turns", "prompts", "also_mined")}
+            run.count(self, f"verdicts {state}", sum(getattr(each, state) for each in states))
+        return {key: getattr(found, key) for key in ("judge", "turns", "prompts", "also_mined")}

@@ -2,26 +2,25 @@
 
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from esckit.measures import compare, evaluate
-from esckit.measures.figure_tables import Table, comparisons_table, draw, figures_table, to_latex, to_markdown
-
-from .rows import random_rows, row
+from esckit.measures.results import Comparison
+from esckit.report.figure_tables import Table, comparisons_table, draw, figures_table, to_latex, to_markdown
+from tests.measures.rows import random_rows, row
 
 
 @pytest.fixture(scope="module")
-def comparison() -> dict[str, Any]:
+def comparison() -> Comparison:
     rows = random_rows(60)
     other = [replace(row, predicted_strategy="Question", extra={"past_strategies": "gold"}) for row in rows]
     return compare({"a_1.jsonl": rows, "b|[2]": other}, permutations=50, resamples=20, metrics=["strategy", "text"])
 
 
-def test_cells_are_the_figures(comparison: dict[str, Any]) -> None:
-    table = figures_table(comparison["files"])
-    strategy, text = (comparison["files"]["a_1.jsonl"][part] for part in ("strategy", "text"))
+def test_cells_are_the_figures(comparison: Comparison) -> None:
+    table = figures_table(comparison.files)
+    strategy, text = (comparison.files["a_1.jsonl"].to_json()[part] for part in ("strategy", "text"))
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["predictions"] == "a_1.jsonl"
     assert (cells["past"], table.rows[1][1]) == ("not said", "gold")
@@ -46,24 +45,24 @@ def test_what_is_not_there_is_a_dash() -> None:
     assert (cells["B"], cells["floor"], cells["BLEU-1"]) == ("-", "-", "-")
 
 
-def test_differences_and_what_must_be_known(comparison: dict[str, Any]) -> None:
+def test_differences_and_what_must_be_known(comparison: Comparison) -> None:
     table = comparisons_table(comparison)
     assert "50 permutations of dialogues; Holm over the 7 tests" in table.title
-    entry = next(entry for entry in comparison["comparisons"] if entry["metric"] == "b")
+    entry = next(entry for entry in comparison.comparisons if entry.metric == "b")
     cells = next(cells for cells in table.rows if cells[2] == "B")
-    assert cells[4].startswith(f"{entry['difference']:+.2f} (")
-    assert cells[5:] == [f"{entry['p']:.4f}", f"{entry['p_holm']:.4f}"]
+    assert cells[4].startswith(f"{entry.difference:+.2f} (")
+    assert cells[5:] == [f"{entry.p:.4f}", f"{entry.p_holm:.4f}"]
     assert table.notes[0].startswith("The files differ in the past strategies that the model saw")
 
 
-def test_terminal_shows_names_as_they_are(comparison: dict[str, Any]) -> None:
-    shown = draw(figures_table(comparison["files"]))
+def test_terminal_shows_names_as_they_are(comparison: Comparison) -> None:
+    shown = draw(figures_table(comparison.files))
     assert "b|[2]" in shown
     assert "note: " in draw(comparisons_table(comparison))
 
 
-def test_latex_is_escaped_and_rectangular(comparison: dict[str, Any]) -> None:
-    text = to_latex(figures_table(comparison["files"]))
+def test_latex_is_escaped_and_rectangular(comparison: Comparison) -> None:
+    text = to_latex(figures_table(comparison.files))
     assert r"a\_1.jsonl & not said & 60 & " in text
     assert r"Q\_w" in text
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
@@ -78,8 +77,8 @@ def test_latex_is_escaped_and_rectangular(comparison: dict[str, Any]) -> None:
     assert r"\par{\footnotesize 50\%\par}" in to_latex(odd)
 
 
-def test_markdown_is_escaped_and_rectangular(comparison: dict[str, Any]) -> None:
-    text = to_markdown(figures_table(comparison["files"]))
+def test_markdown_is_escaped_and_rectangular(comparison: Comparison) -> None:
+    text = to_markdown(figures_table(comparison.files))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1

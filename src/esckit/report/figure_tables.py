@@ -1,9 +1,14 @@
 """Figures as tables: on a terminal, in LaTeX, in Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
-__all__ = ["METRIC_NAMES", "Table", "comparisons_table", "draw", "figures_table", "to_latex", "to_markdown"]
+from esckit.measures.intervals import Interval
+from esckit.measures.results import Comparison, Difference, Evaluation, Figures, StrategyFigures
+
+__all__ = ["METRIC_NAMES", "Table", "comparisons_table", "draw", "figures_table", "lay_out", "to_latex", "to_markdown"]
+
+Row = TypeVar("Row")
 
 _TEXT_COLUMNS: Final = {
     "BLEU-1": "bleu1_utterance",
@@ -38,13 +43,26 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def figures_table(evaluations: Mapping[str, dict[str, Any]]) -> Table:
+def lay_out(
+    title: str,
+    rows: Iterable[Row],
+    columns: Mapping[str, Callable[[Row], str]],
+    *,
+    names: int,
+    notes: Sequence[str] = (),
+) -> Table:
+    """Return a table of records: each column says what it shows of a row."""
+    cells = [[show(row) for show in columns.values()] for row in rows]
+    return Table(title, [*columns], names, cells, [*notes])
+
+
+def figures_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """Return a row for each predictions file, and for each of its groups, of what ``evaluate`` returned."""
     rows = list(_with_groups(evaluations))
     text_columns = [
         column
         for column, key in _TEXT_COLUMNS.items()
-        if column in _ALWAYS or any((figures["text"] or {}).get(key) is not None for _, figures in rows)
+        if column in _ALWAYS or any(getattr(figures.text, key, None) is not None for _, figures in rows)
     ]
     return Table(
         title="Results (per cent; B: 0 is no preference bias; brackets: 95% bootstrap over dialogues)",
@@ -53,38 +71,35 @@ def figures_table(evaluations: Mapping[str, dict[str, Any]]) -> Table:
         rows=[
             [
                 name,
-                str(figures["past_strategies"] or "not said"),
-                str(figures["n"]),
-                *_strategy(figures["strategy"]),
-                *(_percent((figures["text"] or {}).get(_TEXT_COLUMNS[column])) for column in text_columns),
+                str(figures.past_strategies or "not said"),
+                str(figures.n),
+                *_strategy(figures.strategy),
+                *(_percent(getattr(figures.text, _TEXT_COLUMNS[column], None)) for column in text_columns),
             ]
             for name, figures in rows
         ],
-        notes=list(dict.fromkeys(text for figures in evaluations.values() for text in figures["warnings"])),
+        notes=list(dict.fromkeys(text for figures in evaluations.values() for text in figures.warnings)),
     )
 
 
-def comparisons_table(comparison: dict[str, Any]) -> Table:
+def comparisons_table(comparison: Comparison) -> Table:
     """Return a row for each test of what ``compare`` returned."""
-    entries = comparison["comparisons"]
-    number = f"{entries[0]['permutations']:,} permutations" if entries else "permutations"
-    return Table(
-        title=f"Differences (a - b; paired test, {number} of dialogues; Holm over the {len(entries)} tests)",
-        columns=["a", "b", "figure", "turns", "difference", "p", "p Holm"],
+    tests = comparison.comparisons
+    number = f"{tests[0].permutations:,} permutations" if tests else "permutations"
+    return lay_out(
+        f"Differences (a - b; paired test, {number} of dialogues; Holm over the {len(tests)} tests)",
+        tests,
+        {
+            "a": lambda test: test.a,
+            "b": lambda test: test.b,
+            "figure": lambda test: METRIC_NAMES.get(test.metric, test.metric),
+            "turns": lambda test: str(test.turns),
+            "difference": _difference,
+            "p": lambda test: _p(test.p),
+            "p Holm": lambda test: _p(test.p_holm),
+        },
         names=3,
-        rows=[
-            [
-                entry["a"],
-                entry["b"],
-                METRIC_NAMES.get(entry["metric"], entry["metric"]),
-                str(entry["turns"]),
-                _difference(entry),
-                _p(entry["p"]),
-                _p(entry["p_holm"]),
-            ]
-            for entry in entries
-        ],
-        notes=comparison["warnings"],
+        notes=comparison.warnings,
     )
 
 
@@ -122,34 +137,35 @@ def to_markdown(table: Table) -> str:
     return "\n".join([*lines, *([""] if table.notes else []), *(f"- {note}" for note in table.notes)])
 
 
-def _with_groups(evaluations: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _with_groups(evaluations: Mapping[str, Evaluation]) -> Iterator[tuple[str, Figures]]:
     for name, figures in evaluations.items():
         yield name, figures
-        for group, part in (figures.get("groups") or {}).items():
+        for group, part in (figures.groups or {}).items():
             yield f"{name}: {group}", part
 
 
-def _strategy(figures: dict[str, Any] | None) -> list[str]:
+def _strategy(figures: StrategyFigures | None) -> list[str]:
     if figures is None:
         return ["-"] * len(_STRATEGY_COLUMNS)
-    q, q_w = (f"{_percent(figures[key])} {_interval(figures[f'{key}_interval'], 100)}" for key in ("q", "q_w"))
-    if figures["b"] is None:
+    q = f"{_percent(figures.q)} {_interval(figures.q_interval, 100)}"
+    q_w = f"{_percent(figures.q_w)} {_interval(figures.q_w_interval, 100)}"
+    if figures.b_interval is None:
         return [q, q_w, "-", "-", "-"]
-    b = f"{figures['b']:.2f} {_interval(figures['b_interval'], 1)}"
-    return [q, q_w, b, f"{figures['b_floor']:.2f}", f"{figures['b_debiased']:.2f}"]
+    b = f"{figures.b:.2f} {_interval(figures.b_interval, 1)}"
+    return [q, q_w, b, f"{figures.b_floor:.2f}", f"{figures.b_debiased:.2f}"]
 
 
-def _difference(entry: dict[str, Any]) -> str:
-    scale = 1 if entry["metric"] == "b" else 100
-    shown = f"{entry['difference'] * scale:+.2f}" if scale == 1 else f"{entry['difference'] * scale:+.1f}"
-    return f"{shown} {_interval(entry['interval'], scale)}"
+def _difference(test: Difference) -> str:
+    scale = 1 if test.metric == "b" else 100
+    shown = f"{test.difference * scale:+.2f}" if scale == 1 else f"{test.difference * scale:+.1f}"
+    return f"{shown} {_interval(test.interval, scale)}"
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _interval(bounds: Sequence[float], scale: float) -> str:
+def _interval(bounds: Interval, scale: float) -> str:
     low, high = (bound * scale for bound in bounds)
     return f"({low:.1f}, {high:.1f})" if scale == 100 else f"({low:.2f}, {high:.2f})"
 

@@ -1,0 +1,191 @@
+"""A judging's figures as tables: scores, differences, pairs, known groups, agreement with people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from esckit.measures.judging_results import EqualLength, Judging, KnownGroups, LongerWins, PairTest, ScoreTest
+from esckit.report.figure_tables import Table, lay_out
+
+__all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table", "wins_table"]
+
+_SEEN = {True: "shown", False: "hidden"}
+_NONE = "-"
+_LONGER: Final = (
+    "Longer wins: of the turns where one reply is preferred and one is longer, the share where it is the same one; "
+    "the closer to 100, the more the judge may have looked at length alone."
+)
+_EXTRAPOLATED: Final = (
+    "*: one system's replies are longer at every turn, so nothing near equal length bears the estimate out."
+)
+
+
+def scores_table(judging: Judging) -> Table:
+    """A row for each system, quality and way of asking; then the known groups' rows."""
+    known = judging.known_groups.scores if judging.known_groups else []
+    scales = {rubric.name: f"{rubric.lowest} to {rubric.highest}" for rubric in judging.rubrics}
+    return lay_out(
+        f"Scores by {judging.judge} (of {judging.turns} turns; brackets: 95% bootstrap over dialogues)",
+        [*(("", score) for score in judging.scores), *(("known: ", score) for score in known)],
+        {
+            "replies": lambda row: row[0] + row[1].system,
+            "quality": lambda row: row[1].rubric,
+            "scale": lambda row: scales[row[1].rubric],
+            "reference": lambda row: _SEEN[row[1].reference],
+            "score": lambda row: f"{_fixed(row[1].mean)} {_interval(row[1].interval)}".strip(),
+            "scored": lambda row: str(row[1].n),
+            "unparsed": lambda row: str(row[1].states.unparsed),
+            "refused": lambda row: str(row[1].states.refused),
+            "failed": lambda row: str(row[1].states.failed),
+            "length": lambda row: f"{row[1].length:.0f}",
+        },
+        names=4,
+        notes=judging.warnings,
+    )
+
+
+def differences_table(tests: Sequence[ScoreTest]) -> Table:
+    """A row for each pair of systems, quality and way of asking."""
+    return lay_out(
+        f"Differences (a - b; paired test over dialogues; Holm over the {len(tests)} tests)",
+        tests,
+        {
+            "a": lambda test: test.a,
+            "b": lambda test: test.b,
+            "quality": lambda test: test.rubric,
+            "reference": lambda test: _SEEN[test.reference],
+            "turns": lambda test: str(test.turns),
+            "difference": lambda test: f"{test.difference:+.2f} {_interval(test.interval)}",
+            "p": lambda test: _p(test.p),
+            "p Holm": lambda test: _p(test.p_holm),
+            "at equal length": lambda test: _equal_length(test.equal_length, signed=True),
+            "longer wins": lambda test: _longer(test.longer_wins),
+        },
+        names=4,
+        notes=_length_notes(tests),
+    )
+
+
+def pairs_table(pairs: Sequence[PairTest]) -> Table:
+    """A row for each pair of systems that was compared in both orders."""
+    return lay_out(
+        "Pairs (a against b, asked in both orders; a preference that the order turns round is a tie; per cent)",
+        pairs,
+        {
+            "a": lambda pair: pair.a,
+            "b": lambda pair: pair.b,
+            "turns": lambda pair: str(pair.turns),
+            "wins": lambda pair: str(pair.wins),
+            "ties": lambda pair: str(pair.ties),
+            "losses": lambda pair: str(pair.losses),
+            "win rate": lambda pair: f"{_percent(pair.win_rate)} {_interval(pair.interval, 100)}".strip(),
+            "p Holm": lambda pair: _p(pair.p_holm),
+            "at equal length": lambda pair: _equal_length(pair.equal_length, signed=False),
+            "longer wins": lambda pair: _longer(pair.longer_wins),
+            "flips": lambda pair: _percent(pair.flip_rate),
+            "wavered": lambda pair: _percent(pair.wavered),
+            "first wins": lambda pair: _percent(pair.first_share),
+            "left out": lambda pair: str(pair.left_out),
+        },
+        names=2,
+        notes=_length_notes(pairs),
+    )
+
+
+def groups_table(groups: KnownGroups) -> Table:
+    """A row for each order that known groups had to come out in; the note says whether all did."""
+    return lay_out(
+        "Known groups (difference of mean scores; in order where its whole 95% interval lies above 0)",
+        groups.orders,
+        {
+            "quality": lambda row: row.rubric,
+            "above": lambda row: row.above,
+            "below": lambda row: row.below,
+            "difference": lambda row: (
+                _NONE if row.difference is None else f"{row.difference:+.2f} {_interval(row.interval)}"
+            ),
+            "found": lambda row: row.found,
+        },
+        names=3,
+        notes=[f"The known groups {'came' if groups.in_order else 'did not come'} out in order."],
+    )
+
+
+def people_table(agreements: Sequence[tuple[str, bool, Mapping[str, Any]]]) -> Table:
+    """A row for each quality, way of asking and rater: the judge against people (`people.against_people`)."""
+    rows = []
+    for quality, reference, found in agreements:
+        head = [quality, _SEEN[reference]]
+        whole = [_coefficient(found["pearson"]), _coefficient(found["spearman"])]
+        rows.append([*head, "mean of all", str(found["items"]), *whole, _NONE, _NONE])
+        for cohen in found["cohen"]:
+            kappas = [_coefficient(cohen[key]) for key in ("plain", "quadratic")]
+            rows.append([*head, cohen["rater"], str(cohen["items"]), _NONE, _NONE, *kappas])
+    return Table(
+        title="The judge against people (brackets: 95% bootstrap over dialogues)",
+        columns=["quality", "reference", "people", "items", "Pearson", "Spearman", "kappa", "quadratic kappa"],
+        names=3,
+        rows=rows,
+        notes=[],
+    )
+
+
+def wins_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each quality and two systems: which one people prefer (`people.people_wins`)."""
+    return lay_out(
+        "People's preferences (a against b by each person's own two ratings; equal ones are ties; per cent)",
+        rows,
+        {
+            "quality": lambda row: row["quality"],
+            "a": lambda row: row["a"],
+            "b": lambda row: row["b"],
+            "turns": lambda row: str(row["turns"]),
+            "verdicts": lambda row: str(row["verdicts"]),
+            "wins": lambda row: _percent(row["wins"] / row["verdicts"]),
+            "ties": lambda row: _percent(row["ties"] / row["verdicts"]),
+            "losses": lambda row: _percent(row["losses"] / row["verdicts"]),
+            "win rate": lambda row: f"{_percent(row['win_rate'])} {_interval(row['interval'], 100)}",
+            "p Holm": lambda row: _p(row["p_holm"]),
+            "Fleiss": lambda row: _coefficient(row["fleiss"]),
+        },
+        names=3,
+    )
+
+
+def _length_notes(rows: Sequence[ScoreTest] | Sequence[PairTest]) -> list[str]:
+    extrapolated = any(row.equal_length and row.equal_length.extrapolated for row in rows)
+    return [_LONGER, *([_EXTRAPOLATED] if extrapolated else [])]
+
+
+def _equal_length(found: EqualLength | None, *, signed: bool) -> str:
+    if found is None:
+        return _NONE
+    mark = "*" if found.extrapolated else ""
+    shown = f"{found.value:+.2f}" if signed else _percent(found.value)
+    return f"{shown}{mark} {_interval(found.interval, 1 if signed else 100)}"
+
+
+def _longer(found: LongerWins | None) -> str:
+    return _NONE if found is None or found.n == 0 else f"{_percent(found.share)} (n {found.n})"
+
+
+def _coefficient(found: Mapping[str, Any] | None) -> str:
+    return _NONE if found is None else f"{found['value']:.2f} {_interval(found['interval'])}"
+
+
+def _fixed(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return _NONE if value is None else f"{100 * value:.0f}"
+
+
+def _interval(bounds: Sequence[float] | None, scale: float = 1) -> str:
+    if bounds is None:
+        return ""
+    digits = 0 if scale == 100 else 2
+    return f"({scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f})"
+
+
+def _p(p: float | None) -> str:
+    return _NONE if p is None else f"{p:.4f}"
