@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from esckit import __version__
-from esckit.conversation import Conversation, Turn
+from esckit.conversation import Conversation, GrowingTree, Turn
 from esckit.decoding import Decoding
 from esckit.errors import ModelError, TalkError
 from esckit.language_models.backbone import Reply, seed_everything
@@ -70,7 +70,7 @@ class Chat:
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
-        conversation: the tree; a turn's id is its number.
+        tree: what was said, as it grows; a turn's id is its number.
         at: id of the turn that the chat stands on; None before the first one.
         forced: the strategy of the next reply, where one is asked for.
 
@@ -102,14 +102,22 @@ class Chat:
         about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": self.generator.about}
         if opened is not None:
             _check_chat(opened, supporter.taxonomy.name)
-        self.conversation = opened or Conversation(
-            id=f"chat-{uuid.uuid4().hex[:12]}",
-            turns=[],
-            taxonomy=supporter.taxonomy.name,
-            provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
+        self.tree = GrowingTree(
+            opened
+            or Conversation(
+                id=f"chat-{uuid.uuid4().hex[:12]}",
+                turns=[],
+                taxonomy=supporter.taxonomy.name,
+                provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
+            )
         )
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """The tree as it stands."""
+        return self.tree.conversation
 
     def say(self, text: str) -> Turn:
         """Add what the seeker says; control characters, which no one writes, are left out.
@@ -194,8 +202,7 @@ class Chat:
         return str(len(self.conversation.turns) + 1)
 
     def _add(self, turn: Turn) -> Turn:
-        self.conversation = self.conversation.grow([turn])
-        self.at = turn.id
+        self.at = self.tree.add(turn).id
         return turn
 
     def _answered(self) -> str:
