@@ -127,7 +127,7 @@ def test_split_writes_parts_and_ids_that_divide_in_the_same_way_again(
     assert outcome.out.splitlines()[0] == f"6 conversations written to {tmp_path / 'a/train.json'}"
     parts = [read_corpus(tmp_path / f"a/{part}.json") for part in ("train", "valid", "test")]
     assert [len(part) for part in parts] == [6, 2, 2]
-    drawn = load_corpus("esconv", file=esconv, split="6:2:2", seed=3)
+    drawn = load_corpus("esconv", file=esconv, split="6:2:2", split_seed=3)
     assert [[each.id for each in part] for part in parts] == [
         [each.id for each in part] for part in (drawn.train, drawn.valid, drawn.test)
     ]

@@ -35,9 +35,9 @@ def test_valid_and_test_may_be_left_out(parts: dict[str, Path]) -> None:
 
 
 def test_one_file_and_a_ratio(parts: dict[str, Path]) -> None:
-    corpus = load_corpus("tree", file=parts["file"], split="4:1:1", seed=5)
+    corpus = load_corpus("tree", file=parts["file"], split="4:1:1", split_seed=5)
     assert [len(part) for part in (corpus.train, corpus.valid, corpus.test)] == [4, 1, 1]
-    assert corpus == load_corpus("tree", file=parts["file"], split="4:1:1", seed=5)
+    assert corpus == load_corpus("tree", file=parts["file"], split="4:1:1", split_seed=5)
     assert corpus.source == f"{parts['file']} split by 4:1:1"
 
 

@@ -25,7 +25,7 @@ def load_corpus(
     test: str | Path | None = None,
     file: str | Path | None = None,
     split: str | None = None,
-    seed: int = 0,
+    split_seed: int = 0,
 ) -> Corpus:
     """Load a corpus by name: shipped, from a file a part, or from one file and a split.
 
@@ -36,7 +36,7 @@ def load_corpus(
         test: the file of the test part.
         file: one file that ``split`` divides. ``esconv`` without any file is fetched from the Hugging Face Hub.
         split: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
-        seed: for a ratio.
+        split_seed: of the draw by a ratio. It is not the seed of training: runs that differ in it share their parts.
 
     Raises:
         CorpusError: the arguments do not go together, or a file cannot be used.
@@ -50,7 +50,7 @@ def load_corpus(
     if parts:
         return _from_parts(name, parts)
     if file is not None and split is not None:
-        return _from_file(name, Path(file), split, seed)
+        return _from_file(name, Path(file), split, split_seed)
     return read_esconv_hub()
 
 

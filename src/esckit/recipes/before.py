@@ -43,7 +43,7 @@ def load_dialogues(recipe: Recipe) -> Corpus:
     for stage in recipe.stages:
         if isinstance(stage, RepliesStage) or (isinstance(stage, PlannerStage) and stage.model == "encoder"):
             check_encoder(stage.encoder)
-    corpus = load_corpus(**recipe.corpus.model_dump(), seed=recipe.seed)
+    corpus = load_corpus(**recipe.corpus.model_dump(), split_seed=recipe.seed)
     if recipe.judged:
         check_annotator(recipe.annotator, corpus.train)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
