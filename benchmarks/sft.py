@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import common
 from common import OUR_BATCH, OURS, Bench, Comparison, Contender, How, Trained
 from esckit.conversation import Conversation
-from esckit.language_models.token_tree import build_tries, count_nodes
+from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example, Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.training.batches import TrieDataset
@@ -150,7 +150,7 @@ def rendered(conversations: Sequence[Conversation], tokenizer: Any, setting: Set
 
 def say_tokens(dialogues: Sequence[Dialogue]) -> None:
     """Print how many tokens are read: what no busy machine changes."""
-    tries = sum(count_nodes(build_tries(examples)) for examples in dialogues)
+    tries = sum(len(trie) for examples in dialogues for trie in build_tries(examples))
     rows = sum(len(turn_row(example).input_ids) for examples in dialogues for example in examples)
     turns = sum(map(len, dialogues))
     print(f"  {turns} turns: {tries} tokens in tries, {rows} in a row a turn ({rows / tries:.1f}x)")

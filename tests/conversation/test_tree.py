@@ -339,7 +339,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
 
 
 def test_the_example_in_the_documentation_is_valid() -> None:
-    page = (Path(__file__).parents[1] / "docs/conversation-tree.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/conversation-tree.md").read_text(encoding="utf-8")
     example = page.partition("```json\n")[2].partition("```")[0]
     tree = parse_conversation(example)
     assert ids(tree.trunk) == ["0", "1", "2"]

@@ -16,7 +16,6 @@ from esckit.language_models.token_tree import (
     TrieBatch,
     build_tries,
     collate,
-    count_nodes,
     target_log_probabilities,
     token_log_probabilities,
 )
@@ -71,7 +70,6 @@ def test_every_example_is_a_path_and_no_prefix_stands_twice(examples: list[Examp
         assert target.nodes == tuple(path[len(path) - len(one.scored) :])
         assert target.parents == tuple(path[len(path) - len(one.scored) - 1 : -1])
     assert len(trie) == len(prefixes(map(sequence, examples))) <= sum(len(sequence(one)) for one in examples)
-    assert count_nodes([trie, trie]) == 2 * len(trie)
 
 
 @property_test

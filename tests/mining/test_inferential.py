@@ -23,8 +23,9 @@ from esckit.errors import EsckitError
 from esckit.language_models.backbone import Reply
 from esckit.language_models.label_scores import score_strategies
 from esckit.mining import inferential
-from esckit.mining.inferential import Miner, ReplyPool, draw_dialogues, fold_of, mine, pair_kind, reply_pool
+from esckit.mining.inferential import Miner, ReplyPool, draw_dialogues, fold_of, mine, reply_pool
 from esckit.mining.mining_options import MiningOptions
+from esckit.mining.pairs import Pair, kind_of
 from esckit.rendering import Part, supporter_turns
 from esckit.strategy import ESCONV
 from tests.mining.grown import dialogue
@@ -78,10 +79,16 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 def found(tree: Conversation) -> list[tuple[str, str | None, str | None, str, str | None]]:
-    """Gold turn, strategy and text beside it, aspect and explanation of each preference."""
+    """Gold turn, strategy and text beside it, aspect and kind of each preference, which only pairs of texts have."""
     rejected = [tree.turn(preference.rejected) for preference in tree.preferences]
     return [
-        (preference.chosen, turn.strategy, turn.text, preference.aspect, preference.explanation)
+        (
+            preference.chosen,
+            turn.strategy,
+            turn.text,
+            preference.aspect,
+            None if turn.text is None else kind_of(Pair(tree, preference)),
+        )
         for preference, turn in zip(tree.preferences, rejected, strict=True)
     ]
 
@@ -106,7 +113,7 @@ def test_the_planner_keeps_strategies_that_differ_from_gold(script: Script) -> N
 def test_the_generator_keeps_texts_that_differ_after_normalising(script: Script) -> None:
     script.says(" that  MUST hurt. ", "What happened??", "You could ask\nfor another date.")
     tree = miner("generator").mine(dialogue(), {}, 0)
-    assert found(tree) == [("3", QUE, "What happened??", "response", None)]
+    assert found(tree) == [("3", QUE, "What happened??", "response", "PsNr")]
     assert script.asked == [("2", REF), ("3", QUE), ("5", SUG)], "at the gold strategies"
     assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 2, "pairs": 1}
     assert tree.turns[-1].scores == {}
@@ -116,16 +123,9 @@ def test_the_coupled_model_s_pairs_say_their_kind(script: Script) -> None:
     script.plans = [REF, OTH, SUG]
     script.says("Well.", "Well.", "you could ask for another date. ")
     tree = miner("coupled").mine(dialogue(), {}, 0)
-    assert found(tree) == [("2", REF, "Well.", "response", "PsNr?"), ("3", OTH, "Well.", "turn", "NsNr?")]
+    assert found(tree) == [("2", REF, "Well.", "response", "PsNr"), ("3", OTH, "Well.", "turn", "NsNr")]
     assert script.asked == [("2", REF), ("3", OTH), ("5", SUG)], "at its own strategies"
     assert counts(tree)["equal to gold"] == 1
-
-
-def test_the_gold_reply_under_another_strategy_is_a_good_reply() -> None:
-    gold = Turn("1", None, "supporter", "What happened?", QUE)
-    assert pair_kind(gold, replace(gold, text=" what happened?", strategy=OTH)) == "NsPr"
-    assert pair_kind(gold, replace(gold, text="Well.", strategy=OTH)) == "NsNr?"
-    assert pair_kind(gold, replace(gold, text="Well.")) == "PsNr?"
 
 
 def test_several_samples_count_equal_ones_once(script: Script) -> None:

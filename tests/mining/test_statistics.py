@@ -52,3 +52,12 @@ def test_the_kind_says_which_side_differs() -> None:
     assert kind_of(pair) == "NsPr"
     assert [kind_of(pair) for pair in pairs_of([grown("coupled")], "coupled")] == ["NsNr", "PsNr", "NsNr"]
     assert isinstance(pair, Pair)
+
+
+def test_a_reason_of_another_method_does_not_say_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What DecoupledESC blames on the strategy alone, another taxonomy may call by the same name."""
+    tree = prefer(dialogue(), "2", "Others", "Well.")
+    (own,) = tree.preferences
+    mismatch = replace(own, reason="strategy_mismatch")
+    assert kind_of(Pair(tree, mismatch)) == "NsPr"
+    assert kind_of(Pair(tree, replace(mismatch, reasons="mine"))) == "NsNr"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from esckit.conversation import Conversation, Turn, check_conversation
+from esckit.conversation import Conversation, GrowingTree, Turn, check_conversation
 from esckit.errors import ModelError, TalkError
 from esckit.language_models.backbone import Reply
 from esckit.strategy import CSO, ESCONV
@@ -224,7 +224,7 @@ def test_a_name_of_none_or_several_strategies_is_refused(name: str, words: str) 
 def test_a_chat_longer_than_the_stack_is_drawn() -> None:
     chat = chat_with(Scripted(que=["Why?"]))
     turns = [Turn(str(n), str(n - 1) if n else None, "seeker", "x") for n in range(3000)]
-    chat.conversation = Conversation("long", turns)
+    chat.tree = GrowingTree(Conversation("long", turns))
     assert sum(1 for _ in chat.branches()) == 3000
 
 

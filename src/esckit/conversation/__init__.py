@@ -1,7 +1,8 @@
 """The conversation tree: the one structure that corpora read into, miners grow, training and reports read.
 
 A dialogue is a path of turns; every method of the field adds siblings to turns. A plain dialogue is a tree that never
-branches. ``tree`` holds the records and their rules, ``disk`` the JSON Lines.
+branches. ``records`` holds what a tree is made of, ``rules`` what it must keep, ``tree`` how it is walked and grown,
+``disk`` the JSON Lines, ``turn_rule`` how a path becomes chat messages.
 """
 
 from esckit.conversation.disk import (
@@ -12,26 +13,34 @@ from esckit.conversation.disk import (
     validate_conversation,
     write_conversations,
 )
-from esckit.conversation.tree import (
-    FORMAT,
+from esckit.conversation.records import (
+    DECOUPLED_ESC_REASONS,
     PSYCHOLOGICAL_ERRORS,
+    REASONS,
     Aspect,
-    Conversation,
     Preference,
-    Problem,
     Speaker,
     Turn,
     Verdict,
+)
+from esckit.conversation.tree import (
+    FORMAT,
+    Conversation,
+    GrowingTree,
+    Problem,
     check_conversation,
     conversation_problems,
     mined_id,
 )
 
 __all__ = [
+    "DECOUPLED_ESC_REASONS",
     "FORMAT",
     "PSYCHOLOGICAL_ERRORS",
+    "REASONS",
     "Aspect",
     "Conversation",
+    "GrowingTree",
     "Preference",
     "Problem",
     "Speaker",

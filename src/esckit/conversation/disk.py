@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from esckit.conversation.tree import FORMAT, Conversation, Problem, Turn, check_conversation
+from esckit.conversation.records import DECOUPLED_ESC_REASONS, Turn
+from esckit.conversation.tree import FORMAT, Conversation, Problem, check_conversation
 from esckit.errors import CorpusError
 from esckit.files import read_lines, write_jsonl
 
@@ -30,7 +31,12 @@ _KINDS: Final = {"text": "content", "speaker": "speaker", "strategy": "label"}
 
 
 def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
-    """Return the JSON object of a conversation; fields that are empty by default are left out, format comes first."""
+    """Return the JSON object of a conversation; fields that are empty by default are left out, format comes first.
+
+    Raises:
+        CorpusError: the conversation breaks a rule of the tree: whatever is written has been checked in full.
+    """
+    check_conversation(conversation)
     body = _compact(conversation, keep=("id", "language", "taxonomy", "turns"))
     body["turns"] = [_turn_to_json(turn) for turn in conversation.turns]
     if conversation.preferences:
@@ -47,6 +53,8 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
 
 def _compact(record: Any, keep: tuple[str, ...] = ()) -> dict[str, Any]:
     fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    if fields.get("reasons") == DECOUPLED_ESC_REASONS:
+        del fields["reasons"]
     return {name: value for name, value in fields.items() if name in keep or value not in (None, {}, [])}
 
 

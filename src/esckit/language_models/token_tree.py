@@ -6,7 +6,7 @@ sees node j iff ``j <= i < end[j]``: one integer a token describes the mask. Sev
 the same way (a forest).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -264,11 +264,6 @@ def target_log_probabilities(model: Any, batch: TrieBatch) -> Tensor:
 def sum_targets(per_token: Tensor, batch: TrieBatch) -> Tensor:
     """Sums (T,) over each target's tokens of a value (S,) a scored token."""
     return per_token.new_zeros(batch.targets).index_add(0, batch.target, per_token)
-
-
-def count_nodes(tries: Iterable[TokenTrie]) -> int:
-    """How many tokens the model reads for these tries, padding aside."""
-    return sum(map(len, tries))
 
 
 def in_forwards(lengths: Sequence[int], max_tokens: int | None) -> list[slice]:

@@ -30,21 +30,10 @@ from esckit.progress import progress
 from esckit.rendering import Part, supporter_turns
 from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest
 
-__all__ = ["Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts", "pair_kind"]
+__all__ = ["Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts"]
 
 Shown = Mapping[str, str]
 _Found = tuple[Turn, TurnRequest, Candidate]
-
-
-def pair_kind(chosen: Turn, rejected: Turn) -> str:
-    """The kind of a coupled pair (DecoupledESC, table 7), as far as it can be told without a judge.
-
-    ``PsNr?``: the preferred strategy, another reply; ``NsNr?``: another strategy and another reply. Whether the other
-    reply is worse, nobody has said: hence the question mark. ``NsPr``: another strategy, and the preferred reply.
-    """
-    if chosen.strategy == rejected.strategy:
-        return "PsNr?"
-    return "NsPr" if normalise(chosen.text or "") == normalise(rejected.text or "") else "NsNr?"
 
 
 @dataclass(frozen=True)
@@ -159,8 +148,7 @@ class Miner:
         aspect: Aspect = "strategy" if self.part == "planner" else "response"
         if self.part == "coupled" and found.strategy != gold.strategy:
             aspect = "turn"
-        kind = pair_kind(gold, found) if self.part == "coupled" else None
-        return Preference(gold.id, found.id, aspect, judge=f"rule:{self.options.rule}", explanation=kind)
+        return Preference(gold.id, found.id, aspect, judge=f"rule:{self.options.rule}")
 
 
 def _worth_wording(found: Sequence[_Found], counts: Counter[str]) -> Iterable[_Found]:

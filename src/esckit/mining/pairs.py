@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from esckit.conversation import Aspect, Conversation, Preference, Turn
+from esckit.conversation import DECOUPLED_ESC_REASONS, Aspect, Conversation, Preference, Turn
 from esckit.conversation.turn_rule import reply_text
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
@@ -76,16 +76,16 @@ def kind_of(pair: Pair) -> PairKind:
     """What is wrong with the rejected side of a coupled pair: its reply, both, or its strategy (DecoupledESC, table 7).
 
     The strategy is negative where it is not the chosen one. The reply is negative where the judge blames it; where
-    nobody has judged, where it is another one (`normalise`). How the paper made NsPr pairs it does not say: that they
-    are replies under another strategy in which the judge blames the strategy alone is our definition.
+    nobody has judged by DecoupledESC's reasons, where it is another one (`normalise`). How the paper made NsPr pairs
+    it does not say: that the judge blames the strategy alone is our definition.
     """
     if pair.chosen.strategy == pair.rejected.strategy:
         return "PsNr"
-    reason = pair.preference.reason
-    if reason is None:
+    preference = pair.preference
+    if preference.reason is None or preference.reasons != DECOUPLED_ESC_REASONS:
         positive = normalise(pair.chosen.text or "") == normalise(pair.rejected.text or "")
     else:
-        positive = reason == "strategy_mismatch"
+        positive = preference.reason == "strategy_mismatch"
     return "NsPr" if positive else "NsNr"
 
 
@@ -114,13 +114,20 @@ class PairReport(NamedTuple):
         return self.equal + self.across_contexts
 
 
-def pairs_of(conversations: Iterable[Conversation], part: Part) -> list[Pair]:
-    """The preferences that train a part, in order."""
+def pairs_of(conversations: Iterable[Conversation], part: Part, before: Iterable[Conversation] = ()) -> list[Pair]:
+    """The preferences that train a part, in order.
+
+    Args:
+        conversations: trees.
+        part: whose.
+        before: the trees that these grew from: what they hold is left out, so that a stage trains on its own pairs.
+    """
+    old = {conversation.id: set(conversation.preferences) for conversation in before}
     return [
         Pair(conversation, preference)
         for conversation in conversations
         for preference in conversation.preferences
-        if preference.aspect in ASPECTS[part]
+        if preference.aspect in ASPECTS[part] and preference not in old.get(conversation.id, ())
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 from esckit import __version__
-from esckit.conversation import Conversation, Turn
+from esckit.conversation import Conversation, GrowingTree, Turn
 from esckit.decoding import seed_of
 from esckit.errors import ModelError, TalkError
 from esckit.rendering import past_strategies
@@ -69,7 +69,7 @@ class Chat:
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
-        conversation: the tree; a turn's id is its number.
+        tree: what was said, as it grows; a turn's id is its number.
         at: id of the turn that the chat stands on; None before the first one.
         forced: the strategy of the next reply, where one is asked for.
 
@@ -99,14 +99,22 @@ class Chat:
         about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": supporter.about}
         if opened is not None:
             _check_chat(opened, supporter.taxonomy.name)
-        self.conversation = opened or Conversation(
-            id=f"chat-{uuid.uuid4().hex[:12]}",
-            turns=[],
-            taxonomy=supporter.taxonomy.name,
-            provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
+        self.tree = GrowingTree(
+            opened
+            or Conversation(
+                id=f"chat-{uuid.uuid4().hex[:12]}",
+                turns=[],
+                taxonomy=supporter.taxonomy.name,
+                provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
+            )
         )
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """The tree as it stands."""
+        return self.tree.conversation
 
     def say(self, text: str) -> Turn:
         """Add what the seeker says; control characters, which no one writes, are left out.
@@ -190,8 +198,7 @@ class Chat:
         return str(len(self.conversation.turns) + 1)
 
     def _add(self, turn: Turn) -> Turn:
-        self.conversation = self.conversation.grow([turn])
-        self.at = turn.id
+        self.at = self.tree.add(turn).id
         return turn
 
     def _answered(self) -> str:
