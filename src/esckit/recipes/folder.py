@@ -18,7 +18,7 @@ from esckit import __version__
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
-from esckit.files import alone, hash_file, remove_folder, remove_leftovers, write_json, write_jsonl, writing
+from esckit.files import alone, hash_file, remove_folder, remove_leftovers, sync, write_json, write_jsonl, writing
 from esckit.judging.open_annotator import annotator_identity
 from esckit.judging.rubric import load_rubrics
 from esckit.language_models.backbone import Backbone, default_device, load_backbone
@@ -108,7 +108,7 @@ class Run:
         objective: Objective | None = None,
         valid: TrieDataset | None = None,
     ) -> Trained:
-        """Train with checkpoints, save, and write the curve into ``folder``, last.
+        """Train with checkpoints, save, have it on the disk, and write the curve into ``folder``, last.
 
         The checkpoints stay until the stage is done: what follows in it may be stopped too.
         """
@@ -125,6 +125,7 @@ class Run:
         if is_main():
             with writing(folder):
                 save()
+                sync(folder)  # or a power cut could leave a stage that is done and its files empty
             write_jsonl(folder / "curve.jsonl", trained.curve)
         return trained
 

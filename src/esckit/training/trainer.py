@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
-from esckit.files import writing
+from esckit.files import make_folder, writing
 from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, plan_batches
@@ -301,6 +301,8 @@ def train(
     batches = [batch for epoch in epochs for batch in epoch]
     steps = -(-len(batches) // options.accumulation)
     epoch_ends = [-(-end // options.accumulation) for end in accumulate(map(len, epochs))]
+    with writing(folder):
+        from_main(make_folder, folder)
     measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
     watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
     trainer = TrieTrainer(
