@@ -21,7 +21,7 @@ from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import MineStage, PreferenceStage, PretrainStage, SftStage, Stage
 from esckit.rendering import Example, PairExample, Renderer, past_strategies, supporter_turns
 from esckit.strategy import TAXONOMIES
-from esckit.training.batches import TrieDataset, plan_batches
+from esckit.training.batches import TrieDataset, divide, in_passes, plan_batches
 from esckit.training.preferences import PairDataset, make_item
 from esckit.training.training_options import LoraOptions
 
@@ -184,23 +184,28 @@ def _largest(stage: TrainingStage, rows: list[list[Example]], sides: int, seed: 
         seed: of the stage.
     """
     rows = [examples for examples in rows if examples]
-    each = max(1, stage.batch_size // stage.accumulation)
     counts = [len(examples) * max(1, sides) for examples in rows]
     lengths = [sum(len(e.context) + len(e.scored) for e in examples) for examples in rows]
-    batches = [batch for epoch in plan_batches(counts, each, stage.epochs, seed) for batch in epoch]
-    longest = sorted(batches, key=lambda batch: -sum(lengths[index] for index in batch))[:_TRIED]
+    batches = [batch for epoch in plan_batches(counts, stage.batch_size, stage.epochs, seed) for batch in epoch]
+
+    def longest_pass(batch: list[int]) -> int:
+        own = [lengths[index] for index in batch]
+        return max(sum(own[i] for i in part) for part in divide(own, stage.accumulation))
+
+    longest = sorted(batches, key=longest_pass, reverse=True)[:_TRIED]
     return max(kept for batch in longest for kept in _passes(stage, [rows[index] for index in batch], sides))
 
 
 def _passes(stage: TrainingStage, rows: list[list[Example]], sides: int) -> list[Kept]:
     """The forward passes of one batch."""
     most = stage.max_tokens_per_row
+    data: PairDataset | TrieDataset
     if isinstance(stage, PreferenceStage):
         pairs = [list(_pairs(examples, sides)) for examples in rows]
-        items = [make_item(own, most, mismatched=stage.loss == "kto") for own in pairs]
-        passes = PairDataset.forwards(items, most)
+        data = PairDataset(make_item(own, most, mismatched=stage.loss == "kto") for own in pairs)
     else:
-        passes = TrieDataset.forwards([build_tries(examples, most) for examples in rows], most)
+        data = TrieDataset(build_tries(examples, most) for examples in rows)
+    passes = in_passes(data, data.items, stage.accumulation, most)
     return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
 
 
