@@ -1,7 +1,10 @@
 """Every writer, on a disk that is full or read-only: one sentence, and what stood there still stands."""
 
 import errno
+import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +26,14 @@ from esckit.files import alone, atomic, remove_leftovers, resume_jsonl, write_js
 from esckit.planning.calibration import Calibration
 from esckit.planning.encoder import load_encoder
 from esckit.planning.planner_folder import PlannerCard, save_tensors, write_planner_folder
+from esckit.recipes.recipe_files import load_recipe
+from esckit.recipes.runner import run
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
 from esckit.supporters.supporter import read_card, save_supporter
 from tests.cli.test_entry import call
 from tests.mining.grown import grown
+from tests.recipes.tiny import shorten
 from tests.tiny import tiny_encoder, tiny_model, tiny_tokenizer, with_lora, write_supporter
 
 Write = Callable[[Path, int, Path], None]
@@ -204,6 +210,168 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Pa
     assert [path.name for path in (tmp_path / "sub").iterdir()] == [f".made.{os.getpid()}.esckit-new"]
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([*kept, "sub"])
+
+
+# ---------------------------------------------------------------------------------------------------------- power cuts
+
+
+class Disk:
+    """What a power cut leaves: of a file what was synced, of a folder the names that it had when it was synced."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.files: dict[int, tuple[int, int]] = {}
+        self.folders: dict[int, dict[str, int]] = {}
+        self.renamed: list[tuple[Path, Path]] = []
+        self.before_removal: Callable[[Path], None] = lambda _: None
+        fsync, remove = os.fsync, shutil.rmtree
+
+        def synced(handle: int) -> None:
+            fsync(handle)
+            told = os.fstat(handle)
+            if stat.S_ISDIR(told.st_mode):
+                self.folders[told.st_ino] = {entry.name: entry.inode() for entry in os.scandir(handle)}
+            else:
+                self.files[told.st_ino] = (told.st_size, told.st_mtime_ns)
+
+        def moving(plain: Callable[..., None]) -> Callable[..., None]:
+            def move(source: Path, target: Path) -> None:
+                if ".esckit-old" not in str(target):
+                    self.check(source)
+                    self.renamed.append((source, target))
+                else:
+                    self.before_removal(source)
+                plain(source, target)
+
+            return move
+
+        def removed(path: Path, *given: Any, **more: Any) -> None:
+            self.before_removal(path)
+            remove(path, *given, **more)
+
+        patched.setattr(os, "fsync", synced)
+        patched.setattr(os, "replace", moving(os.replace))
+        patched.setattr(os, "rename", moving(os.rename))
+        patched.setattr(shutil, "rmtree", removed)
+
+    def check(self, path: Path) -> None:
+        """All that is in a file or a folder would be there after a power cut."""
+        told = path.stat()
+        if not path.is_dir():
+            assert self.files.get(told.st_ino) == (told.st_size, told.st_mtime_ns), f"{path} is not on the disk"
+            return
+        for each in path.iterdir():
+            self.check_named(each)
+
+    def check_named(self, path: Path, below: Path | None = None) -> None:
+        """The same, and its name in the folder above, and so on up to ``below``."""
+        self.check(path)
+        for each in [path, *path.parents][: 1 if below is None else len(path.relative_to(below).parts)]:
+            names = self.folders.get(each.parent.stat().st_ino, {})
+            assert names.get(each.name) == each.stat().st_ino, f"{each} is not on the disk in {each.parent}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs no folders")
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_written_is_on_the_disk_before_it_gets_its_name_and_so_is_the_name(
+    name: str, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, folder = Disk(monkeypatch), tmp_path / "new/made"
+    for version in (1, 2):
+        WRITERS[name](folder, version, material)
+        assert disk.renamed, "it appears by being renamed"
+        for each in folder.iterdir():
+            disk.check_named(each, tmp_path)
+
+
+TRAINING: Final = """
+format: 1
+corpus: {{name: tree, train: {folder}/talks.jsonl}}
+model: {{pocket: 2m, vocabulary: 400}}
+stages:
+  - {{stage: pretrain, name: pretrain, epochs: 1, checkpoint_seconds: 0, batch_size: 1}}
+  - {{stage: sft, name: sft, part: planner, past_strategies: hidden, epochs: 2, checkpoint_seconds: 0, batch_size: 1}}
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs no folders")
+def test_a_trained_model_is_on_the_disk_before_its_stage_is_done_and_the_record_before_checkpoints_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_conversations(tmp_path / "talks.jsonl", [shorten(talk, 4) for talk in STARTER.train[:2]])
+    (tmp_path / "recipe.yaml").write_text(TRAINING.format(folder=tmp_path), encoding="utf-8")
+    disk, out, removed = Disk(monkeypatch), tmp_path / "run", []
+
+    def done(stage: str) -> bool:
+        disk.check_named(out / f"stages/{stage}.json", tmp_path)
+        return bool(json.loads((out / f"stages/{stage}.json").read_text(encoding="utf-8"))["state"] == "done")
+
+    def removal(path: Path) -> None:
+        if path.name == "checkpoints":
+            stage = path.parent.name
+            assert done(stage)
+            disk.check_named(out / stage / {"pretrain": "model", "sft": "planner"}[stage], tmp_path)
+            removed.append(stage)
+        elif path.name.startswith("checkpoint-"):
+            kept = sorted(path.parent.glob("checkpoint-*/complete"))[-1]
+            disk.check_named(kept.parent, tmp_path)
+            removed.append("one")
+
+    disk.before_removal = removal
+    replace = os.replace
+
+    def named(source: Path, target: Path) -> None:
+        if target.parent.name == "stages" and '"done"' in Path(source).read_text(encoding="utf-8"):
+            made = {"pretrain": "model", "sft": "planner"}[target.stem]
+            disk.check_named(out / target.stem / made, tmp_path)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", named)
+    run(load_recipe(str(tmp_path / "recipe.yaml")), out)
+    assert removed == ["pretrain", "one", "sft"]
+
+
+def test_a_partial_file_is_continued_from_its_last_whole_row(tmp_path: Path) -> None:
+    """What a power cut leaves of rows that the system had not written yet: zeros, or a part of a row."""
+
+    class Killed(BaseException):
+        pass
+
+    path, rows = tmp_path / "a.jsonl", [{"text": "one\u2028\x85 two"}, {"text": "three"}, {"text": "4"}, {"text": "5"}]
+
+    def write(count: int) -> int:
+        with resume_jsonl(path, "key", [1, 2, 1]) as out:
+            done = out.done
+            for first, last in [(0, 1), (1, 3), (3, 4)][done:count]:
+                out.append(rows[first:last])
+            if count < 3:
+                raise Killed
+        return done
+
+    def cut(count: int) -> Path:
+        with pytest.raises(Killed):
+            write(count)
+        (partial,) = tmp_path.glob(".*.partial")
+        return partial
+
+    spoils: list[tuple[Callable[[bytes], bytes], int]] = [
+        (lambda whole: whole, 2),
+        (lambda whole: whole + bytes(40), 2),
+        (lambda whole: whole + bytes(40) + b"\n", 2),
+        (lambda whole: whole[:-6] + bytes(5) + b"\n", 1),
+        (lambda whole: whole[:-20] + b"\n" + whole[-19:], 1),
+        (lambda whole: whole[:8] + bytes(3) + whole[11:], 0),
+        (lambda whole: whole[:8] + b"\xff" + whole[9:], 0),
+        (lambda whole: b"1\0\n" + whole, 0),
+    ]
+    wanted = None
+    for spoil, kept in spoils:
+        partial = cut(2)
+        partial.write_bytes(spoil(partial.read_bytes()))
+        assert write(3) == kept
+        wanted = wanted or path.read_bytes()
+        assert path.read_bytes() == wanted
+        assert [json.loads(line) for line in wanted.decode().split("\n")[:-1]] == rows
+        path.unlink()
 
 
 # -------------------------------------------------------------------------------------------------- the command line

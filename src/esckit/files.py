@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -24,6 +25,7 @@ __all__ = [
     "decode_json",
     "decode_json_at",
     "hash_file",
+    "make_folder",
     "read_lines",
     "read_text",
     "remove_folder",
@@ -39,7 +41,9 @@ _DECODER: Final = json.JSONDecoder()
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NEW: Final = ".esckit-new"  # what is being written; hidden, beside its place
 _OLD: Final = ".esckit-old"  # what is being removed
-_NO_LOCKS: Final = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_CANNOT: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # a file system that has no such thing
+_NO_LOCKS: Final = {errno.ENOLCK, *_CANNOT}
+_NO_FOLDER_SYNC: Final = {errno.EINVAL, errno.EBADF, errno.EACCES, *_CANNOT}
 
 
 @contextmanager
@@ -74,15 +78,17 @@ def _refusal(error: Exception) -> str | None:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a path to write a file or a folder at, which then appears under ``path`` complete or not at all.
 
+    It is on the disk when the block has ended, so that what is written later is never there without it.
+
     Raises:
         EsckitError: it cannot be written; what stood there still stands.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}{_NEW}"
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             yield temporary
-            sync(temporary)
+            _sync_whole(temporary)
             _replace(temporary, path)
     finally:
         with suppress(OSError):  # a folder that cannot even be searched must not hide the first error
@@ -91,12 +97,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def _replace(temporary: Path, path: Path) -> None:
     """Put a file or folder in the place of another; a folder that is replaced is away for a moment."""
-    if not (temporary.is_dir() and path.is_dir()):
-        temporary.replace(path)
-        return
-    old = path.rename(temporary.with_suffix(_OLD))
-    temporary.rename(path)
-    shutil.rmtree(old)
+    old = None
+    if temporary.is_dir() and path.is_dir():
+        old = path.rename(temporary.with_suffix(_OLD))
+    temporary.replace(path)
+    _sync_one(path.parent)
+    if old:
+        shutil.rmtree(old)
 
 
 def remove_folder(path: Path) -> None:
@@ -117,12 +124,42 @@ def _remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file, or all files of a folder, on the disk: what is written later is never there first."""
-    mode = "r+b" if os.name == "nt" else "rb"  # Windows syncs only what is open for writing
-    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if not each.is_dir():
-            with each.open(mode) as file:
-                os.fsync(file.fileno())
+    """Have the system put a file, or a folder with all that is in it, on the disk, and its name in the folder above.
+
+    What a library wrote is on the disk only after this; what `atomic` wrote is there already.
+    """
+    _sync_whole(path)
+    _sync_one(path.parent)
+
+
+def _sync_whole(path: Path) -> None:
+    """A folder's name stands in the folder above: what is inside comes first."""
+    for each in [*reversed([*path.rglob("*")]), path]:
+        _sync_one(each)
+
+
+def _sync_one(path: Path) -> None:
+    """A file, or a folder's names where the system can sync these."""
+    folder, windows = path.is_dir(), os.name == "nt"
+    if folder and windows:
+        return
+    try:
+        handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)  # Windows syncs only what is open for writing
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if not (folder and error.errno in _NO_FOLDER_SYNC):
+            raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and have their names on the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_one(each.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -147,7 +184,7 @@ def alone(place: Path, lock: Path) -> Iterator[None]:
         EsckitError: another process works there, or the file cannot be written.
     """
     with writing(place):
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(lock.parent)
         file = _lock(place, lock)
     try:
         yield
@@ -251,20 +288,28 @@ def resume_jsonl(path: Path, key: Any, sizes: Sequence[int]) -> Iterator[Resumed
             with writing(path):
                 file.close()
         with writing(path):
-            sync(partial)
-            partial.replace(path)
+            _sync_whole(partial)
+            _replace(partial, path)
 
 
 def _keep_whole_groups(partial: Path, sizes: Sequence[int]) -> int:
-    """Cut a partial file back to whole groups; return how many it holds."""
-    lines = partial.read_bytes().splitlines(keepends=True)
-    whole = sum(line.endswith(b"\n") for line in lines)
-    rows, done = 0, 0
-    while done < len(sizes) and rows + sizes[done] <= whole:
-        rows, done = rows + sizes[done], done + 1
+    """Cut a partial file back to whole groups of whole rows; return how many groups it holds.
+
+    After a power cut a file can end in zeros, or in zeros where a row was.
+    """
+    rows = list(takewhile(_is_row, partial.read_bytes().split(b"\n")[:-1]))
+    ends = [*takewhile(lambda end: end <= len(rows), accumulate(sizes))]
     with partial.open("r+b") as file:
-        file.truncate(sum(map(len, lines[:rows])))
-    return done
+        file.truncate(sum(len(row) + 1 for row in rows[: ends[-1] if ends else 0]))
+    return len(ends)
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        json.loads(line.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> str:

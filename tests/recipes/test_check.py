@@ -61,8 +61,11 @@ def test_a_pocket_recipe_is_checked_and_nothing_is_written(
         assert len(figures(printed.splitlines(), stage)) == 9
 
 
-def test_passes_are_those_of_training(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The estimate is for the largest batch that the run then reads."""
+@pytest.mark.parametrize("setting", ["max_tokens_per_row=600", "accumulation=2", "accumulation=9"])
+def test_passes_are_those_of_training(
+    setting: str, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate is for the largest forward pass that the run then makes."""
     asked: dict[str, Kept] = {}
     real = memory_estimate.MetaModel.memory
 
@@ -74,9 +77,9 @@ def test_passes_are_those_of_training(recipe: str, tmp_path: Path, monkeypatch: 
     base = save_base(tmp_path / "base")
     path = Path(recipe)
     head = path.read_text(encoding="utf-8").split("stages:")[0]
-    stage = "{stage: sft, name: planner-sft, part: planner, past_strategies: hidden, epochs: 2, batch_size: 4}"
+    stage = "{stage: sft, name: planner-sft, part: planner, past_strategies: hidden, epochs: 2, batch_size: 5}"
     path.write_text(f"{head}stages:\n  - {stage}\n", encoding="utf-8")
-    loaded = load_recipe(recipe, [f"model.path={base}", "planner-sft.max_tokens_per_row=600"])
+    loaded = load_recipe(recipe, [f"model.path={base}", f"planner-sft.{setting}"])
     check(loaded)
     seen: list[Kept] = []
     from esckit.training import trainer
@@ -92,6 +95,7 @@ def test_passes_are_those_of_training(recipe: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(trainer.Likelihood, "loss", watching)
     run(loaded, tmp_path / "run")
     assert next(iter(asked.values())).tokens == max(kept.tokens for kept in seen)
+    assert len({kept.tokens for kept in seen}) > 1, "passes differ"
 
 
 def test_a_config_is_enough(recipe: str, config_only: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,12 @@ def test_a_saved_store_answers_as_before(store: ReplyStore, tmp_path: Path) -> N
     assert again.identity == store.identity
     assert "starter" in again.about
     assert "CC0-1.0" in again.about
+
+
+def test_a_reply_may_hold_what_separates_lines_elsewhere(store: ReplyStore, tmp_path: Path) -> None:
+    odd = [replace(reply, text=f"one\u2028two\u2029three\x85four\x0b{n}") for n, reply in enumerate(store.replies)]
+    ReplyStore(odd, store.vectors, store.encoder, "starter", "CC0-1.0").save(tmp_path / "store")
+    assert ReplyStore.load(tmp_path / "store").replies == odd
 
 
 def test_a_store_that_is_not_whole_is_refused(store: ReplyStore, tmp_path: Path) -> None:

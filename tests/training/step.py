@@ -31,16 +31,17 @@ def one_step(
     model: Any,
     data: ConversationDataset,
     objective: Objective,
-    batches: list[list[int]],
+    batch: list[int],
     folder: Path,
+    *,
+    passes: int = 1,
     max_tokens: int | None = None,
 ) -> Step:
-    """Train a single step whose forward passes are these batches."""
+    """Train a single step on a batch of conversations, divided over so many forward passes."""
     catch = _Catch()
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=1,
-        gradient_accumulation_steps=len(batches),
         max_grad_norm=0,
         logging_steps=1,
         report_to="none",
@@ -51,7 +52,14 @@ def one_step(
         ddp_find_unused_parameters=False,
     )
     trainer = TrieTrainer(
-        batches, objective, max_tokens=max_tokens, model=model, args=arguments, train_dataset=data, callbacks=[catch]
+        [batch],
+        objective,
+        passes=passes,
+        max_tokens=max_tokens,
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        callbacks=[catch],
     )
     trainer.train()
     logged = trainer.state.log_history[0]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esckit.errors import RunError
-from esckit.training.processes import count_processes, divide, from_main, is_main, join_processes, total, wait
+from esckit.training.batches import divide
+from esckit.training.processes import count_processes, from_main, is_main, join_processes, total, wait
 from tests.training.step import Step
 from tests.training.together import STEPS, Run, everything
 

@@ -18,7 +18,7 @@ from esckit.errors import EsckitError
 from esckit.files import write_json
 from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example, Part
-from esckit.training.batches import TrieDataset, plan_batches
+from esckit.training.batches import TrieDataset, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint
 from esckit.training.trainer import Likelihood, Trained, TrieTrainer, mean_loss, train
 from esckit.training.training_options import TrainingOptions
@@ -103,12 +103,13 @@ def plain_step(model: Any) -> Step:
     )
 
 
-@pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[2, 0], [3, 1]], [[3], [0, 2], [1]], [[0], [1], [2], [3]]])
+@pytest.mark.parametrize("passes", [1, 2, 3, 4, 32])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
-    make: MakeModel, batches: list[list[int]], tmp_path: Path
+    make: MakeModel, passes: int, tmp_path: Path
 ) -> None:
-    step, wanted = one_step(make(), dataset(rendered()), Likelihood(), batches, tmp_path), plain_step(make())
+    step = one_step(make(), dataset(rendered()), Likelihood(), [2, 0, 3, 1], tmp_path, passes=passes)
+    wanted = plain_step(make())
     assert step.logged == pytest.approx(wanted.logged, rel=1e-5)
     assert step.gradients.keys() == wanted.gradients.keys()
     for name, gradient in wanted.gradients.items():
@@ -116,32 +117,11 @@ def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
 
 
 def test_a_batch_in_several_forward_passes_is_the_same_step(tmp_path: Path) -> None:
-    step = one_step(full(), dataset(rendered()), Likelihood(), [[0, 1, 2, 3]], tmp_path, max_tokens=300)
+    step = one_step(full(), dataset(rendered()), Likelihood(), [0, 1, 2, 3], tmp_path, max_tokens=300)
     wanted = plain_step(full())
     assert step.logged == pytest.approx(wanted.logged, rel=1e-5)
     for name, gradient in wanted.gradients.items():
         assert float((step.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
-
-
-def test_accumulation_divides_a_batch_and_changes_nothing_else(tmp_path: Path) -> None:
-    """Four conversations of two targets: two steps of two, in one forward pass each or in two."""
-    runs = [
-        train(
-            full(),
-            dataset(rendered()),
-            options(batch_size=4, accumulation=passes),
-            folder=tmp_path / str(passes),
-            title="test",
-            seed=0,
-        )
-        for passes in (1, 2)
-    ]
-    once, twice = runs
-    assert once.steps == twice.steps == 4
-    assert [row["step"] for row in once.curve] == [row["step"] for row in twice.curve] == [1, 2, 3, 4]
-    for one, other in zip(once.curve, twice.curve, strict=True):
-        assert one == pytest.approx(other, rel=2e-3)
-    assert once.curve[0] == pytest.approx(twice.curve[0], rel=1e-5), "before rounding can be amplified"
 
 
 def test_the_mean_loss_is_over_tokens_and_leaves_the_model_as_it_was() -> None:
@@ -291,6 +271,47 @@ def test_a_run_tells_its_curve_and_counts(tmp_path: Path, counter: Counter) -> N
     assert not model.training
 
 
+@pytest.mark.parametrize(("batch_size", "accumulation", "steps"), [(2, 2, 8), (3, 2, 4), (3, 32, 4), (6, 3, 4)])
+def test_accumulation_divides_a_batch_and_changes_nothing_else(
+    batch_size: int, accumulation: int, steps: int, tmp_path: Path, counter: Counter
+) -> None:
+    """Four conversations of two targets, twice."""
+    once, divided = (
+        run(full(), tmp_path / str(passes), counter, batch_size=batch_size, accumulation=passes)
+        for passes in (1, accumulation)
+    )
+    assert once.trained.steps == divided.trained.steps == steps
+    assert (once.passes, divided.passes) == (steps, 8), "a conversation is not divided"
+    assert [row.keys() for row in once.trained.curve] == [row.keys() for row in divided.trained.curve]
+    assert [row["step"] for row in once.trained.curve] == [row["step"] for row in divided.trained.curve]
+    for one, other in zip(once.trained.curve, divided.trained.curve, strict=True):
+        assert one == pytest.approx(other, rel=2e-3)
+    assert once.trained.curve[0] == pytest.approx(divided.trained.curve[0], rel=1e-5), "before rounding is amplified"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 9))
+def test_a_batch_is_divided_into_passes_as_even_as_its_conversations_are(sizes: list[int], passes: int) -> None:
+    shares = [len(tensors["items"]) for tensors in in_passes(Lengths(sizes), range(len(sizes)), passes, None)]
+    assert len(shares) == min(passes, len(sizes))
+    assert sum(shares) == len(sizes)
+
+
+class Lengths(TrieDataset):
+    """Conversations of which only the length is known."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        super().__init__([])
+        self.lengths = lengths
+
+    def size(self, item: int) -> int:  # type: ignore[override]
+        return self.lengths[item]
+
+    @staticmethod
+    def forwards(items: Sequence[Any], max_tokens: int | None) -> list[dict[str, Any]]:
+        return [{"items": items}]
+
+
 def test_only_what_requires_gradients_is_trained(tmp_path: Path, counter: Counter) -> None:
     model = planner_adapter()
     fixed = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
@@ -362,8 +383,10 @@ def test_what_continues_is_the_checkpoint_and_not_the_model_given(
 
 
 def test_a_run_under_accumulation_continues_too(tmp_path: Path, counter: Counter) -> None:
+    """Two passes a step: the sixth is the third step's second."""
     settings = {"batch_size": 4, "accumulation": 2}
     wanted = run(full(), tmp_path / "whole", counter, **settings)
+    assert (wanted.trained.steps, wanted.passes) == (4, 8)
     with pytest.raises(Stopped):
         run(full(), tmp_path / "stopped", counter, stop_at=6, **settings)
     assert latest_checkpoint(tmp_path / "stopped") == tmp_path / "stopped/checkpoint-2"

@@ -21,17 +21,18 @@ from tests.tiny import randomise_adapter, starter_dialogues, tiny_model, tiny_re
 from tests.training.pairs import rendered_pairs
 from tests.training.step import one_step
 
-STEPS: Final[dict[str, tuple[str, list[list[int]], int | None]]] = {
-    "sft": ("sft", [[0, 1, 2, 3]], None),
-    "sft, a process without a conversation": ("sft", [[0], [1, 2, 3]], None),
-    "sft, more passes in one process": ("sft", [[0, 1, 2, 3]], 300),
-    "dpo": ("dpo", [[0, 1, 2, 3]], None),
-    "dpo, a process without a conversation": ("dpo", [[1], [0, 2], [3]], None),
-    "dpo, more passes in one process": ("dpo", [[0, 1, 2, 3]], 500),
-    "dpo with sft, adapter off": ("dpo + sft", [[0, 1], [2, 3]], None),
-    "orpo": ("orpo", [[0, 1], [2, 3]], None),
+STEPS: Final[dict[str, tuple[str, list[int], int, int | None]]] = {
+    "sft": ("sft", [0, 1, 2, 3], 1, None),
+    "sft, a process without a conversation": ("sft", [0], 1, None),
+    "sft, in passes": ("sft", [0, 1, 2, 3], 3, None),
+    "sft, more passes in one process": ("sft", [0, 1, 2, 3], 1, 300),
+    "dpo": ("dpo", [0, 1, 2, 3], 1, None),
+    "dpo, a process without a conversation": ("dpo", [1], 2, None),
+    "dpo, more passes in one process": ("dpo", [0, 1, 2, 3], 1, 500),
+    "dpo with sft, adapter off": ("dpo + sft", [0, 1, 2, 3], 2, None),
+    "orpo": ("orpo", [0, 1, 2, 3], 2, None),
 }
-"""Each an objective, the batches of one optimiser step, and the most tokens of a forward pass."""
+"""Each an objective, the batch of one optimiser step, its forward passes, and the most tokens of one."""
 
 
 class Run(NamedTuple):
@@ -84,8 +85,8 @@ def whole_run(folder: Path) -> Run:
 def everything(folder: Path) -> dict[str, Any]:
     """All of the above by name."""
     found: dict[str, Any] = {
-        name: one_step(*setting(kind, most), batches, folder / "step", most)
-        for name, (kind, batches, most) in STEPS.items()
+        name: one_step(*setting(kind, most), batch, folder / "step", passes=passes, max_tokens=most)
+        for name, (kind, batch, passes, most) in STEPS.items()
     }
     return {**found, "run": whole_run(folder / "run"), "again": whole_run(folder / "run")}
 

@@ -17,7 +17,7 @@ from esckit.recipes.runner import load_checked
 from esckit.recipes.stage import TrainingStage
 from esckit.rendering import Example, Renderer, supporter_turns
 from esckit.strategy import TAXONOMIES
-from esckit.training.batches import plan_batches
+from esckit.training.batches import divide, plan_batches
 from esckit.training.training_options import LoraOptions
 
 __all__ = ["check"]
@@ -170,11 +170,15 @@ def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) ->
         stage: which.
         rows: its targets, a conversation each.
     """
-    each = max(1, stage.batch_size // stage.accumulation)
     counts = [len(targets) * max(1, stage.rejected_sides(recipe)) for targets in rows]
     lengths = [sum(len(e.context) + len(e.scored) for e in targets) for targets in rows]
     seed = stage_seed(recipe.seed, stage)
-    batches = [batch for epoch in plan_batches(counts, each, stage.epochs, seed) for batch in epoch]
-    longest = sorted(batches, key=lambda batch: -sum(lengths[index] for index in batch))[:_TRIED]
+    batches = [batch for epoch in plan_batches(counts, stage.batch_size, stage.epochs, seed) for batch in epoch]
+
+    def longest_pass(batch: list[int]) -> int:
+        own = [lengths[index] for index in batch]
+        return max(sum(own[i] for i in part) for part in divide(own, stage.accumulation))
+
+    longest = sorted(batches, key=longest_pass, reverse=True)[:_TRIED]
     passes = (one for batch in longest for one in stage.forwards(recipe, [rows[index] for index in batch]))
     return max(Kept(one["input_ids"].numel(), int(one["keep"].sum())) for one in passes)

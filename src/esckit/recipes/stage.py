@@ -159,7 +159,8 @@ class TrainingStage(Stage, TrainingOptions):
     def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
         """The forward passes of a batch, the targets of a conversation each."""
         from esckit.language_models.token_tree import build_tries
-        from esckit.training.batches import TrieDataset
+        from esckit.training.batches import TrieDataset, in_passes
 
         most = self.max_tokens_per_row
-        return TrieDataset.forwards([build_tries(examples, most) for examples in targets], most)
+        data = TrieDataset(build_tries(examples, most) for examples in targets)
+        return in_passes(data, data.items, self.accumulation, most)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from esckit.files import write_jsonl, writing
+from esckit.files import sync, write_jsonl, writing
 from esckit.language_models.token_tree import TokenTrie, build_tries
 from esckit.recipes.folder import CHECKPOINTS, RunFolder
 from esckit.recipes.stage import Stage
@@ -51,7 +51,7 @@ def train_stage(
     objective: Objective | None = None,
     valid: TrieDataset | None = None,
 ) -> dict[str, Any]:
-    """Train with checkpoints on behalf of ``stage``, save, and write the curve into ``folder``, last; return facts.
+    """Train with checkpoints on behalf of ``stage``, save, have it on the disk, and write the curve into ``folder``, last; return facts.
 
     The checkpoints stay until the stage is done: what follows in it may be stopped too.
     """
@@ -68,5 +68,6 @@ def train_stage(
     if is_main():
         with writing(folder):
             save()
+            sync(folder)  # or a power cut could leave a stage that is done and its files empty
         write_jsonl(folder / "curve.jsonl", trained.curve)
     return {"steps": trained.steps, "scored_tokens": trained.scored_tokens, "tokens_read": trained.nodes}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import CorpusError, ModelError
-from esckit.files import atomic, read_text, write_json, write_jsonl
+from esckit.files import atomic, read_lines, read_text, write_json, write_jsonl
 from esckit.language_models.generation import Reply
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.supporters.parts import OnText, Wording
@@ -144,8 +144,8 @@ class ReplyStore:
         """
         try:
             card = json.loads(read_text(folder / "store.json", what="a reply store's card", error=ModelError))
-            lines = read_text(folder / "replies.jsonl", what="a store's replies", error=ModelError).splitlines()
-            replies = [StoredReply(**json.loads(line)) for line in lines]
+            lines = read_lines(folder / "replies.jsonl", what="a store's replies", error=ModelError)
+            replies = [StoredReply(**json.loads(line)) for _, line in lines]
             vectors = np.load(folder / "contexts.npy").astype(np.float32)
             encoder = load_encoder(card["encoder"])
             if card["format"] != FORMAT or len(vectors) != len(replies):

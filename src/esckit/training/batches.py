@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from esckit.language_models.token_tree import TokenTrie, collate, in_forwards
 
-__all__ = ["ConversationDataset", "TrieDataset", "plan_batches"]
+__all__ = ["ConversationDataset", "TrieDataset", "divide", "in_passes", "plan_batches"]
 
 
 class ConversationDataset(Protocol):
@@ -93,3 +93,27 @@ def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int)
             batches[-1].append(index)
         plan.append(batches)
     return plan
+
+
+def divide(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Divide a batch over processes or passes, the largest item first, each to where there is least.
+
+    Returns:
+        Indices of each part's items, ascending; a part may be empty. One part has all in their order.
+    """
+    shares: list[list[int]] = [[] for _ in range(parts)]
+    loads = [0] * parts
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        shares[least].append(index)
+        loads[least] += sizes[index]
+    return [sorted(share) for share in shares]
+
+
+def in_passes(
+    dataset: ConversationDataset, items: Sequence[Any], passes: int, max_tokens: int | None
+) -> list[dict[str, Any]]:
+    """The forward passes of a batch, which is divided over ``passes``; as few as it has conversations, or as many more
+    as ``max_tokens`` makes of them."""
+    shares = divide([dataset.size(item) for item in items], passes)
+    return [one for own in shares if own for one in dataset.forwards([items[i] for i in own], max_tokens)]

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from esckit.errors import RunError
 
-__all__ = ["count_processes", "divide", "from_main", "is_main", "join_processes", "total", "wait"]
+__all__ = ["count_processes", "from_main", "is_main", "join_processes", "total", "wait"]
 
 T = TypeVar("T")
 _PATIENCE: Final = timedelta(days=14)  # the others wait while the first one mines or predicts
@@ -73,18 +73,3 @@ def _gather(value: T) -> list[T]:
     if dist.is_initialized():
         dist.all_gather_object(values, value)
     return values
-
-
-def divide(sizes: Sequence[int], processes: int) -> list[list[int]]:
-    """Divide a batch over processes, the largest item first, each to who has least; shares may be empty.
-
-    Returns:
-        Indices of each process's items, ascending: for one process, all in their order.
-    """
-    shares: list[list[int]] = [[] for _ in range(processes)]
-    loads = [0] * processes
-    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        least = loads.index(min(loads))
-        shares[least].append(index)
-        loads[least] += sizes[index]
-    return [sorted(share) for share in shares]

@@ -1,8 +1,8 @@
 """The training loop: transformers' Trainer over token tries.
 
-What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over accumulation
+What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over its forward passes
 and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
-before the first step, so resuming is skipping. Several processes divide each batch among themselves.
+before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among themselves.
 """
 
 import math
@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from esckit.errors import EsckitError
-from esckit.files import writing
+from esckit.files import make_folder, writing
 from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.progress import Progress
-from esckit.training.batches import ConversationDataset, TrieDataset, plan_batches
+from esckit.training.batches import ConversationDataset, TrieDataset, divide, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
-from esckit.training.processes import divide, from_main
+from esckit.training.processes import from_main
 from esckit.training.training_options import TrainingOptions
 
 __all__ = [
@@ -94,13 +94,14 @@ def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
 
 
 class TrieTrainer(Trainer):
-    """Trainer whose batches are planned ahead and whose loss is an objective's."""
+    """Trainer whose batches, a step each, are planned ahead and whose loss is an objective's."""
 
     def __init__(
         self,
         batches: list[list[int]],
         objective: Objective,
         *,
+        passes: int = 1,
         max_tokens: int | None = None,
         title: str = "training",
         **arguments: Any,
@@ -108,9 +109,9 @@ class TrieTrainer(Trainer):
         super().__init__(data_collator=self._collate, **arguments)
         self.batches = batches
         self.objective = objective
+        self.passes = passes
         self.max_tokens = max_tokens
         self.title = title
-        self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's units
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
@@ -125,7 +126,7 @@ class TrieTrainer(Trainer):
         """
         data = self.train_dataset
         shares = divide([data.size(item) for item in items], int(self.accelerator.num_processes))
-        passes = [data.forwards([items[i] for i in share], self.max_tokens) if share else [] for share in shares]
+        passes = [in_passes(data, [items[i] for i in share], self.passes, self.max_tokens) for share in shares]
         every = [one for own in passes for one in own]
         own = passes[self.accelerator.process_index]
         idle = data.idle(min(every, key=lambda one: int(one["input_ids"].numel())))
@@ -134,21 +135,15 @@ class TrieTrainer(Trainer):
             "units": torch.stack([self.objective.units(one) for one in every]).sum(0),  # (U,)
         }
 
-    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The optimiser step's batches and its units over all processes."""
-        samples = [sample for _, sample in zip(range(num_batches), epoch_iterator, strict=False)]
-        if not samples:
-            return samples, None
-        return samples, torch.stack([sample["units"] for sample in samples]).sum(0).to(device)  # (U,)
-
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward, one part of the batch after the other: memory is that of the largest part."""
+        units = inputs["units"].to(self.args.device)
         *parts, last = inputs["forwards"]
         losses = []
         for part in parts:
             with self._step_goes_on(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
-        losses.append(super().training_step(model, last, num_items_in_batch))
+                losses.append(super().training_step(model, part, units))
+        losses.append(super().training_step(model, last, units))
         return torch.stack(losses).sum()
 
     @contextmanager
@@ -164,7 +159,7 @@ class TrieTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """This batch's part of the step's loss; processes are averaged, hence their number."""
+        """This pass's part of the step's loss; processes are averaged, hence their number."""
         loss = self.objective.loss(model, inputs, num_items_in_batch)
         value = float(loss.detach())
         _check_loss(value, f"{self.title} stopped, its loss is {value} at step {self.state.global_step + 1}")
@@ -247,7 +242,6 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=options.accumulation,
         learning_rate=options.learning_rate,
         lr_scheduler_type=options.schedule,
         warmup_steps=round(options.warmup * steps),
@@ -297,15 +291,17 @@ def train(
     Raises:
         EsckitError: a loss is not finite, or none would be after the last step.
     """
-    epochs = plan_batches(dataset.counts(), max(1, options.batch_size // options.accumulation), options.epochs, seed)
+    epochs = plan_batches(dataset.counts(), options.batch_size, options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
-    steps = -(-len(batches) // options.accumulation)
-    epoch_ends = [-(-end // options.accumulation) for end in accumulate(map(len, epochs))]
+    steps, epoch_ends = len(batches), [*accumulate(map(len, epochs))]
+    with writing(folder):
+        from_main(make_folder, folder)
     measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
     watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
     trainer = TrieTrainer(
         batches,
         objective or Likelihood(),
+        passes=options.accumulation,
         max_tokens=options.max_tokens_per_row,
         title=title,
         model=model,

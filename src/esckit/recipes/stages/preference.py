@@ -93,6 +93,7 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
 
     def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
         """Preferences are not mined yet: rejected sides are taken to be as long as gold, of tokens of their own."""
+        from esckit.training.batches import in_passes
         from esckit.training.preferences import PairDataset, make_item
 
         def pairs(examples: "list[Example]") -> "Iterator[PairExample]":
@@ -101,8 +102,8 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
                     yield PairExample(example, replace(example, scored=tuple(-1 - side for _ in example.scored)))
 
         most = self.max_tokens_per_row
-        items = [make_item(list(pairs(examples)), most, mismatched=self.loss == "kto") for examples in targets]
-        return PairDataset.forwards(items, most)
+        data = PairDataset(make_item(list(pairs(each)), most, mismatched=self.loss == "kto") for each in targets)
+        return in_passes(data, data.items, self.accumulation, most)
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train a part on its preferences, starting from the model after SFT (or the round before), the reference."""
