@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esckit.chat_models.asker import Asker, Estimate
+from esckit.chat_models.asker import Asker, ToAsk
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.opening import chat_model_name, check_chat_model, open_chat_model
 from esckit.chat_models.pacing import Pace
@@ -97,7 +97,7 @@ def check_options(options: JudgingOptions) -> None:
     options.read_prompts()
 
 
-def _to_ask(left: Estimate) -> str:
+def _to_ask(left: ToAsk) -> str:
     return (
         f"to ask: {left.items:,} questions, about {left.prompt_tokens:,} tokens of prompts and at most "
         f"{left.completion_tokens:,} of replies; {left.recorded:,} are answered already"

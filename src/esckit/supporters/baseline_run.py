@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from esckit.chat_models.asker import Asker, Estimate
+from esckit.chat_models.asker import Asker, ToAsk
 from esckit.chat_models.ledger import Ledger, Outcome, UsageSummary
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel, ChatRequest
@@ -59,7 +59,7 @@ class BaselineRun:
         self._model, self._ledger, self._pace = model, ledger, pace
         self._decoding, self._seed, self._prompts = decoding, seed, prompts
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> ToAsk:
         """Count what is left to ask over all stages. An answer that is not there yet counts as the longest one."""
         stand_in = "x" * (_BYTES_PER_TOKEN * self._decoding.max_new_tokens)
         said: list[dict[str, str]] = [{} for _ in self.places]
@@ -70,7 +70,7 @@ class BaselineRun:
             total = [a + b for a, b in zip(total, asker.estimate(requests), strict=True)]
             for known, outcome in zip(said, self._recorded(asker, requests), strict=True):
                 known[stage.name] = outcome.text if outcome else stand_in
-        return Estimate(*total)
+        return ToAsk(*total)
 
     def ask(self) -> Iterator[StageUsage]:
         """Ask one stage after the other; yield what each cost.
