@@ -1,9 +1,11 @@
 """How strategies and words are drawn."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 __all__ = ["Decoding", "choose_strategy"]
 
@@ -19,10 +21,13 @@ class Decoding:
         max_new_tokens: the longest reply, in tokens.
     """
 
+    # A recipe's block of these keys becomes one; pydantic checks their ranges there.
+    __pydantic_config__: ClassVar[Any] = ConfigDict(extra="forbid")
+
     greedy: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_new_tokens: int = 128
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
 
 
 def choose_strategy(log_probabilities: NDArray[np.float64], decoding: Decoding, random: np.random.Generator) -> int:

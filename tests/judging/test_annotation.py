@@ -7,8 +7,7 @@ import pytest
 
 from esckit.conversation import Conversation, Turn, Verdict, read_conversations, write_conversations
 from esckit.errors import EsckitError, PredictionsError
-from esckit.judging.annotation import add_predictions, annotate
-from esckit.judging.annotator import RUBRIC
+from esckit.judging.annotation import RUBRIC, add_predictions, annotate
 from esckit.judging.evidence import Case
 from esckit.measures import Prediction
 from tests.trees import small_tree

@@ -71,6 +71,7 @@ class RemoteChatModel:
         base_url: up to and including ``/v1``.
         key_variable: the environment variable that holds the key; any word will do for a server that asks for none.
         concurrency: the most calls at once.
+        extra_body: fields that each request has besides ours.
         timeout: seconds a call may take in all.
 
     Raises:
@@ -86,12 +87,14 @@ class RemoteChatModel:
         *,
         key_variable: str = KEY_VARIABLE,
         concurrency: int = 64,
+        extra_body: Mapping[str, Any] | None = None,
         timeout: float = 120.0,
     ) -> None:
         self.model = model
         self.base_url = _check_url(base_url)
         self.key_variable = key_variable
         self.concurrency = concurrency
+        self.extra_body = dict(extra_body or {})
         self.timeout = timeout
         self._limit = "max_tokens"
         self._client: Any = None
@@ -100,8 +103,9 @@ class RemoteChatModel:
 
     @property
     def identity(self) -> Any:
-        """Base URL and name."""
-        return {"url": self.base_url, "model": self.model}
+        """Base URL, name, and what is sent besides our own fields."""
+        extra = {"extra_body": self.extra_body} if self.extra_body else {}
+        return {"url": self.base_url, "model": self.model, **extra}
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "").strip()
@@ -162,6 +166,7 @@ class RemoteChatModel:
             self._limit: how.max_new_tokens,
             **drawn,
             **({"response_format": response_format(request.schema)} if request.schema else {}),
+            **({"extra_body": self.extra_body} if self.extra_body else {}),
         }
 
     def _unconnected(self, cause: BaseException | None) -> CallFailure:

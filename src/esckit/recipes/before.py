@@ -6,7 +6,6 @@ from esckit.judging.judge_run import check_options
 from esckit.judging.open_annotator import check_annotator
 from esckit.language_models.backbone import check_reachable, check_source
 from esckit.planning.encoder import check_encoder
-from esckit.recipes.baselines import check_baseline
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import (
     BaselineStage,
@@ -57,7 +56,7 @@ def load_dialogues(recipe: Recipe) -> Corpus:
                 f"stage {stage.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
             )
         if isinstance(stage, BaselineStage):
-            check_baseline(stage)
+            stage.check()
         if isinstance(stage, JudgeStage):
             check_options(stage)
         if isinstance(stage, EvaluateStage | JudgeStage):

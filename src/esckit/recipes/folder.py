@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit import __version__
+from esckit.chat_models.opening import PACE_KEYS
 from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
@@ -159,7 +160,7 @@ class Run:
         if isinstance(stage, JudgeStage):
             rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(stage.rubrics)]
             inputs.append(_digest([rubrics, hash_file(Path(stage.failed)) if stage.failed else None]))
-        elsewhere = {"prompts", "rubrics", "failed"}  # what is in these files counts, not where they are
+        elsewhere = {"prompts", "rubrics", "failed"} | PACE_KEYS  # what is in these files counts, not where they are
         settings = stage.model_dump(mode="json", exclude=elsewhere)
         return _digest([settings, self.model, self.seed(stage), self.corpus_hash, inputs])
 

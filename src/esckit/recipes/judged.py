@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, read_conversations
 from esckit.judging.open_annotator import open_annotator
 from esckit.mining.inferential import mining_counts
@@ -12,13 +13,10 @@ from esckit.recipes.folder import Run
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stages import MineStage, PreferenceStage
 
-__all__ = ["LEDGER", "SAMPLED", "judge_pairs", "judged_facts", "no_pairs"]
+__all__ = ["SAMPLED", "judge_pairs", "judged_facts", "no_pairs"]
 
 SAMPLED: Final = "sampled.jsonl"
 """In a mine stage's folder: the trees with what was sampled, before anyone has judged it."""
-
-LEDGER: Final = "annotator.ledger"
-"""In a run's folder: a chat model's answers as annotator, of all mine stages; ``--fresh`` leaves it, too."""
 
 _STATES: Final = ("unparsed", "refused", "failed")
 

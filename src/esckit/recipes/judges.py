@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import read_conversations
 from esckit.judging.judge_run import judge_files
-from esckit.judging.same_judge import mining_judges
+from esckit.judging.plan import mining_judges
 from esckit.measures import read_predictions
 from esckit.recipes.stages import JudgeStage, MineStage
 from esckit.strategy import TAXONOMIES
@@ -27,7 +28,7 @@ def judge_predictions(this: "Run", stage: JudgeStage) -> dict[str, Any]:
         read_conversations(this.folder / stage.predictions[0] / "conversations.jsonl"),
         stage,
         this.folder / stage.name,
-        ledger=this.folder / "ledger.sqlite",
+        ledger=this.folder / LEDGER,
         miners=sorted({judge for path in mined if path.exists() for judge in mining_judges(read_conversations(path))}),
         seed=this.seed(stage),
     )

@@ -4,13 +4,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from esckit.judging.judging_options import JudgingOptions
+from esckit.judging.plan import JudgingOptions
 from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import PairKind
 from esckit.planning.planner_options import PlannerOptions
-from esckit.prompts.own import Prompts, read_prompts
 from esckit.rendering import Layout
-from esckit.supporters.baselines import METHODS
+from esckit.supporters.baselines import BaselineOptions
 from esckit.training.training_options import LoraOptions, PreferenceOptions, TrainingOptions
 
 __all__ = [
@@ -266,48 +265,16 @@ class PredictStage(Config):
         return self
 
 
-class BaselineStage(Config):
-    """Predicts a split by prompting a chat model (`supporters.baselines`).
+class BaselineStage(BaselineOptions):
+    """Predicts a split by prompting a chat model, by default the run's backbone (`BaselineOptions`).
 
     Attributes:
-        method: which baseline.
         split: null is test where the corpus has one, else valid.
-        model: ``remote:MODEL``, a chat model behind a URL, whose key stands in OPENAI_API_KEY, or the folder or Hub id
-            of one; null is the run's backbone.
-        base_url: of ``remote:MODEL``, up to and including ``/v1``; null is OpenAI's.
-        prompts: a folder with prompts of the user's own (`prompts.own`).
-        decoding: of every answer.
-        at_once: the most calls at once; of a model on this machine, prompts a batch.
-        budget_calls, budget_tokens: that the run's ledger of baselines may hold.
     """
 
     stage: Literal["baseline"]
     name: str
-    method: str
     split: Split | None = None
-    model: str | None = None
-    base_url: str | None = None
-    prompts: str | None = None
-    decoding: DecodingConfig = DecodingConfig(max_new_tokens=256)
-    at_once: int = Field(16, ge=1)
-    budget_calls: int | None = Field(None, ge=1)
-    budget_tokens: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _is_known(self) -> Self:
-        if self.method not in METHODS:
-            raise ValueError(f"there is no baseline {self.method!r}: use one of {', '.join(METHODS)}")
-        if self.base_url and not self.model:
-            raise ValueError("a base_url needs the model's name there: set model to remote:MODEL")
-        return self
-
-    def read_prompts(self) -> Prompts:
-        """The prompts that the model is asked with.
-
-        Raises:
-            EsckitError: the user's are wrong; one sentence says how.
-        """
-        return read_prompts(self.prompts, "baselines")
 
 
 class EvaluateStage(Config):
