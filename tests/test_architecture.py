@@ -54,6 +54,7 @@ LIGHT_TO_IMPORT: Final = (
     *("measures", "prompts", "report", "cli"),
     *(
         "chat_models/asker.py",
+        "chat_models/live.py",
         "chat_models/protocol.py",
         "chat_models/ledger.py",
         "chat_models/pacing.py",

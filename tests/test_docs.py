@@ -82,7 +82,7 @@ def test_the_command_runs(
     if "runs/annotator" in words and words[0] != "train":
         assert esckit("train", "annotator", "labels.json", "runs/annotator", "--dialogues", "FailedESConv.json")[0] == 0
     if words[:2] == ["check", "judge"]:
-        judge = ("--judge", f"remote:{MODEL}", "--base-url", server.url, "--conversations", "dialogues.jsonl")
+        judge = ("--model", f"remote:{MODEL}", "--base-url", server.url, "--conversations", "dialogues.jsonl")
         assert esckit("judge", "coupled.jsonl", "decoupled.jsonl", "judged", *judge)[0] == 0
         with Path("judged/sheet.csv").open(encoding="utf-8", newline="") as sheet:
             write_ratings(Path("ratings.csv"), [row["item"] for row in csv.DictReader(sheet)])

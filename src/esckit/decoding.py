@@ -2,9 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 __all__ = ["Decoding", "choose_strategies", "seed_of"]
 
@@ -20,10 +22,13 @@ class Decoding:
         max_new_tokens: the longest reply, in tokens.
     """
 
+    # A recipe's block of these keys becomes one; pydantic checks their ranges there.
+    __pydantic_config__: ClassVar[Any] = ConfigDict(extra="forbid")
+
     greedy: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_new_tokens: int = 128
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
 
 
 def seed_of(*parts: object) -> int:

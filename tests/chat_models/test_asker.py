@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from esckit.chat_models.asker import Asker, Estimate
+from esckit.chat_models.asker import Asker, ToAsk
 from esckit.chat_models.ledger import Ledger, Outcome
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
@@ -33,7 +33,7 @@ from tests.server import FAULTY, KEY, ChatServer, reply_fault
 GOOD = '{"score": 2, "reason": "x"}'
 BUSY = CallFailure("http_503", "busy", "retry", crowded=True)
 GONE = CallFailure("unreachable", "refused", "wait", stop=ChatError("nothing answers: start the server."))
-BAD = CallFailure("http_400", "too long", "give_up")
+BAD = CallFailure("http_400", "too long", "doubt")
 STOP = CallFailure("http_401", "no", "stop", stop=ChatError("the key is refused: export another."))
 LOST = CallFailure("timeout", "no reply", "retry", lost=True)
 FAST = Pace(attempts=3, first_wait=0.001, longest_wait=0.002)
@@ -304,11 +304,11 @@ def test_a_budget_of_tokens_is_never_exceeded(failure: CallFailure, ledger: Ledg
         Asker(model, ledger, STEP, replace(FAST, budget_tokens=budget)).ask(questions(100))
     replies = sum(count - 1 for count in model.asked.values())
     bound = questions(1)[0].prompt_bytes + 50
-    assert replies * 200 <= ledger.spent().tokens <= budget
+    assert replies * 200 <= ledger.spent(STEP).tokens <= budget
     if failure is BUSY:
-        assert ledger.spent().tokens == replies * 200 > budget - 2 * bound  # and it is nearly used up
+        assert ledger.spent(STEP).tokens == replies * 200 > budget - 2 * bound  # and it is nearly used up
     else:
-        assert ledger.spent().tokens > replies * 200 + sum(1 for _ in model.asked) * bound / 2
+        assert ledger.spent(STEP).tokens > replies * 200 + sum(1 for _ in model.asked) * bound / 2
 
 
 def test_the_bound_of_a_call_holds_for_every_tokenizer_on_bytes() -> None:
@@ -329,7 +329,7 @@ def test_an_estimate_before_and_a_summary_after(ledger: Ledger) -> None:
     asker = Asker(model, ledger, STEP, FAST)
     asker.ask(requests[:2])
     estimate = asker.estimate([*requests, requests[0]])
-    assert estimate == Estimate(3, 2, estimate.prompt_tokens, 21)
+    assert estimate == ToAsk(3, 2, estimate.prompt_tokens, 21)
     assert 290 <= estimate.prompt_tokens <= 340
     asker.ask(requests)
     assert (asker.usage.items, asker.usage.recorded, asker.usage.calls) == (5, 2, 3)

@@ -39,7 +39,7 @@ def test_what_is_recorded_is_there_when_it_is_opened_again(tmp_path: Path) -> No
         assert ledger.outcomes([*"abcdef"]) == outcomes
         assert ledger.outcomes(["b"]) == {"b": outcomes["b"]}
         assert ledger.drafts([*"abcdef"]) == {"e": "broken"}
-        assert ledger.spent() == Spent(5, 150)
+        assert ledger.spent("judge/1") == Spent(5, 150)
 
 
 def test_more_keys_than_one_query_takes(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_call_and_its_items_state_are_one_transaction(tmp_path: Path) -> None:
         ledger.record(run, call("a"), Outcome("done"))
         with pytest.raises(LedgerError):
             ledger.record(run, call("a"), Outcome("done"))  # an item is settled once
-        assert ledger.spent().calls == 1
+        assert ledger.spent("s").calls == 1
 
 
 def test_runs_say_how_they_ended(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_failed_items_can_be_asked_again_and_only_they(tmp_path: Path) -> None:
         ledger.record(run, call("b"), Outcome("refused"))
         assert ledger.forget_failed() == 1
         assert list(ledger.outcomes("ab")) == ["b"]
-        assert ledger.spent().calls == 2
+        assert ledger.spent("s").calls == 2
 
 
 HOLD = """

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from esckit.chat_models.asker import Asker
-from esckit.chat_models.ledger import Ledger, Outcome
+from esckit.chat_models.ledger import LEDGER, Ledger, Outcome
 from esckit.chat_models.local import LocalChatModel
 from esckit.chat_models.protocol import ChatRequest
 from esckit.chat_models.remote import RemoteChatModel
@@ -31,12 +31,12 @@ from esckit.decoding import Decoding
 from esckit.errors import ChatError
 from esckit.judging import asked_errors
 from esckit.judging.judge_run import judge_files
-from esckit.judging.judging_options import JudgingOptions
+from esckit.judging.plan import JudgingOptions
 from esckit.language_models.backbone import load_backbone
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.runner import run
-from esckit.recipes.stages.mine import LEDGER, TREES
+from esckit.recipes.stages.mine import TREES
 from tests.chat_models.questions import questions
 from tests.judging.judged import dialogues, predicted
 from tests.recipes.tiny import shorten
@@ -133,7 +133,11 @@ def test_a_judging_goes_through_it(served: Served, tmp_path: Path) -> None:
     """It cannot judge, and every verdict says so; by the same call again nothing is asked."""
     talks = dialogues(2, turns=1)
     options = JudgingOptions(
-        judge=f"remote:{served.folder}", base_url=served.url, reference="hidden", pairs=True, max_new_tokens=4
+        model=f"remote:{served.folder}",
+        base_url=served.url,
+        reference="hidden",
+        pairs=True,
+        decoding=Decoding(greedy=True, max_new_tokens=4),
     )
     files = {name: predicted(talks, lambda c, t, name=name: f"{name} hears you") for name in ("one", "two")}  # type: ignore[misc]
     told: list[str] = []
@@ -142,7 +146,7 @@ def test_a_judging_goes_through_it(served: Served, tmp_path: Path) -> None:
         assert [row.states.unparsed for row in found.scores] == [2] * 8
         assert found.pairs[0].states.unparsed == 4
         assert found.differences == []
-    assert "to ask: 20 questions" in told[0]
+    assert "20 questions to ask" in told[0]
     assert "; 40 calls" in told[1]
     assert "to ask: 0 questions" in told[2]
     assert "; 0 calls" in told[3]
@@ -161,7 +165,7 @@ def test_a_mining_run_goes_through_it(served: Served, tmp_path: Path, monkeypatc
             "format": 1,
             "corpus": {"name": "tree", "train": str(tmp_path / "train.jsonl"), "valid": str(tmp_path / "valid.jsonl")},
             "model": {"path": str(tmp_path / "base")},
-            "annotator": {"source": f"remote:{served.folder}", "base_url": served.url, "at_once": 2},
+            "annotator": {"model": f"remote:{served.folder}", "base_url": served.url, "concurrency": 2},
             "stages": [
                 {"stage": "sft", "name": "sft", "part": "generator", "past_strategies": "hidden", "epochs": 1},
                 {**mine, "clean_chosen": clean_chosen},

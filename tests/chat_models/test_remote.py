@@ -117,11 +117,12 @@ def test_the_identity_is_url_and_name_and_no_key(server: ChatServer) -> None:
         (500, {}, "http_500", "retry", False),
         (502, {}, "http_502", "retry", False),
         (408, {}, "http_408", "retry", False),
-        (400, {"code": "context_length_exceeded"}, "http_400", "give_up", False),
-        (413, {}, "http_413", "give_up", False),
-        (422, {}, "http_422", "give_up", False),
+        (400, {"code": "context_length_exceeded"}, "too_long", "give_up", False),
+        (400, {}, "http_400", "doubt", False),
+        (413, {}, "http_413", "doubt", False),
+        (422, {}, "http_422", "doubt", False),
         (401, {}, "http_401", "stop", False),
-        (403, {}, "http_403", "stop", False),
+        (403, {}, "http_403", "deny", False),
         (404, {}, "http_404", "stop", False),
         (400, {"code": "model_not_found"}, "http_400", "stop", False),
         (402, {}, "http_402", "stop", False),
@@ -135,7 +136,7 @@ def test_http_errors_are_sorted(status: int, error: Mapping[str, str], kind: str
     assert isinstance(failure, CallFailure)
     assert (failure.kind, failure.then, failure.crowded, failure.lost) == (kind, then, crowded, False)
     assert failure.detail == f"HTTP {status}: no"
-    assert (failure.stop is not None) == (then == "stop")
+    assert (failure.stop is not None) == (then in ("stop", "deny"))
 
 
 def reason(error: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from esckit.conversation import read_conversations, write_conversations
 from esckit.decoding import Decoding
 from esckit.files import write_jsonl
-from esckit.judging import asked_errors, psychological_errors
+from esckit.judging import asked_errors, embedded_annotator
 from esckit.measures import prediction_to_json
 from esckit.planning import encoder
 from tests.cli.test_entry import call
@@ -25,7 +25,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (encoder, psychological_errors):
+    for module in (encoder, embedded_annotator):
         monkeypatch.setattr(module, "load_encoder", lambda source="embedded": letters())
 
 
@@ -60,14 +60,14 @@ def test_trains_checks_and_annotates(
     folder, tree, out = tmp_path / "mine", tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
     assert call(monkeypatch, "train", "annotator", labels, folder) == 0
     assert capsys.readouterr().out.startswith(f"fitted on 18 replies: {folder}; next: esckit annotate")
-    assert call(monkeypatch, "check", "annotator", labels, "--annotator", folder, "--json") == 0
+    assert call(monkeypatch, "check", "annotator", labels, "--model", folder, "--json") == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["n"], figures["dialogues"], figures["kappa"], figures["label_noise"]) == (18, 6, 1.0, None)
     assert call(monkeypatch, "check", "annotator", labels, "--cross-validate") == 0
     assert "kappa 1.000" in capsys.readouterr().out
     write_conversations(tree, [small_tree()])
     for new in (3, 0):
-        assert call(monkeypatch, "annotate", tree, out, "--annotator", folder) == 0
+        assert call(monkeypatch, "annotate", tree, out, "--model", folder) == 0
         assert "3 turns judged by mine@" in (said := capsys.readouterr().out)
         assert f"{new} of them now" in said
         tree = out
@@ -83,7 +83,7 @@ def test_predicted_turns_go_by_their_file_or_by_the_stage_of_a_run(
     assert call(monkeypatch, "train", "annotator", labels, folder) == 0
     write_conversations(tmp_path / "talks.jsonl", talks)
     write_jsonl(tmp_path / file, map(prediction_to_json, predicted(talks, lambda c, t: f"I hear {c} {t}")))
-    given = (tmp_path / file, out, "--conversations", tmp_path / "talks.jsonl", "--annotator", folder)
+    given = (tmp_path / file, out, "--conversations", tmp_path / "talks.jsonl", "--model", folder)
     assert call(monkeypatch, "annotate", *given) == 0
     capsys.readouterr()
     assert call(monkeypatch, "errors", out, "--json") == 0
@@ -101,7 +101,7 @@ def test_a_chat_model_behind_a_url_is_measured_and_asked_once(
             "check",
             "annotator",
             labels,
-            "--annotator",
+            "--model",
             f"remote:{MODEL}",
             "--base-url",
             server.url,
@@ -117,7 +117,7 @@ def test_a_chat_model_behind_a_url_is_measured_and_asked_once(
     assert figures["annotator"].startswith(f"{MODEL}@")
     assert figures["n"] + figures["unjudged"] == 18
     assert figures["unjudged"] > 0
-    assert (tmp_path / f"{labels.name}.ledger").exists()
+    assert (tmp_path / "ledger.sqlite").exists()
 
 
 def test_a_chat_model_s_folder_annotates(
@@ -128,16 +128,16 @@ def test_a_chat_model_s_folder_annotates(
     monkeypatch.setattr(asked_errors, "_DECODING", Decoding(greedy=True, max_new_tokens=3))
     base, tree, out = save_base(tmp_path / "base"), tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
     write_conversations(tree, [small_tree()])
-    assert call(monkeypatch, "annotate", tree, out, "--annotator", base) == 0
+    assert call(monkeypatch, "annotate", tree, out, "--model", base) == 0
     assert "0 of them now: nothing; 3 could not be judged, the same command tries" in capsys.readouterr().out
     config = json.loads((base / "config.json").read_text())  # its tokens are letters, and too many
     (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))
-    assert call(monkeypatch, "annotate", tree, out, "--annotator", base) == 0
+    assert call(monkeypatch, "annotate", tree, out, "--model", base) == 0
     assert re.search(r"3 turns judged by base@\w+, 3 of them now: unparsed 3", capsys.readouterr().out)
     (written,) = read_conversations(out)
     assert {verdict.state for turn in written.turns for verdict in turn.verdicts} == {"unparsed"}
     labels.write_text(json.dumps(json.loads(labels.read_text(encoding="utf-8"))[:1]), encoding="utf-8")
-    assert call(monkeypatch, "check", "annotator", labels, "--annotator", base) == 2
+    assert call(monkeypatch, "check", "annotator", labels, "--model", base) == 2
     assert "judged none of the 1 replies: see its answers in the ledger." in capsys.readouterr().err
 
 
@@ -145,14 +145,14 @@ def test_a_chat_model_s_folder_annotates(
     ("command", "sentence"),
     [
         (
-            ["annotate", "TREES", "OUT", "--annotator", "nowhere"],
+            ["annotate", "TREES", "OUT", "--model", "nowhere"],
             "nowhere/annotator.json does not exist: give",
         ),
         (
             ["annotate", "CHINESE", "OUT"],
             "reads English alone and there are dialogues in zh: take a chat model, remote:",
         ),
-        (["annotate", "TREES", "OUT", "--annotator", "remote:m"], "OPENAI_API_KEY is not set: export the key"),
+        (["annotate", "TREES", "OUT", "--model", "remote:m"], "OPENAI_API_KEY is not set: export the key"),
         (["train", "annotator", "LABELS", "TREES"], "holds something else than an annotator: choose another folder."),
         (["check", "annotator", "TREES"], "trees.jsonl:1: "),
     ],
@@ -165,7 +165,7 @@ def test_bad_input_is_one_sentence(
     paths = {"TREES": tmp_path / "trees.jsonl", "CHINESE": tmp_path / "zh.jsonl", "OUT": tmp_path / "o.jsonl"}
     write_conversations(paths["TREES"], [small_tree()])
     write_conversations(paths["CHINESE"], [small_tree(language="zh")])
-    monkeypatch.setattr(psychological_errors, "load_annotator", _shipped_or_missing())
+    monkeypatch.setattr(embedded_annotator, "load_annotator", _shipped_or_missing())
     assert call(monkeypatch, *({**paths, "LABELS": labels}.get(word, word) for word in command)) == 2
     said = capsys.readouterr().err
     assert sentence in said
@@ -174,9 +174,9 @@ def test_bad_input_is_one_sentence(
 
 def _shipped_or_missing() -> Any:
     """Loading as it is, but that the shipped annotator is taken with any encoder."""
-    real = psychological_errors.load_annotator
+    real = embedded_annotator.load_annotator
 
     class Shipped:
         judge = "embedded@0"
 
-    return lambda source, encoder="embedded": Shipped() if source == "embedded" else real(source, encoder)
+    return lambda source: Shipped() if source == "embedded" else real(source)

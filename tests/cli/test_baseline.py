@@ -10,7 +10,7 @@ import pytest
 from esckit.conversation import write_conversations
 from esckit.decoding import Decoding
 from esckit.measures import read_predictions
-from esckit.supporters.baselines import METHODS, places_of, request_for
+from esckit.supporters.baselines import METHODS, baseline_turns, request_for
 from tests.children import Ended, finish, start
 from tests.cli.test_entry import call
 from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer
@@ -29,8 +29,8 @@ def _answers(seed: int = 0) -> dict[str, str]:
     """A reply with a strategy to every question of the baseline base."""
     method = METHODS["base"]
     requests = [
-        request_for(place, method, method.stages[0], Decoding(), seed, {})
-        for place in places_of(DIALOGUES, method, list, seed)
+        request_for(place, method, method.questions[0], Decoding(), seed, {})
+        for place in baseline_turns(DIALOGUES, method, list, seed)
     ]
     return {request.messages[-1].content: "[Question] And then?" for request in requests}
 
@@ -97,7 +97,14 @@ def test_a_killed_baseline_ends_as_if_it_had_not_been(corpus: Path, tmp_path: Pa
 
     def ask(server: ChatServer, place: Path, kill_after: int | None = None) -> Ended:
         place.mkdir(exist_ok=True)
-        command: list[str | Path] = ["baseline", "self-refine", corpus, place / "out.jsonl", "--at-once", str(at_once)]
+        command: list[str | Path] = [
+            "baseline",
+            "self-refine",
+            corpus,
+            place / "out.jsonl",
+            "--concurrency",
+            str(at_once),
+        ]
         command += ["--model", f"remote:{MODEL}", "--base-url", server.url]
         child, before = start(command, place, environment={"OPENAI_API_KEY": KEY}), server.calls
         while kill_after and server.calls < before + kill_after and child.is_alive():
@@ -122,12 +129,12 @@ def test_a_killed_baseline_ends_as_if_it_had_not_been(corpus: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nonsense", "--model", "b"], "the baseline 'nonsense' is unknown: use one of base, "),
-        (["base", "--model", "remote:"], "'remote:' names no model"),
+        (["nonsense", "--model", "b"], "there is no baseline 'nonsense': use one of base, "),
+        (["base", "--model", "remote:"], "remote: names no model"),
         (["base", "--model", "nowhere/at/all"], "nowhere/at/all is no chat model: give the folder or the Hub id"),
         (
             ["base", "--model", "b", "--base-url", "http://x/v1"],
-            "a base URL is for a model behind a URL",
+            "base_url is for a model behind a URL",
         ),
         (["base", "--examples", "e.jsonl", "--model", "b"], "--examples is for the baseline example"),
     ],

@@ -55,15 +55,15 @@ def test_judges_compares_and_writes_everything(
 ) -> None:
     out = tmp_path / "judged"
     with ChatServer() as server:
-        command: list[str | Path] = ["judge", *files, out, "--judge", f"remote:{MODEL}", "--base-url", server.url]
+        command: list[str | Path] = ["judge", *files, out, "--model", f"remote:{MODEL}", "--base-url", server.url]
         assert call(monkeypatch, *command, "--pairs", "--known-groups", "--turns", "6") == 0
         asked = server.calls
         assert call(monkeypatch, *command, "--pairs", "--known-groups", "--turns", "6") == 0
         assert server.calls == asked  # all of it is on record
     shown, told = capsys.readouterr()
     # 6 turns, 4 qualities, 2 systems with and without the human reply, 3 groups; and 6 turns in 2 orders.
-    assert "to ask: 180 questions" in told
-    assert "to ask: 0 questions" in told
+    assert "180 questions to ask" in told
+    assert "0 questions to ask" in told
     for title in ("Scores by test-model", "Differences (a - b", "Pairs (a against b", "Known groups ("):
         assert title in shown
     found = figures(out)
@@ -89,7 +89,7 @@ def test_every_item_ends_in_a_state_before_a_faulty_server(
             "judge",
             *files,
             out,
-            "--judge",
+            "--model",
             f"remote:{MODEL}",
             "--base-url",
             server.url,
@@ -113,7 +113,7 @@ def test_every_item_ends_in_a_state_before_a_faulty_server(
 def test_a_killed_judging_continues_and_asks_nothing_twice(files: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "judged"
     with ChatServer(Behaviour(delay=0.05)) as server:
-        arguments = ["judge", *files, out, "--judge", f"remote:{MODEL}", "--base-url", server.url]
+        arguments = ["judge", *files, out, "--model", f"remote:{MODEL}", "--base-url", server.url]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OPENAI_API_KEY": KEY}
         command = [sys.executable, "-c", "from esckit.cli import main; main()", *map(str, arguments)]
         first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -146,7 +146,7 @@ def test_a_judge_that_mined_is_named(
             "judge",
             files[0],
             tmp_path / "judged",
-            "--judge",
+            "--model",
             f"remote:{MODEL}",
             "--base-url",
             server.url,
@@ -162,7 +162,7 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
 ) -> None:
     out, ratings = tmp_path / "judged", tmp_path / "ratings.csv"
     with ChatServer() as server:
-        command: list[str | Path] = ["judge", *files, out, "--judge", f"remote:{MODEL}", "--base-url", server.url]
+        command: list[str | Path] = ["judge", *files, out, "--model", f"remote:{MODEL}", "--base-url", server.url]
         assert call(monkeypatch, *command, "--reference", "hidden", "--known-groups") == 0
     lines = (out / "judgements.jsonl").read_text(encoding="utf-8").splitlines()
     scores = {row["item"]: row["score"] for row in map(json.loads, lines)}
@@ -206,7 +206,7 @@ def test_a_models_folder_judges_too(
         "judge",
         files[0],
         tmp_path / "judged",
-        "--judge",
+        "--model",
         folder,
         "--turns",
         "2",
@@ -224,13 +224,13 @@ def test_a_models_folder_judges_too(
     ("arguments", "told"),
     [
         (["one.jsonl", "two.jsonl"], "two.jsonl is the last path and has to be the folder to write"),
-        (["one.jsonl", "o", "--judge", "remote:"], "names no model"),
-        (["one.jsonl", "o", "--reference", "maybe"], "--reference 'maybe' is unknown"),
+        (["one.jsonl", "o", "--model", "remote:"], "names no model"),
+        (["one.jsonl", "o", "--reference", "maybe"], "--reference 'maybe': Input should be 'both'"),
         (["one.jsonl", "o", "--failed", "x.json"], "ask for known groups with them"),
         (["one.jsonl", "o", "--rubrics", "nowhere"], "there are no rubrics 'nowhere'"),
         (["one.jsonl", "o", "--conversations", "nowhere.json"], "nowhere.json does not exist"),
-        (["one.jsonl", "o", "--judge", "remote:x", "--base-url", "nonsense"], "is no base URL"),
-        (["one.jsonl", "o", "--judge", "folder", "--base-url", "http://x/v1"], "write remote:folder as the model"),
+        (["one.jsonl", "o", "--model", "remote:x", "--base-url", "nonsense"], "is no base URL"),
+        (["one.jsonl", "o", "--model", "folder", "--base-url", "http://x/v1"], "base_url is for a model behind a URL"),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -242,7 +242,7 @@ def test_wrong_input_is_one_sentence(
     capsys: Output,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = arguments if "--judge" in arguments else [*arguments, "--judge", "remote:x"]
+    given = arguments if "--model" in arguments else [*arguments, "--model", "remote:x"]
     assert call(monkeypatch, "judge", *given) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -256,10 +256,10 @@ def test_a_supporter_and_a_missing_talk_are_told(
 ) -> None:
     (tmp_path / "supporter").mkdir()
     (tmp_path / "supporter" / "supporter.json").write_text("{}", encoding="utf-8")
-    assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--judge", tmp_path / "supporter") == 2
+    assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--model", tmp_path / "supporter") == 2
     assert "is a supporter: give a chat model's folder" in capsys.readouterr().err
     (tmp_path / "conversations.jsonl").unlink()
-    assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--judge", "remote:x") == 2
+    assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--model", "remote:x") == 2
     assert "give --conversations" in capsys.readouterr().err
     assert call(monkeypatch, "check", "judge", tmp_path, files[0]) == 2
     assert "has no column item" in capsys.readouterr().err

@@ -50,9 +50,9 @@ def command(name: str, url: str) -> list[str]:
         case "baseline":
             return ["baseline", "base", "conversations.jsonl", "out", "--model", f"remote:{MODEL}", "--base-url", url]
         case "judge":
-            return ["judge", "predictions.jsonl", "out", "--judge", f"remote:{MODEL}", "--base-url", url]
+            return ["judge", "predictions.jsonl", "out", "--model", f"remote:{MODEL}", "--base-url", url]
         case _:
-            return ["annotate", "conversations.jsonl", "out", "--annotator", f"remote:{MODEL}", "--base-url", url]
+            return ["annotate", "conversations.jsonl", "out", "--model", f"remote:{MODEL}", "--base-url", url]
 
 
 def record(name: str, out: Path) -> str:
@@ -136,7 +136,7 @@ def test_a_wrong_folder_is_refused_before_anything_is_asked(
 def test_prompts_without_a_chat_model_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     assert call(monkeypatch, "annotate", "conversations.jsonl", "out", "--prompts", "mine") == 2
     said = capsys.readouterr().err
-    assert said == "esckit: prompts is for a chat model: set source to remote:MODEL or a model's folder.\n"
+    assert said == "esckit: prompts is for a chat model: set model to remote:MODEL or a model's folder.\n"
 
 
 def test_the_page_of_a_judging_says_whose_the_prompts_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from esckit.conversation import Conversation, Turn, Verdict, read_conversations, write_conversations
 from esckit.errors import EsckitError
-from esckit.judging.annotation import annotate
-from esckit.judging.annotator import RUBRIC
+from esckit.judging.annotation import RUBRIC, annotate
 from esckit.judging.evidence import Case
 from tests.trees import small_tree
 

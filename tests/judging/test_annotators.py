@@ -8,11 +8,11 @@ import pytest
 from esckit.corpora.error_examples import read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError, ModelError
-from esckit.judging import psychological_errors
+from esckit.judging import embedded_annotator
+from esckit.judging.embedded_annotator import EmbeddedAnnotator, load_annotator, save_annotator
 from esckit.judging.error_fit import cross_validate, fit_annotator, fit_shipped
 from esckit.judging.error_model import OUTCOMES, ErrorModel, model_to_json
 from esckit.judging.evidence import Case
-from esckit.judging.psychological_errors import EmbeddedAnnotator, load_annotator, save_annotator
 from tests.judging.tiny import labelled, letters, some_labels
 
 
@@ -63,7 +63,7 @@ def test_few_labels_are_refused() -> None:
 def test_a_folder_gives_the_same_annotator_back(
     model: ErrorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psychological_errors, "load_encoder", lambda source: letters())
+    monkeypatch.setattr(embedded_annotator, "load_encoder", lambda source: letters())
     save_annotator(tmp_path / "mine", model)
     loaded = load_annotator(str(tmp_path / "mine"))
     assert loaded.judge == EmbeddedAnnotator("mine", model, letters()).judge
@@ -83,8 +83,8 @@ def test_bad_folders_are_one_sentence(model: ErrorModel, tmp_path: Path, monkeyp
     save_annotator(tmp_path, model)
     other = letters()
     other.weights_hash = "1" * 64
-    monkeypatch.setattr(psychological_errors, "load_encoder", lambda source: other)
-    with pytest.raises(ModelError, match="was trained with the encoder letters and embedded has other weights"):
+    monkeypatch.setattr(embedded_annotator, "load_encoder", lambda source: other)
+    with pytest.raises(ModelError, match="was trained with the encoder letters, which has other weights"):
         load_annotator(str(tmp_path))
 
 

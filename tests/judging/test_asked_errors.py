@@ -12,8 +12,7 @@ from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Turn, Verdict
 from esckit.corpora.error_examples import read_error_examples
-from esckit.judging.annotation import annotate
-from esckit.judging.annotator import RUBRIC
+from esckit.judging.annotation import RUBRIC, annotate
 from esckit.judging.asked_errors import (
     STEP,
     AskedAnnotator,
@@ -108,7 +107,7 @@ def test_annotates_trees_and_asks_nothing_twice(tmp_path: Path) -> None:
 def test_an_annotators_identity_depends_on_the_words_and_not_on_where_they_are(tmp_path: Path) -> None:
     def identity(folder: str | None) -> str:
         prompts = str(tmp_path / folder) if folder else None
-        return json.dumps(annotator_identity(AnnotatorOptions(source="remote:m", prompts=prompts)))
+        return json.dumps(annotator_identity(AnnotatorOptions(model="remote:m", prompts=prompts)))
 
     for folder in ("mine", "moved"):
         write_prompts(tmp_path / folder)

@@ -8,10 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from esckit.conversation import Turn
-from esckit.judging.case_reading import CaseReader
-from esckit.judging.cues import stock_sentences
+from esckit.judging.embedded_annotator import CaseReader
 from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, ErrorModel
-from esckit.judging.evidence import EVIDENCE, Case, Evidence
+from esckit.judging.evidence import EVIDENCE, Case, Evidence, stock_sentences
 from tests.judging.tiny import LetterEncoder
 
 

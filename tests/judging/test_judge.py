@@ -7,7 +7,7 @@ import pytest
 from esckit.chat_models.pacing import Pace
 from esckit.errors import BudgetSpent
 from esckit.judging.judge_run import judge_files
-from esckit.judging.judging_options import JudgingOptions
+from esckit.judging.plan import JudgingOptions
 from tests.judging.judged import dialogues, predicted
 from tests.server import KEY, MODEL, Behaviour, ChatServer
 
@@ -23,7 +23,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(server: ChatServer) -> JudgingOptions:
-    return JudgingOptions(judge=f"remote:{MODEL}", base_url=server.url, reference="hidden")
+    return JudgingOptions(model=f"remote:{MODEL}", base_url=server.url, reference="hidden")
 
 
 def test_only_what_failed_is_asked_again(tmp_path: Path) -> None:

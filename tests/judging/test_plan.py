@@ -13,11 +13,10 @@ from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Conversation
 from esckit.judging.judging_files import item_of, read_judgements, write_judging
-from esckit.judging.plan import STEP, Judged, Plan, figures, make_plan
+from esckit.judging.plan import STEP, JudgeAnswers, JudgePlan, JudgingOptions, figures, make_plan
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns, sample_turns
 from esckit.prompts import shipped_prompts
-from esckit.prompts.own import Prompts
 from tests.chat_models.scripted import Script, ScriptedModel
 from tests.judging.judged import EMPATHY, FLUENCY, dialogues, judge_by, part, predicted, quality
 from tests.test_transcript import INJECTIONS
@@ -29,13 +28,17 @@ def sampled_of(talks: list[Conversation], **say: Callable[[str, str], str | None
     return sample_turns({name: predicted(talks, own) for name, own in say.items()}, talks, 100, 0)
 
 
-def ask(plan: Plan, script: Script, folder: Path) -> tuple[Judged, ScriptedModel]:
+def plan_of(sampled: SampledTurns, rubrics: Sequence[Rubric], **options: Any) -> JudgePlan:
+    return make_plan(sampled, rubrics, JudgingOptions(model="scripted", **options))
+
+
+def ask(plan: JudgePlan, script: Script, folder: Path) -> tuple[JudgeAnswers, ScriptedModel]:
     model = ScriptedModel(script)
     with Ledger(folder / "ledger") as ledger:
         return plan.ask(Asker(model, ledger, STEP, FAST)), model
 
 
-def measured(plan: Plan, sampled: SampledTurns, script: Script, folder: Path, miners: Sequence[str] = ()) -> Any:
+def measured(plan: JudgePlan, sampled: SampledTurns, script: Script, folder: Path, miners: Sequence[str] = ()) -> Any:
     judged, model = ask(plan, script, folder)
     how: dict[str, Any] = {"permutations": 200, "resamples": 100}
     return figures(judged, plan, sampled, judge="scripted", identity=model.identity, miners=miners, **how)
@@ -51,7 +54,7 @@ def warmth(quality: str, reply: str) -> int:
 
 def test_scores_differences_and_references(tmp_path: Path) -> None:
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY, FLUENCY])
+    plan = plan_of(sampled, [EMPATHY, FLUENCY])
     found = measured(plan, sampled, judge_by(warmth), tmp_path)
     means = {(row.system, row.rubric, row.reference): row.mean for row in found.scores}
     assert len(means) == 8
@@ -71,7 +74,7 @@ def test_scores_differences_and_references(tmp_path: Path) -> None:
 def test_the_human_reply_stands_in_the_prompt_only_where_it_is_to_be_shown() -> None:
     sampled = two_systems()
     for shown, reference in ((True, "shown"), (False, "hidden")):
-        plan = make_plan(sampled, [EMPATHY], reference=reference)  # type: ignore[arg-type]
+        plan = plan_of(sampled, [EMPATHY], reference=reference)
         for scoring, request in zip(plan.scorings, plan.requests(), strict=True):
             assert (scoring.turn.reference in request.messages[-1].content) is shown
 
@@ -92,7 +95,7 @@ def test_a_quality_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
         return bad[reply] if quality(question) == "empathy" and reply in bad else good(question, before)
 
     sampled = two_systems()
-    found = measured(make_plan(sampled, [EMPATHY, FLUENCY], reference="hidden"), sampled, script, tmp_path)
+    found = measured(plan_of(sampled, [EMPATHY, FLUENCY], reference="hidden"), sampled, script, tmp_path)
     rows = {(row.system, row.rubric): row for row in found.scores}
     assert rows["cold", "empathy"].states.to_json() == {"done": 9, "unparsed": 1, "refused": 1, "failed": 1}
     assert (rows["cold", "empathy"].n, rows["cold", "empathy"].mean) == (9, 1)
@@ -109,7 +112,7 @@ def test_pairs_are_asked_in_both_orders_and_flips_are_ties(tmp_path: Path) -> No
         return "A" if "d0" in a or a.startswith("Warm") else "B"
 
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY], reference="hidden", duels=True)
+    plan = plan_of(sampled, [EMPATHY], reference="hidden", pairs=True)
     found = measured(plan, sampled, judge_by(warmth, better), tmp_path)
     (pair,) = found.pairs
     assert (pair.a, pair.b, pair.turns) == ("warm", "cold", 12)
@@ -122,7 +125,7 @@ def test_pairs_are_asked_in_both_orders_and_flips_are_ties(tmp_path: Path) -> No
 
 def test_equal_replies_are_a_tie_that_nobody_is_asked_about(tmp_path: Path) -> None:
     sampled = sampled_of(dialogues(2), one=lambda c, t: "Same.", two=lambda c, t: "Same. " if c == "d0" else "Other.")
-    plan = make_plan(sampled, [EMPATHY], reference="hidden", duels=True)
+    plan = plan_of(sampled, [EMPATHY], reference="hidden", pairs=True)
     assert len(plan.requests()) == 8 + 2 * 2
     (pair,) = measured(plan, sampled, judge_by(warmth, lambda a, b: "tie"), tmp_path).pairs
     assert (pair.equal, pair.ties, pair.turns) == (2, 4, 4)
@@ -142,7 +145,7 @@ def test_known_groups_come_out_in_order_before_a_judge_that_reads(tmp_path: Path
         return ChatReply(json.dumps({"explanation": "x", "score": score}), "stop")
 
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY, FLUENCY], reference="shown", known_groups=True)
+    plan = plan_of(sampled, [EMPATHY, FLUENCY], reference="shown", known_groups=True)
     known = measured(plan, sampled, script, tmp_path).known_groups
     assert known.in_order
     assert [(row.rubric, row.above, row.below) for row in known.orders] == [
@@ -156,7 +159,7 @@ def test_known_groups_come_out_in_order_before_a_judge_that_reads(tmp_path: Path
 def test_a_judge_that_does_not_read_the_talk_is_found_out(tmp_path: Path) -> None:
     """It tells stock replies and not foreign ones; and one that turns things round is told from one that guesses."""
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY], known_groups=True)
+    plan = plan_of(sampled, [EMPATHY], known_groups=True)
     found = measured(plan, sampled, judge_by(knows), tmp_path)
     assert [row.found for row in found.known_groups.orders] == ["not told apart", "in order"]
     assert not found.known_groups.in_order
@@ -167,7 +170,7 @@ def test_a_judge_that_does_not_read_the_talk_is_found_out(tmp_path: Path) -> Non
 
 def test_a_stopped_judging_asks_nothing_twice_and_ends_the_same(tmp_path: Path) -> None:
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY, FLUENCY], duels=True, known_groups=True)
+    plan = plan_of(sampled, [EMPATHY, FLUENCY], pairs=True, known_groups=True)
     good = judge_by(warmth, lambda a, b: "A" if a.startswith("Warm") else "B")
     answered = 0
 
@@ -202,7 +205,7 @@ def test_nothing_that_a_dialogue_says_becomes_an_instruction(text: str) -> None:
             for talk in dialogues(1, turns=1)
         ]
         sampled = sampled_of(talks, one=lambda c, t: said, two=lambda c, t: f"{said}!")
-        plan = make_plan(sampled, [EMPATHY], duels=True)
+        plan = plan_of(sampled, [EMPATHY], pairs=True)
         return [request.messages[-1].content.splitlines() for request in plan.requests()]
 
     for hostile, plain in zip(prompts(text), prompts("plain"), strict=True):
@@ -215,14 +218,14 @@ def test_nothing_that_a_dialogue_says_becomes_an_instruction(text: str) -> None:
 
 def test_a_rubrics_braces_are_left_alone() -> None:
     rubric = Rubric(name="odd", version=1, question="{{reply}} and {x}?", scale={0: "{{talk}}", 1: "y"})
-    request = make_plan(two_systems(), [rubric]).requests()[0]
+    request = plan_of(two_systems(), [rubric]).requests()[0]
     assert "{{reply}} and {x}?" in request.messages[-1].content
     assert "0: {{talk}}" in request.messages[-1].content
 
 
 def test_warnings_name_blank_replies_missing_turns_and_a_judge_that_mined(tmp_path: Path) -> None:
     sampled = sampled_of(dialogues(), blank=lambda c, t: None if c == "d0" else "x")
-    plan = make_plan(sampled, [EMPATHY], reference="hidden")
+    plan = plan_of(sampled, [EMPATHY], reference="hidden")
     found = measured(plan, sampled, judge_by(warmth), tmp_path, miners=["rule:unequal", "Scripted@1a2b3c4d"])
     told = " ".join(found.warnings)
     assert "blank has no text at 2 of the turns" in told
@@ -236,7 +239,7 @@ def test_warnings_name_blank_replies_missing_turns_and_a_judge_that_mined(tmp_pa
 
 def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(tmp_path: Path) -> None:
     sampled = two_systems()
-    plan = make_plan(sampled, [EMPATHY], known_groups=True)
+    plan = plan_of(sampled, [EMPATHY], known_groups=True)
     judged, model = ask(plan, judge_by(warmth), tmp_path)
     how: dict[str, Any] = {"permutations": 10, "resamples": 10}
     found = figures(judged, plan, sampled, judge="scripted", identity=model.identity, **how)
@@ -254,9 +257,11 @@ def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(
     assert all(sheet.count(item_of(each)) == 1 for each in judged.judgements)
 
 
-def test_every_question_is_in_the_users_words() -> None:
-    own = Prompts("judge", "mine", {name: f"Mein {name}: {text}" for name, text in shipped_prompts("judge").items()})
-    plan = make_plan(two_systems(), [EMPATHY], duels=True, known_groups=True, prompts=own)
+def test_every_question_is_in_the_users_words(tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    for name, text in shipped_prompts("judge").items():
+        (tmp_path / f"judge/{name}.txt").write_text(f"Mein {name}: {text}", encoding="utf-8")
+    plan = plan_of(two_systems(), [EMPATHY], pairs=True, known_groups=True, prompts=str(tmp_path))
     chats = [[message.content for message in request.messages] for request in plan.requests()]
     assert all(system.startswith("Mein system: ") for system, _ in chats)
     assert {user[:12] for _, user in chats} == {"Mein score: ", "Mein duel: T"}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import Conversation, Preference, Turn, Verdict
-from esckit.judging.same_judge import also_mined, mining_judges
+from esckit.judging.plan import also_mined, mining_judges
 
 
 def test_everyone_who_had_a_say_in_a_preference_is_found() -> None:

@@ -23,8 +23,7 @@ from esckit.conversation import (
 )
 from esckit.corpora.error_examples import read_error_examples
 from esckit.errors import EsckitError
-from esckit.judging.annotation import with_verdicts
-from esckit.judging.annotator import RUBRIC
+from esckit.judging.annotation import RUBRIC, with_verdicts
 from esckit.judging.asked_errors import STEP, AskedAnnotator
 from esckit.judging.evidence import Case
 from esckit.mining.judged_pairs import ROUTES, Keeper, judge_sampled

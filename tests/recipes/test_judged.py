@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import pytest
 
+from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import Verdict, read_conversations, write_conversations
 from esckit.errors import ChatError, CorpusError, EsckitError, ModelError
-from esckit.judging import psychological_errors
-from esckit.judging.annotator import RUBRIC
+from esckit.judging import embedded_annotator
+from esckit.judging.annotation import RUBRIC
 from esckit.judging.evidence import Case
 from esckit.mining.judged_pairs import ROUTES
 from esckit.mining.pairs import Pair, kind_of
@@ -25,7 +26,7 @@ from esckit.prompts.own import read_prompts
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
-from esckit.recipes.stages.mine import LEDGER, SAMPLED, TREES
+from esckit.recipes.stages.mine import SAMPLED, TREES
 from esckit.rendering import Part
 from tests.children import KILL, Ended, Signal, esckit
 from tests.recipes.tiny import shorten
@@ -93,7 +94,7 @@ def out(place: Path, tmp_path: Path) -> Path:
 
 def annotator(patch: pytest.MonkeyPatch, *outcomes: str | None) -> None:
     judge = Drawing(outcomes) if outcomes else Drawing()
-    patch.setattr(psychological_errors, "load_annotator", lambda source, encoder: judge)
+    patch.setattr(embedded_annotator, "load_annotator", lambda source: judge)
 
 
 def recipe_of(place: Path, *settings: str, stages: int = 9) -> Recipe:
@@ -174,11 +175,11 @@ def test_training_on_no_pair_says_what_to_change(
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
-        (["annotator.source=nowhere"], ModelError, "nowhere/annotator.json does not exist: give the path of"),
-        (["annotator.source=remote:m"], ChatError, "OPENAI_API_KEY is not set: export the key for https://api.openai"),
-        (["annotator.source=remote:m", "annotator.base_url=here"], ChatError, "'here' is no base URL"),
+        (["annotator.model=nowhere"], ModelError, "nowhere/annotator.json does not exist: give the path of"),
+        (["annotator.model=remote:m"], ChatError, "OPENAI_API_KEY is not set: export the key for https://api.openai"),
+        (["annotator.model=remote:m", "annotator.base_url=here"], ChatError, "'here' is no base URL"),
         (
-            ["annotator.source=remote:m", "annotator.prompts=nowhere"],
+            ["annotator.model=remote:m", "annotator.prompts=nowhere"],
             EsckitError,
             "the prompts folder nowhere cannot be read (No such file or directory): give a folder as esckit prompts",
         ),
@@ -214,7 +215,7 @@ def test_a_budget_is_no_other_setting_and_another_annotator_is(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ChatServer() as server:
-        asked = [f"annotator.source=remote:{MODEL}", f"annotator.base_url={server.url}"]
+        asked = [f"annotator.model=remote:{MODEL}", f"annotator.base_url={server.url}"]
         with pytest.raises(EsckitError, match=r"budget_calls 3 is used up with 3 of \d+ items answered: raise it"):
             run(recipe_of(place, *asked, "annotator.budget_calls=3", stages=4), out)
         run(recipe_of(place, *asked, stages=4), out)
@@ -236,7 +237,7 @@ def test_an_annotators_own_prompts_are_part_of_what_is_mined(
     write(tmp_path / "mine", **own)
     write(tmp_path / "moved", **own)
     with ChatServer() as server:
-        asked = [f"annotator.source=remote:{MODEL}", f"annotator.base_url={server.url}"]
+        asked = [f"annotator.model=remote:{MODEL}", f"annotator.base_url={server.url}"]
         run(recipe_of(place, *asked, f"annotator.prompts={tmp_path / 'mine'}", stages=4), out)
         assert {body["messages"][0]["content"].split("\n")[0] for body in server.bodies} == {"Finde Fehler."}
         calls = server.calls
@@ -275,7 +276,7 @@ def test_a_run_that_is_killed_while_a_chat_model_judges_ends_as_if_it_had_not_be
         facts = record(runs["whole"], f"{part}-pairs")["facts"]
         assert facts == record(runs["killed"], f"{part}-pairs")["facts"]
         assert facts["pairs"] > 0
-    assert re.search(rf"{MODEL}@\w+: \d+ replies to ask about, 0 on record; about [\d,]+ tokens", whole.errors)
+    assert re.search(rf"{MODEL}@\w+: \d+ questions to ask \(0 on record\), about [\d,]+ prompt tokens", whole.errors)
     assert re.search(rf"{MODEL}: \d+ items \(\d+ on record; .*retries", last.errors)
     states = {name: sorted(rows(folder / LEDGER, "key, state", "items")) for name, folder in runs.items()}
     assert states["whole"] == states["killed"]
@@ -298,7 +299,7 @@ def mine_by(server: ChatServer, place: Path, folder: Path, at: str = "", event: 
     first = next(number for number, line in enumerate(lines) if "planner-pairs" in line)
     text = "\n".join([*lines[:first], lines[first + 2], *lines[first : first + 2]])
     recipe.write_text(text, encoding="utf-8")
-    settings = [f"source=remote:{MODEL}", f"base_url={server.url}", f"at_once={AT_ONCE}"]
+    settings = [f"model=remote:{MODEL}", f"base_url={server.url}", f"concurrency={AT_ONCE}"]
     command: list[str | Path] = ["run", recipe, "--out", folder]
     for setting in settings:
         command += ["--set", f"annotator.{setting}"]

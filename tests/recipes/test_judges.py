@@ -7,9 +7,10 @@ from typing import Final
 
 import pytest
 
+from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import write_conversations
 from esckit.corpora import load_corpus
-from esckit.errors import ChatError, EsckitError, RecipeError, RunError
+from esckit.errors import BudgetSpent, ChatError, EsckitError, RecipeError, RunError
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from tests.recipes.tiny import shorten
@@ -24,7 +25,7 @@ stages:
   - {{stage: supporter, name: supporter, planner: planner}}
   - {{stage: predict, name: predict, supporter: supporter}}
   - {{stage: evaluate, name: evaluate, predictions: [predict]}}
-  - {{stage: judge, name: judge, predictions: [predict], judge: "remote:test-model", base_url: "{url}", turns: 4,
+  - {{stage: judge, name: judge, predictions: [predict], model: "remote:test-model", base_url: "{url}", turns: 4,
       reference: hidden, known_groups: true}}
   - {{stage: report, name: report}}
 """
@@ -68,6 +69,18 @@ def test_a_recipe_judges_shows_it_and_pays_for_nothing_twice(folder: Path) -> No
         run(recipe, out)
         assert server.calls == asked
         assert json.loads((out / "judge" / "judging.json").read_text(encoding="utf-8")) == found
+
+
+def test_a_judging_whose_budget_is_spent_goes_on_with_a_larger_one(folder: Path) -> None:
+    with ChatServer() as server:
+        path, out = written(folder, server.url), folder / "run"
+        with pytest.raises(BudgetSpent, match=r"^budget_calls 5 is used up with 5 of \d+ items answered: raise it"):
+            run(load_recipe(path, ["judge.budget_calls=5"]), out)
+        assert server.calls == 5
+        run(load_recipe(path, ["judge.budget_calls=500", "judge.concurrency=2"]), out)
+        assert max(server.asked.values()) == 1
+        assert server.calls > 5
+    assert [file.name for file in out.glob("*ledger*")] == [LEDGER]
 
 
 def test_another_text_of_a_rubric_is_another_judging_and_another_place_is_none(folder: Path) -> None:

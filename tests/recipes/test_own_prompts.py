@@ -22,7 +22,7 @@ format: 1
 corpus: {{name: tree, train: {folder}/train.jsonl, valid: {folder}/valid.jsonl}}
 stages:
   - {{stage: baseline, name: base, method: base, model: "remote:{model}", base_url: "{url}"}}
-  - {{stage: judge, name: judge, predictions: [base], judge: "remote:{model}", base_url: "{url}", turns: 2,
+  - {{stage: judge, name: judge, predictions: [base], model: "remote:{model}", base_url: "{url}", turns: 2,
       reference: hidden}}
 """
 

@@ -22,7 +22,10 @@ from esckit.chat_models.json_replies import parse_reply
 from esckit.chat_models.protocol import Usage
 from esckit.errors import LedgerError
 
-__all__ = ["DRAFT", "FORMAT", "REPLY", "Call", "Ledger", "Outcome", "Spent", "State", "UsageSummary"]
+__all__ = ["DRAFT", "FORMAT", "LEDGER", "REPLY", "Call", "Ledger", "Outcome", "Spent", "State", "UsageSummary"]
+
+LEDGER: Final = "ledger.sqlite"
+"""Its name in a run's folder, and beside a command's output."""
 
 FORMAT: Final = 1
 State = Literal["done", "unparsed", "refused", "failed"]
@@ -96,7 +99,7 @@ class Call(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Calls of all runs of a ledger, and their tokens as a budget counts them."""
+    """Calls, and their tokens as a budget counts them."""
 
     calls: int
     tokens: int
@@ -219,7 +222,7 @@ class Ledger:
             raise LedgerError(f"{self.path} cannot be made ({error.strerror}): give another place.") from error
 
     def begin(self, step: str, model: Any, items: int) -> int:
-        """Record that asking begins; return the run's number."""
+        """Record that asking begins, with so many items at first; return the run's number."""
         with self._told(), self._transaction():
             row = (step, json.dumps(model, sort_keys=True), items, _now())
             cursor = self._database.execute("INSERT INTO runs (step, model, items, started) VALUES (?, ?, ?, ?)", row)
@@ -228,9 +231,9 @@ class Ledger:
 
     def end(self, run: int, stopped: str | None, usage: UsageSummary) -> None:
         """Record how a run ended: None where every item is settled, else why not."""
-        row = (_now(), stopped, json.dumps(vars(usage)), run)
+        row = (_now(), stopped, usage.items - usage.recorded, json.dumps(vars(usage)), run)
         with self._told(), self._transaction():
-            self._database.execute("UPDATE runs SET ended = ?, stopped = ?, usage = ? WHERE id = ?", row)
+            self._database.execute("UPDATE runs SET ended = ?, stopped = ?, items = ?, usage = ? WHERE id = ?", row)
 
     def record(self, run: int, call: Call, outcome: Outcome | None) -> None:
         """Commit one call, and with it the final state of its item where it has one now."""
@@ -257,10 +260,13 @@ class Ledger:
             for some in _parts(keys, 500):
                 yield from self._database.execute(f"{select} ({', '.join('?' * len(some))})", some)
 
-    def spent(self) -> Spent:
-        """What all runs have used."""
+    def spent(self, step: str) -> Spent:
+        """What all runs of a step's role have used: of all steps whose names begin alike, up to the first ``/``."""
+        role = f"{step.split('/')[0]}/"
+        whose = "FROM calls JOIN runs ON runs.id = calls.run WHERE substr(runs.step || '/', 1, ?) = ?"
         with self._told():
-            return Spent(*self._database.execute("SELECT count(*), coalesce(sum(charged), 0) FROM calls").fetchone())
+            found = self._database.execute(f"SELECT count(*), coalesce(sum(charged), 0) {whose}", (len(role), role))
+            return Spent(*found.fetchone())
 
     def forget_failed(self) -> int:
         """Let failed items be asked again; return how many. Their calls stay on record."""

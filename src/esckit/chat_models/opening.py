@@ -1,17 +1,129 @@
 """Which chat model is wanted, whether it can be had, and opening it: one behind a URL, or one on this machine."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, ClassVar, Final, Self
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel
-from esckit.errors import ChatError, ModelError
+from esckit.decoding import Decoding
+from esckit.errors import ModelError
 from esckit.hub import is_hub_id
+from esckit.prompts.own import Prompts, read_prompts
 from esckit.quiet import quiet
 
-__all__ = ["REMOTE", "chat_model_name", "check_chat_model", "is_chat_model", "open_chat_model"]
+__all__ = [
+    "PACE_KEYS",
+    "REMOTE",
+    "ChatModelOptions",
+    "PromptedOptions",
+    "chat_model_name",
+    "is_chat_model",
+    "open_chat_model",
+]
 
 REMOTE: Final = "remote:"
-"""Begins the source of a model behind a URL: ``remote:MODEL``."""
+"""Begins the name of a model behind a URL: ``remote:MODEL``."""
+
+PACE_KEYS: Final = {"concurrency", "budget_calls", "budget_tokens"}
+"""Options that say how a model is asked; no answer depends on them."""
+
+_OURS: Final = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "response_format"}
+_OURS_TOO: Final = {"stream", "n"}  # one whole reply a call is what is read
+
+
+class ChatModelOptions(BaseModel):
+    """Which chat model is asked, and how: the same keys wherever a recipe or a command names one (docs/asking.md).
+
+    Attributes:
+        model: ``remote:MODEL``, a model behind a URL, whose key stands in OPENAI_API_KEY, or the folder or Hub id of
+            one on this machine; None where there is one already (a run's backbone).
+        base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
+        extra_body: of ``remote:MODEL``: fields that each request has besides ours. They are recorded: no secrets.
+        decoding: how answers are drawn; what is left out is as the default says.
+        concurrency: the most calls at once; of a model on this machine, prompts a batch. None is the model's own.
+        budget_calls, budget_tokens: the most that the ledger may hold of this role (annotate, judge, baseline).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    base_url: str | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    decoding: Decoding = Decoding()
+    concurrency: int | None = Field(None, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_of_decoding(cls, given: Any) -> Any:
+        """Keys of ``decoding`` that are left out are the default's; who sets a temperature wants draws."""
+        if not isinstance(given, dict) or not isinstance(given.get("decoding"), dict):
+            return given
+        usual = asdict(cls.model_fields["decoding"].default)
+        drawn = {"greedy": False} if {"temperature", "top_p"} & set(given["decoding"]) else {}
+        return {**given, "decoding": {**usual, **drawn, **given["decoding"]}}
+
+    @model_validator(mode="after")
+    def _no_field_goes_unheard(self) -> Self:
+        if self.model == REMOTE:
+            raise ValueError(f"{REMOTE} names no model: write {REMOTE}MODEL")
+        for name in ("base_url", "extra_body"):
+            if getattr(self, name) and not (self.model or "").startswith(REMOTE):
+                raise ValueError(f"{name} is for a model behind a URL: set model to {REMOTE}MODEL")
+        if ours := sorted(set(self.extra_body) & (_OURS | _OURS_TOO)):
+            raise ValueError(f"extra_body sets {', '.join(ours)}, which esckit sets itself: leave it out")
+        return self
+
+    @property
+    def pace(self) -> Pace:
+        """Patience and budgets."""
+        return Pace(budget_calls=self.budget_calls, budget_tokens=self.budget_tokens)
+
+    def check_askable(self) -> None:
+        """Refuse at once what asking would fail with later.
+
+        Raises:
+            ChatError: a model behind a URL has no key or its URL is none, or the package openai is missing.
+            ModelError: the folder holds no chat model.
+        """
+        if self.model is None:
+            return
+        if self.model.startswith(REMOTE):
+            open_chat_model(self)
+        elif (Path(self.model) / "supporter.json").exists():
+            raise ModelError(f"{self.model} is a supporter: give a chat model's folder, or {REMOTE}MODEL.")
+        elif not is_chat_model(self.model):
+            raise ModelError(f"{self.model} is no chat model: give the folder or the Hub id of one, or {REMOTE}MODEL.")
+
+
+class PromptedOptions(ChatModelOptions):
+    """Options of what asks in words that a user may change.
+
+    Attributes:
+        prompts: a folder with prompts of the user's own (`prompts.own`).
+    """
+
+    asks_with: ClassVar[str]
+    """Which prompts, of `prompts.own.METHODS`."""
+
+    prompts: str | None = None
+
+    def read_prompts(self) -> Prompts:
+        """The prompts that the model is asked with.
+
+        Raises:
+            EsckitError: the user's are wrong; one sentence says how.
+        """
+        return read_prompts(self.prompts, self.asks_with)
+
+    def check_askable(self) -> None:
+        """See `ChatModelOptions.check_askable`; a user's prompts that are wrong are an `EsckitError`."""
+        self.read_prompts()
+        super().check_askable()
 
 
 def is_chat_model(source: str) -> bool:
@@ -26,50 +138,23 @@ def chat_model_name(source: str) -> str:
     return name if source.startswith(REMOTE) or is_hub_id(source) else Path(source).resolve().name
 
 
-def check_chat_model(source: str, base_url: str | None = None) -> None:
-    """Refuse at once what asking would fail with later.
+def open_chat_model(options: ChatModelOptions) -> ChatModel:
+    """Open the chat model that options name.
 
     Raises:
-        ChatError: the source names no model, or a URL is given for one on this machine; a model behind a URL has no
-            key or its URL is none, or the package openai is missing.
-        ModelError: the folder holds no chat model.
+        ChatError, ModelError: see `ChatModelOptions.check_askable`; ModelError also where a model cannot be loaded.
     """
-    if source.startswith(REMOTE):
-        _remote(source, base_url, None)
-    elif base_url is not None:
-        raise ChatError(f"a base URL is for a model behind a URL: write {REMOTE}{source} as the model.")
-    elif (Path(source) / "supporter.json").exists():
-        raise ModelError(f"{source} is a supporter: give a chat model's folder, or {REMOTE}MODEL.")
-    elif not is_chat_model(source):
-        raise ModelError(f"{source} is no chat model: give the folder or the Hub id of one, or {REMOTE}MODEL.")
+    assert options.model is not None, "a model that is there already need not be opened"
+    most = options.concurrency
+    if options.model.startswith(REMOTE):
+        from esckit.chat_models.remote import OPENAI_URL, RemoteChatModel
 
-
-def open_chat_model(source: str, base_url: str | None = None, *, at_once: int | None = None) -> ChatModel:
-    """Open a chat model.
-
-    Args:
-        source: ``remote:MODEL``, or a folder or a Hub id.
-        base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
-        at_once: the most calls at once; of a model here, prompts a batch. None is the model's own default.
-
-    Raises:
-        ChatError, ModelError: see `check_chat_model`; ModelError also where a model cannot be loaded.
-    """
-    check_chat_model(source, base_url)
-    if source.startswith(REMOTE):
-        return _remote(source, base_url, at_once)
+        how: dict[str, Any] = {"extra_body": options.extra_body, **({"concurrency": most} if most else {})}
+        return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
+    options.check_askable()
     quiet()
     from esckit.chat_models.local import LocalChatModel
     from esckit.language_models.backbone import load_backbone
 
-    backbone = load_backbone(source)
-    return LocalChatModel(backbone) if at_once is None else LocalChatModel(backbone, batch_size=at_once)
-
-
-def _remote(source: str, base_url: str | None, at_once: int | None) -> ChatModel:
-    from esckit.chat_models.remote import OPENAI_URL, RemoteChatModel
-
-    name, url = source.removeprefix(REMOTE), base_url or OPENAI_URL
-    if not name:
-        raise ChatError(f"{source!r} names no model: write {REMOTE}MODEL.")
-    return RemoteChatModel(name, url) if at_once is None else RemoteChatModel(name, url, concurrency=at_once)
+    backbone = load_backbone(options.model)
+    return LocalChatModel(backbone, most) if most else LocalChatModel(backbone)

@@ -17,7 +17,7 @@ class Pace:
         first_wait: seconds after the first failure; doubled after each other one.
         longest_wait: seconds; the cap of that. A server's own ``Retry-After`` may be longer.
         patience: seconds; a server that asks for a longer wait stops the run.
-        budget_calls: calls in the ledger, those of earlier runs included; None is no limit.
+        budget_calls: calls of the asker's role in the ledger, earlier runs included; None is no limit.
         budget_tokens: likewise, prompts and replies; a lost reply counts as the most that it can have cost.
         seed: of the jitter.
     """

@@ -95,16 +95,18 @@ class CallFailure:
         kind: its class, one word ("timeout").
         detail: what was seen, without any key.
         then: ``retry`` the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last
-            attempt stop the run, because it is no item's fault; ``give_up`` on the item at once; ``stop`` the run.
+            attempt stop the run, because it is no item's fault; ``give_up`` on the item at once, whose own fault it is;
+            ``doubt``: give up on the item where others are answered, stop the run where none is; ``deny`` likewise, but
+            the item is refused, and one is enough to stop a run that has had no reply; ``stop`` the run.
         crowded: the model has too much to do: fewer calls at once.
         after: seconds that it asked to wait.
         lost: whether the model may have worked on a reply that never arrived, which a budget has to count.
-        stop: what to tell the user in one sentence where the run stops; needed for ``wait`` and ``stop``.
+        stop: what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``.
     """
 
     kind: str
     detail: str
-    then: Literal["retry", "wait", "give_up", "stop"]
+    then: Literal["retry", "wait", "give_up", "doubt", "deny", "stop"]
     crowded: bool = False
     after: float | None = None
     lost: bool = False

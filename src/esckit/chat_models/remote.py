@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
@@ -28,6 +28,8 @@ KEY_VARIABLE: Final = "OPENAI_API_KEY"
 _SPENT: Final = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"}
 _UNKNOWN_MODEL: Final = {"model_not_found", "unknown_model"}
 _FILTERED: Final = {"content_filter", "content_policy_violation"}
+_TOO_LONG: Final = {"context_length_exceeded", "string_above_max_length"}
+_MAXIMUM_LENGTH: Final = "maximum context length"  # what vLLM says of it, without a code
 _PASSING: Final = {408, 409, 425, 429}  # besides all 5xx
 _CROWDED: Final = {429, 503, 529}
 _SHORTEST_KEY: Final = 6  # anything shorter stands for no key, and may be part of any word
@@ -69,6 +71,7 @@ class RemoteChatModel:
         base_url: up to and including ``/v1``.
         key_variable: the environment variable that holds the key; any word will do for a server that asks for none.
         concurrency: the most calls at once.
+        extra_body: fields that each request has besides ours.
         timeout: seconds a call may take in all.
 
     Raises:
@@ -84,12 +87,14 @@ class RemoteChatModel:
         *,
         key_variable: str = KEY_VARIABLE,
         concurrency: int = 64,
+        extra_body: Mapping[str, Any] | None = None,
         timeout: float = 120.0,
     ) -> None:
         self.model = model
         self.base_url = _check_url(base_url)
         self.key_variable = key_variable
         self.concurrency = concurrency
+        self.extra_body = dict(extra_body or {})
         self.timeout = timeout
         self._limit = "max_tokens"
         self._client: Any = None
@@ -98,8 +103,9 @@ class RemoteChatModel:
 
     @property
     def identity(self) -> Any:
-        """Base URL and name."""
-        return {"url": self.base_url, "model": self.model}
+        """Base URL, name, and what is sent besides our own fields."""
+        extra = {"extra_body": self.extra_body} if self.extra_body else {}
+        return {"url": self.base_url, "model": self.model, **extra}
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "").strip()
@@ -160,6 +166,7 @@ class RemoteChatModel:
             self._limit: how.max_new_tokens,
             **drawn,
             **({"response_format": response_format(request.schema)} if request.schema else {}),
+            **({"extra_body": self.extra_body} if self.extra_body else {}),
         }
 
     def _unconnected(self, cause: BaseException | None) -> CallFailure:
@@ -176,17 +183,21 @@ class RemoteChatModel:
         """Sort an HTTP error: the reply is a refusal, the call is worth another try, the item or the run is not."""
         detail = self._clean(f"HTTP {status}: {body.get('message') or body.get('detail') or 'no reason given'}")
         codes = {str(body.get("code")), str(body.get("type"))}
-        if sentence := self._run_stops(status, codes, detail):
-            return CallFailure(f"http_{status}", detail, "stop", stop=ChatError(sentence))
         if codes & _FILTERED:
             return ChatReply(detail, "refused")
+        if sentence := self._run_stops(status, codes, detail):
+            # A key that may not use the model is forbidden each prompt; a guard forbids one among many.
+            then: Literal["deny", "stop"] = "deny" if status == 403 and not codes & _SPENT else "stop"
+            return CallFailure(f"http_{status}", detail, then, stop=ChatError(sentence))
         if status == 400 and body.get("param") == "max_tokens" and self._limit == "max_tokens":
             self._limit = "max_completion_tokens"  # hosted reasoning models know the limit by this name alone
             return CallFailure("max_tokens_renamed", detail, "retry")
         if status in _PASSING or status >= 500:
             wait = retry_after(headers.get("retry-after"))
             return CallFailure(f"http_{status}", detail, "retry", crowded=status in _CROWDED, after=wait)
-        return CallFailure(f"http_{status}", detail, "give_up")
+        if codes & _TOO_LONG or _MAXIMUM_LENGTH in detail:
+            return CallFailure("too_long", detail, "give_up")
+        return CallFailure(f"http_{status}", detail, "doubt")
 
     def _run_stops(self, status: int, codes: set[str], detail: str) -> str | None:
         """The one sentence, where no other call can fare better."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esckit.cli import asking
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
@@ -25,9 +26,6 @@ DialoguesOption = Annotated[
     Path | None,
     typer.Option(help="Where the records' replies were said (FailedESConv.json): gives them their context."),
 ]
-EncoderOption = Annotated[str, typer.Option(help="embedded, a folder or a Hub id.")]
-
-
 AnnotatorOption = Annotated[
     str,
     typer.Option(
@@ -35,31 +33,25 @@ AnnotatorOption = Annotated[
         "folder or Hub id."
     ),
 ]
-BaseUrlOption = Annotated[
-    str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")
-]
 ExamplesOption = Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")]
-PromptsOption = Annotated[
-    Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
-]
-CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls to a chat model.")]
-TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens of a chat model.")]
 
 
 def annotate_command(
     trees: Annotated[Path, typer.Argument(help="Conversation trees, ESConv JSON, or a predictions file.")],
     out: Annotated[Path, typer.Argument(help="The trees with verdicts to write.")],
-    annotator: AnnotatorOption = "embedded",
+    model: AnnotatorOption = "embedded",
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
     ] = None,
-    encoder: EncoderOption = "embedded",
-    base_url: BaseUrlOption = None,
-    ledger: Annotated[Path | None, typer.Option(help="Answers of a chat model; default OUT.ledger.")] = None,
+    base_url: asking.BaseUrlOption = None,
+    extra_body: asking.ExtraBodyOption = None,
+    ledger: asking.LedgerOption = None,
     examples: ExamplesOption = None,
-    prompts: PromptsOption = None,
-    budget_calls: CallsOption = None,
-    budget_tokens: TokensOption = None,
+    prompts: asking.PromptsOption = None,
+    max_new_tokens: asking.NewTokensOption = None,
+    concurrency: asking.ConcurrencyOption = None,
+    budget_calls: asking.CallsOption = None,
+    budget_tokens: asking.TokensOption = None,
 ) -> None:
     """Look for psychological errors in every supporter turn, and write what is found into the trees.
 
@@ -67,25 +59,26 @@ def annotate_command(
 
     Example: esckit annotate dialogues.jsonl annotated.jsonl
     """
+    told = locals()
     read = _read(trees, conversations)
     quiet()
+    from esckit.chat_models.ledger import LEDGER
     from esckit.judging.annotation import annotate
-    from esckit.judging.open_annotator import check_language, open_annotator
+    from esckit.judging.open_annotator import AnnotatorOptions, check_language, open_annotator
 
-    wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
+    wanted = asking.options_of(AnnotatorOptions, told)
     check_language(wanted, read)
-    with open_annotator(wanted, ledger or out.with_name(f"{out.name}.ledger")) as judge:
+    with open_annotator(wanted, ledger or out.with_name(LEDGER)) as judge:
         done = annotate(read, judge, out)
-    told = ", ".join(f"{outcome} {count}" for outcome, count in done.outcomes.most_common())
+    found = ", ".join(f"{outcome} {count}" for outcome, count in done.outcomes.most_common())
     left = f"; {done.open} could not be judged, the same command tries them again" if done.open else ""
-    print(f"{done.turns} turns judged by {judge.judge}, {done.new} of them now: {told or 'nothing'}{left}; in {out}")
+    print(f"{done.turns} turns judged by {judge.judge}, {done.new} of them now: {found or 'nothing'}{left}; in {out}")
 
 
 def train_annotator_command(
     labels: LabelsArgument,
     out: Annotated[Path, typer.Argument(help="The annotator's folder to write.")],
     dialogues: DialoguesOption = None,
-    encoder: EncoderOption = "embedded",
 ) -> None:
     """Fit the embedded annotator on labelled replies; how strongly is chosen by cross-validation over dialogues.
 
@@ -97,30 +90,32 @@ def train_annotator_command(
         raise EsckitError(f"{out} holds something else than an annotator: choose another folder.")
     replies = _labelled(labels, dialogues).replies
     quiet()
+    from esckit.judging.embedded_annotator import save_annotator
     from esckit.judging.error_fit import fit_annotator
-    from esckit.judging.psychological_errors import save_annotator
-    from esckit.planning.encoder import load_encoder
+    from esckit.planning.encoder import EMBEDDED, load_encoder
 
-    save_annotator(out, fit_annotator(replies, load_encoder(encoder), f"{len(replies)} replies of {labels.name}"))
-    print(f"fitted on {len(replies)} replies: {out}; next: esckit annotate dialogues.jsonl out.jsonl --annotator {out}")
+    save_annotator(out, fit_annotator(replies, load_encoder(EMBEDDED), f"{len(replies)} replies of {labels.name}"))
+    print(f"fitted on {len(replies)} replies: {out}; next: esckit annotate dialogues.jsonl out.jsonl --model {out}")
 
 
 def check_annotator_command(
     labels: LabelsArgument,
-    annotator: AnnotatorOption = "embedded",
+    model: AnnotatorOption = "embedded",
     cross_validate: Annotated[
         bool, typer.Option("--cross-validate", help="Measure what train annotator would reach on such labels instead.")
     ] = False,
     dialogues: DialoguesOption = None,
-    encoder: EncoderOption = "embedded",
-    base_url: BaseUrlOption = None,
+    base_url: asking.BaseUrlOption = None,
+    extra_body: asking.ExtraBodyOption = None,
     ledger: Annotated[
-        Path | None, typer.Option(help="Answers of a chat model; default LABELS.ledger in this folder.")
+        Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite in this folder.")
     ] = None,
     examples: ExamplesOption = None,
-    prompts: PromptsOption = None,
-    budget_calls: CallsOption = None,
-    budget_tokens: TokensOption = None,
+    prompts: asking.PromptsOption = None,
+    max_new_tokens: asking.NewTokensOption = None,
+    concurrency: asking.ConcurrencyOption = None,
+    budget_calls: asking.CallsOption = None,
+    budget_tokens: asking.TokensOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
@@ -128,17 +123,20 @@ def check_annotator_command(
 
     Example: esckit check annotator labels.json --dialogues FailedESConv.json
     """
+    told = locals()
+    from esckit.chat_models.ledger import LEDGER
+    from esckit.judging.open_annotator import AnnotatorOptions
     from esckit.measures.error_agreement import error_agreement, label_noise
     from esckit.report.error_tables import confusion_table, types_table
     from esckit.report.figure_tables import draw
 
-    wanted = _options(annotator, encoder, base_url, examples, prompts, budget_calls, budget_tokens)
+    wanted = asking.options_of(AnnotatorOptions, told)
     found = _labelled(labels, dialogues)
     quiet()
     if cross_validate:
-        said, name = dict(enumerate(_cross_validated(found.replies, encoder))), "cross-validated"
+        said, name = dict(enumerate(_cross_validated(found.replies))), "cross-validated"
     else:
-        said, name = _said(found.replies, wanted, ledger or Path(f"{labels.name}.ledger"))
+        said, name = _said(found.replies, wanted, ledger or Path(LEDGER))
     if not said:
         raise EsckitError(f"{name} judged none of the {len(found.replies)} replies: see its answers in the ledger.")
     replies = [found.replies[place] for place in said]
@@ -206,39 +204,10 @@ def _said(
     return judged, annotator.judge
 
 
-def _cross_validated(replies: Any, encoder: str) -> list[str | None]:
+def _cross_validated(replies: Any) -> list[str | None]:
     from esckit.judging.error_fit import cross_validate
     from esckit.judging.error_model import OUTCOMES
-    from esckit.planning.encoder import load_encoder
+    from esckit.planning.encoder import EMBEDDED, load_encoder
 
-    best = cross_validate(replies, load_encoder(encoder)).argmax(1)
+    best = cross_validate(replies, load_encoder(EMBEDDED)).argmax(1)
     return [None if place == 0 else OUTCOMES[place] for place in best]
-
-
-def _options(
-    source: str,
-    encoder: str,
-    base_url: str | None,
-    examples: Path | None,
-    prompts: Path | None,
-    budget_calls: int | None,
-    budget_tokens: int | None,
-) -> "AnnotatorOptions":
-    """What was given, as options; one sentence where it does not fit together."""
-    from pydantic import ValidationError
-
-    from esckit.judging.open_annotator import AnnotatorOptions
-
-    given: dict[str, Any] = {
-        "source": source,
-        "encoder": encoder,
-        "base_url": base_url,
-        "examples": examples and str(examples),
-        "prompts": prompts and str(prompts),
-        "budget_calls": budget_calls,
-        "budget_tokens": budget_tokens,
-    }
-    try:
-        return AnnotatorOptions(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise EsckitError(error.errors()[0]["msg"].removeprefix("Value error, ") + ".") from error

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esckit.cli import asking
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
@@ -23,25 +24,20 @@ def baseline_command(
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
-    model: Annotated[
-        str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a model's folder or Hub id.")
-    ],
-    base_url: Annotated[
-        str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")
-    ] = None,
+    model: asking.ModelOption,
+    base_url: asking.BaseUrlOption = None,
+    extra_body: asking.ExtraBodyOption = None,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A folder of your own prompts (esckit prompts).")] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="Where answers are kept; default baselines.ledger beside OUT, for all methods.")
-    ] = None,
+    prompts: asking.PromptsOption = None,
+    ledger: asking.LedgerOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one draws other answers and other examples.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Take the most likely answer instead of sampling at .7 / .95.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
-    at_once: Annotated[int, typer.Option(min=1, help="Most calls at once to a URL; prompts a batch here.")] = 16,
-    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")] = None,
+    max_new_tokens: asking.NewTokensOption = None,
+    concurrency: asking.ConcurrencyOption = None,
+    budget_calls: asking.CallsOption = None,
+    budget_tokens: asking.TokensOption = None,
 ) -> None:
     """Predict every labelled supporter turn of a corpus by prompting a chat model, without training.
 
@@ -50,35 +46,31 @@ def baseline_command(
 
     Example: esckit baseline self-refine test.json out.jsonl --model remote:qwen --base-url http://localhost:8000/v1
     """
-    from esckit.chat_models.ledger import Ledger
+    told = locals()
+    from esckit.chat_models.ledger import LEDGER, Ledger
     from esckit.chat_models.opening import open_chat_model
-    from esckit.chat_models.pacing import Pace
     from esckit.corpora import read_corpus
-    from esckit.decoding import Decoding
-    from esckit.prompts.own import read_prompts
     from esckit.supporters.baseline_run import BaselineRun, write_rows
-    from esckit.supporters.baselines import METHODS, places_of
+    from esckit.supporters.baselines import METHODS, BaselineOptions, baseline_turns
 
-    if method not in METHODS:
-        raise EsckitError(f"the baseline {method!r} is unknown: use one of {', '.join(METHODS)}.")
+    options = asking.options_of(BaselineOptions, told)
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
-    words = read_prompts(prompts, "baselines")
-    places = places_of(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
-    asked = open_chat_model(model, base_url, at_once=at_once)
-    decoding = Decoding(greedy=greedy, max_new_tokens=max_new_tokens)
-    pace = Pace(budget_calls=budget_calls, budget_tokens=budget_tokens)
-    with Ledger(ledger or out.with_name("baselines.ledger")) as opened:
+    options.read_prompts()
+    turns = baseline_turns(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
+    asked = open_chat_model(options)
+    with Ledger(ledger or out.with_name(LEDGER)) as opened:
         if again := opened.forget_failed():
             print(f"{again} questions that failed before are asked again")
-        run = BaselineRun(asked, opened, method, places, decoding=decoding, pace=pace, seed=seed, prompts=words)
-        by = f", prompts {words.label}" if words.label else ""
-        print(f"{method}{by}, {len(places)} turns: {run.estimate()}")
-        for stage in run.ask():
-            print(f"{stage.stage}: {stage.usage}")
+        run = BaselineRun(asked, opened, options, turns, seed=seed)
+        by = f", prompts {run.prompts.label}" if run.prompts.label else ""
+        print(f"{method}{by}, {len(turns)} turns: {run.estimate()}")
+        for question in run.ask():
+            print(f"{question.question}: {question.usage}")
         states = write_rows(run.rows(), out)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
-    print(f"{len(places)} turns in {out} ({told}); next: esckit evaluate {out}")
+    states["without a strategy"] = states.pop("no_strategy")
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
+    print(f"{len(turns)} turns in {out} ({ended}); next: esckit evaluate {out}")
 
 
 def _examples(path: Path | None) -> "list[Conversation]":

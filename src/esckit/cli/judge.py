@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esckit.cli import asking
 from esckit.cli.measures import name_files
 from esckit.errors import EsckitError
 
@@ -21,8 +22,9 @@ __all__ = ["check_judge_command", "judge_command"]
 
 def judge_command(
     files: Annotated[list[Path], typer.Argument(help="Predictions files, then the folder to write.")],
-    judge: Annotated[str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a model's folder.")],
-    base_url: Annotated[str | None, typer.Option(help="Of remote:MODEL; its key stands in OPENAI_API_KEY.")] = None,
+    model: asking.ModelOption,
+    base_url: asking.BaseUrlOption = None,
+    extra_body: asking.ExtraBodyOption = None,
     conversations: Annotated[
         Path | None,
         typer.Option(help="The dialogues predicted; default: conversations.jsonl beside the first predictions file."),
@@ -31,8 +33,11 @@ def judge_command(
     rubrics: Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")] = (
         "decoupled-esc"
     ),
-    prompts: Annotated[Path | None, typer.Option(help="A folder of your own prompts (esckit prompts).")] = None,
-    reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
+    prompts: asking.PromptsOption = None,
+    reference: Annotated[
+        str,
+        typer.Option(help="Does the judge see the human reply: both, shown or hidden."),
+    ] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
     known_groups: Annotated[
         bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
@@ -43,56 +48,39 @@ def judge_command(
     mined: Annotated[
         list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
     ] = None,
-    ledger: Annotated[Path | None, typer.Option(help="Answers so far; default OUT/ledger.sqlite.")] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Of an answer; a model that thinks before it answers needs thousands.")
-    ] = 512,
-    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to the judge.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the judge.")] = None,
+    ledger: asking.LedgerOption = None,
+    max_new_tokens: asking.NewTokensOption = None,
+    concurrency: asking.ConcurrencyOption = None,
+    budget_calls: asking.CallsOption = None,
+    budget_tokens: asking.TokensOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample, bootstrap and permutations.")] = 0,
 ) -> None:
     """Let a language model score predicted replies by rubrics, and test the systems against each other.
 
     The same command continues a judging that was stopped; nothing that was answered is asked again.
 
-    Example: esckit judge coupled.jsonl decoupled.jsonl judged --judge remote:MODEL --pairs --known-groups
+    Example: esckit judge coupled.jsonl decoupled.jsonl judged --model remote:MODEL --pairs --known-groups
     """
+    told = locals()
     *predictions, out = files
     if not predictions or out.is_file():
         raise EsckitError(f"{out} is the last path and has to be the folder to write: give predictions, then a folder.")
-    from esckit.judging.judging_options import JudgingOptions, Reference
-
-    if reference not in get_args(Reference):
-        raise EsckitError(f"--reference {reference!r} is unknown: use both, shown or hidden.")
-    how: Any = reference
-    options = JudgingOptions(
-        judge=judge,
-        base_url=base_url,
-        turns=turns,
-        rubrics=rubrics,
-        reference=how,
-        pairs=pairs,
-        known_groups=known_groups,
-        failed=None if failed is None else str(failed),
-        max_new_tokens=max_new_tokens,
-        prompts=None if prompts is None else str(prompts),
-    )
-    from esckit.chat_models.pacing import Pace
+    from esckit.chat_models.ledger import LEDGER
     from esckit.corpora import read_corpus
     from esckit.judging.judge_run import check_options, judge_files
-    from esckit.judging.same_judge import mining_judges
+    from esckit.judging.plan import JudgingOptions, mining_judges
     from esckit.measures import read_predictions
     from esckit.report.judging_page import write_judging_page
 
+    options = asking.options_of(JudgingOptions, told)
     check_options(options)
     found = judge_files(
         {name: read_predictions(path) for name, path in name_files(predictions).items()},
         _dialogues(predictions, conversations),
         options,
         out,
-        ledger=ledger or out / "ledger.sqlite",
+        ledger=ledger or out / LEDGER,
         miners=sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))}),
-        pace=Pace(budget_calls=budget_calls, budget_tokens=budget_tokens),
         seed=seed,
         tell=lambda line: print(line, file=sys.stderr),
     )

@@ -1,23 +1,51 @@
 """Verdicts of an annotator into conversation trees: each turn once, and a stopped annotation is continued."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from esckit.conversation import Conversation, Verdict, conversation_to_json
+from esckit.conversation import Conversation, Turn, Verdict, conversation_to_json
 from esckit.conversation.disk import iterate_conversations
 from esckit.files import resume_jsonl
-from esckit.judging.annotator import RUBRIC, Annotator, case_of, open_turns
+from esckit.judging.evidence import Case
 from esckit.progress import progress
 
-__all__ = ["Annotated", "annotate", "with_verdicts"]
+__all__ = [
+    "RUBRIC",
+    "Annotations",
+    "Annotator",
+    "annotate",
+    "case_of",
+    "judge_turns",
+    "open_turns",
+    "with_verdicts",
+]
+
+RUBRIC: Final = "psychological-errors/1"
+"""Name of the rubric in verdicts: one error type of DecoupledESC, appendix A.2, or none."""
 
 
-class Annotated(NamedTuple):
+class Annotator(Protocol):
+    """Finds at most one psychological error in a reply."""
+
+    judge: str
+    """Its name in verdicts; changes with anything that its verdicts depend on."""
+
+    def verdicts(self, groups: Sequence[Sequence[Case]]) -> Generator[list[Verdict | None], None, None]:
+        """Judge groups of replies (a dialogue's each) in order; None where a reply could not be judged this time.
+
+        Close it where not all of it is taken.
+
+        Raises:
+            EsckitError: the annotator cannot go on; what it has yielded stands.
+        """
+
+
+class Annotations(NamedTuple):
     """What an annotation found.
 
     Attributes:
@@ -33,7 +61,23 @@ class Annotated(NamedTuple):
     outcomes: Counter[str]
 
 
-def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: Path) -> Annotated:
+def case_of(conversation: Conversation, turn: Turn) -> Case:
+    """A supporter turn with a text, after everything that stands before it on its path."""
+    return Case(tuple(conversation.path(turn.parent)), turn.strategy, turn.text or "")
+
+
+def open_turns(conversation: Conversation, judge: str) -> list[Turn]:
+    """The supporter turns with a text that this judge has given no verdict under `RUBRIC`."""
+    return [
+        turn
+        for turn in conversation.turns
+        if turn.speaker == "supporter"
+        and (turn.text or "").strip()
+        and not any(verdict.judge == judge and verdict.rubric == RUBRIC for verdict in turn.verdicts)
+    ]
+
+
+def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: Path) -> Annotations:
     """Write conversations with a verdict for every supporter turn that has a text.
 
     Turns that this judge has judged are left as they are; a stopped annotation goes on where it stopped.
@@ -49,18 +93,47 @@ def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: P
     todo = [open_turns(conversation, annotator.judge) for conversation in conversations]
     texts = repr([conversation_to_json(conversation) for conversation in conversations])
     key = ["annotate/1", annotator.judge, sha256(texts.encode()).hexdigest()]
-    with resume_jsonl(out, key, [1] * len(conversations)) as file:
-        left = list(zip(conversations, todo, strict=True))[file.done :]
-        groups = [[case_of(conversation, turn) for turn in turns] for conversation, turns in left]
-        with (
-            progress("annotate", len(conversations), file.done) as bar,
-            closing(annotator.verdicts(groups)) as judged,
-        ):
-            for (conversation, turns), verdicts in zip(left, judged, strict=True):
-                given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
-                file.append([conversation_to_json(with_verdicts(conversation, given))])
-                bar.advance()
+    judge_turns(conversations, todo, annotator, out, key=key, title="annotate")
     return _count(out, annotator.judge, sum(map(len, todo)))
+
+
+def judge_turns(
+    trees: Sequence[Conversation],
+    todo: Sequence[Sequence[Turn]],
+    annotator: Annotator,
+    out: Path,
+    *,
+    key: Any,
+    title: str,
+    then: Callable[[Conversation], Conversation] = lambda tree: tree,
+    note: Callable[[], str] = str,
+) -> None:
+    """Write trees with verdicts on some of their turns; the file appears when it is complete.
+
+    A stopped call is continued by the same call, after its last whole tree; a chat model's answers until then are in
+    its ledger.
+
+    Args:
+        trees: in the file's order.
+        todo: of each, the turns to judge.
+        annotator: who judges; open.
+        out: the JSON Lines file.
+        key: JSON-ready; all that the file depends on.
+        title: for the progress bar.
+        then: what becomes of a tree with its verdicts, before it is written.
+        note: what the progress bar says besides.
+
+    Raises:
+        EsckitError: the annotator cannot go on, or the file cannot be written; what was judged is kept.
+    """
+    with resume_jsonl(out, key, [1] * len(trees)) as file:
+        left = list(zip(trees, todo, strict=True))[file.done :]
+        groups = [[case_of(tree, turn) for turn in turns] for tree, turns in left]
+        with progress(title, len(trees), file.done) as bar, closing(annotator.verdicts(groups)) as judged:
+            for (tree, turns), verdicts in zip(left, judged, strict=True):
+                given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
+                file.append([conversation_to_json(then(with_verdicts(tree, given)))])
+                bar.advance(note())
 
 
 def with_verdicts(conversation: Conversation, given: Mapping[str, Verdict]) -> Conversation:
@@ -72,7 +145,7 @@ def with_verdicts(conversation: Conversation, given: Mapping[str, Verdict]) -> C
     return replace(conversation, turns=turns)
 
 
-def _count(out: Path, judge: str, asked: int) -> Annotated:
+def _count(out: Path, judge: str, asked: int) -> Annotations:
     outcomes: Counter[str] = Counter()
     missed = 0
     for conversation in iterate_conversations(out):
@@ -80,4 +153,4 @@ def _count(out: Path, judge: str, asked: int) -> Annotated:
         for verdict in (verdict for turn in conversation.turns for verdict in turn.verdicts):
             if verdict.judge == judge and verdict.rubric == RUBRIC:
                 outcomes[(verdict.error or "none") if verdict.state == "done" else verdict.state] += 1
-    return Annotated(outcomes.total(), asked - missed, missed, outcomes)
+    return Annotations(outcomes.total(), asked - missed, missed, outcomes)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -17,16 +18,15 @@ from esckit.conversation.turn_rule import Message
 from esckit.corpora.error_examples import ErrorExample
 from esckit.corpora.error_labels import example_reply
 from esckit.decoding import Decoding
-from esckit.judging.annotator import RUBRIC
+from esckit.judging.annotation import RUBRIC
 from esckit.judging.evidence import Case
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
-__all__ = ["SHIPPED", "STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
+__all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
 
 STEP: Final = f"annotate/{RUBRIC}"
-SHIPPED: Final = Prompts("psychological_errors")
-"""The prompts of an annotator where a user gives none."""
+_OURS: Final = Prompts("psychological_errors")
 _EACH: Final = 3  # examples of each outcome
 _DECODING: Final = Decoding(greedy=True, max_new_tokens=300)
 
@@ -52,7 +52,7 @@ def choose_examples(examples: Sequence[ErrorExample]) -> list[ErrorExample]:
     return [chosen[place] for place in range(_EACH) for chosen in by_error.values() if place < len(chosen)]
 
 
-def criteria(examples: Sequence[ErrorExample], prompts: Prompts = SHIPPED) -> str:
+def criteria(examples: Sequence[ErrorExample], prompts: Prompts = _OURS) -> str:
     """The system text: what to look for, and examples with their answers."""
     return prompts.fill("criteria", examples="\n\n".join(_example(example, prompts) for example in examples))
 
@@ -68,10 +68,12 @@ def _case(context: Sequence[Turn], strategy: str | None, response: str, prompts:
     return prompts.fill("case", transcript=transcript(context) or "(nothing was said before)", reply=reply)
 
 
-def annotation_request(case: Case, system: str, prompts: Prompts = SHIPPED) -> ChatRequest:
+def annotation_request(
+    case: Case, system: str, prompts: Prompts = _OURS, decoding: Decoding = _DECODING
+) -> ChatRequest:
     """What the model is asked about one reply; the texts of the dialogue stand in it as quoted data."""
     said = _case(case.context, case.strategy, case.response, prompts)
-    return ChatRequest((Message("system", system), Message("user", said)), _DECODING, ErrorReply)
+    return ChatRequest((Message("system", system), Message("user", said)), decoding, ErrorReply)
 
 
 def verdict_of(outcome: Outcome, judge: str) -> Verdict | None:
@@ -92,15 +94,23 @@ class AskedAnnotator:
         asker: asks it, under `STEP`.
         examples: shown in the prompt.
         prompts: in whose words it is asked.
+        decoding: how it answers.
 
     Attributes:
         judge: the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
     """
 
-    def __init__(self, name: str, asker: Asker, examples: Sequence[ErrorExample], prompts: Prompts = SHIPPED) -> None:
-        self.asker, self.prompts = asker, prompts
+    def __init__(
+        self,
+        name: str,
+        asker: Asker,
+        examples: Sequence[ErrorExample],
+        prompts: Prompts = _OURS,
+        decoding: Decoding = _DECODING,
+    ) -> None:
+        self.asker, self.prompts, self.decoding = asker, prompts, decoding
         self.system = criteria(choose_examples(examples), prompts)
-        asked = json.dumps([asker.model.identity, self.system, STEP], sort_keys=True)
+        asked = json.dumps([asker.model.identity, self.system, STEP, asdict(decoding)], sort_keys=True)
         told = f"+prompts-{prompts.digest[:8]}" if prompts.digest else ""
         self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}{told}"
 
@@ -110,9 +120,12 @@ class AskedAnnotator:
         Raises:
             BudgetSpent, ChatError, LedgerError: see `Asker.answers`; the answers so far are in the ledger.
         """
-        requests = [annotation_request(case, self.system, self.prompts) for cases in groups for case in cases]
+        requests = [
+            annotation_request(case, self.system, self.prompts, self.decoding) for own in groups for case in own
+        ]
         found: dict[int, Verdict | None] = {}
-        self._tell(requests)
+        told = f"; prompts: {self.prompts.label}" if self.prompts.label else ""
+        print(f"{self.judge}: {self.asker.estimate(requests)}{told}", file=sys.stderr)
         with closing(self.asker.stream(requests)) as outcomes:
             first = 0
             for cases in groups:
@@ -122,16 +135,3 @@ class AskedAnnotator:
                     found[place] = verdict_of(outcome, self.judge)
                 yield [found.pop(place) for place in places]
                 first = places.stop
-            for _ in outcomes:  # none is left; so the run ends as one that was not interrupted
-                pass
-
-    def _tell(self, requests: Sequence[ChatRequest]) -> None:
-        """Say on standard error what is about to be asked."""
-        left = self.asker.estimate(requests)
-        if left.items:
-            print(
-                f"{self.judge}: {left.items} replies to ask about, {left.recorded} on record; about "
-                f"{left.prompt_tokens:,} tokens of prompts, at most {left.completion_tokens:,} of answers"
-                + (f"; prompts: {self.prompts.label}" if self.prompts.label else ""),
-                file=sys.stderr,
-            )

@@ -14,9 +14,9 @@ import numpy as np
 from esckit.corpora.error_examples import read_chat_examples, read_error_examples
 from esckit.corpora.error_labels import LabelledReply, example_reply
 from esckit.errors import CorpusError
-from esckit.judging.case_reading import ReadReplies, read_replies
-from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel
-from esckit.judging.evidence import EVIDENCE
+from esckit.judging.embedded_annotator import CaseReader
+from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel, evidence_row
+from esckit.judging.evidence import EVIDENCE, Case
 from esckit.planning.encoder import Encoder
 from esckit.progress import progress
 
@@ -25,6 +25,17 @@ __all__ = ["cross_validate", "fit_annotator", "fit_shipped", "hand_weights"]
 _FOLDS: Final = 5
 _TEMPER: Final = 0.25  # how far frequent outcomes are held back: log odds lose this share of the log frequency
 _SHIPPED_PENALTY: Final = 3.0  # of 1, 3 and 10 the best on our own examples, by cross-validation
+
+
+class _Read(NamedTuple):
+    """Evidence (N, E) and vectors (N, 3 D)."""
+
+    evidence: Array
+    vectors: Array
+
+    def only(self, rows: Array) -> "_Read":
+        """Some of them, by a mask (N,)."""
+        return _Read(self.evidence[rows], self.vectors[rows])
 
 
 class Penalty(NamedTuple):
@@ -68,7 +79,7 @@ def fit_annotator(replies: Sequence[LabelledReply], encoder: Encoder, origin: st
     Raises:
         CorpusError: there are fewer than two groups or two outcomes.
     """
-    return _fit_chosen(read_replies(replies, encoder), _outcomes(replies), _groups(replies), encoder, origin)
+    return _fit_chosen(_read(replies, encoder), _outcomes(replies), _groups(replies), encoder, origin)
 
 
 def cross_validate(replies: Sequence[LabelledReply], encoder: Encoder) -> Array:
@@ -77,7 +88,7 @@ def cross_validate(replies: Sequence[LabelledReply], encoder: Encoder) -> Array:
     Raises:
         CorpusError: there are fewer than two groups or two outcomes.
     """
-    read, outcomes, groups = read_replies(replies, encoder), _outcomes(replies), _groups(replies)
+    read, outcomes, groups = _read(replies, encoder), _outcomes(replies), _groups(replies)
     logits = np.zeros((len(replies), len(OUTCOMES)))
     fold = _folds(groups)
     with progress("cross-validation", int(fold.max()) + 1) as bar:
@@ -97,11 +108,11 @@ def fit_shipped(encoder: Encoder) -> ErrorModel:
     # The examples hold each error about equally often and replies do not: all of an outcome weighs as its share.
     shares = np.array(list(_by_hand()[0].values()))
     counts = (shares / np.bincount(outcomes, minlength=len(OUTCOMES)) * len(replies))[outcomes]
-    model = _fit(read_replies(replies, encoder), outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
+    model = _fit(_read(replies, encoder), outcomes, counts, Penalty(_SHIPPED_PENALTY, None))
     return _named(model, model.bias, encoder, f"{len(replies)} author-written examples")
 
 
-def _fit_chosen(read: ReadReplies, outcomes: Array, groups: Array, encoder: Encoder, origin: str) -> ErrorModel:
+def _fit_chosen(read: _Read, outcomes: Array, groups: Array, encoder: Encoder, origin: str) -> ErrorModel:
     fold = _folds(groups)
     if len(set(outcomes.tolist())) < 2:
         raise CorpusError("an annotator needs replies with at least two different outcomes: label more replies.")
@@ -111,7 +122,7 @@ def _fit_chosen(read: ReadReplies, outcomes: Array, groups: Array, encoder: Enco
     return _named(model, model.bias - _TEMPER * np.log(frequent / frequent.sum()), encoder, origin)
 
 
-def _held_out_loss(read: ReadReplies, outcomes: Array, fold: Array, penalty: Penalty) -> float:
+def _held_out_loss(read: _Read, outcomes: Array, fold: Array, penalty: Penalty) -> float:
     """Negative log-likelihood of each fold under a model of the others, summed."""
     loss = 0.0
     for held in range(int(fold.max()) + 1):
@@ -123,7 +134,7 @@ def _held_out_loss(read: ReadReplies, outcomes: Array, fold: Array, penalty: Pen
     return loss
 
 
-def _fit(read: ReadReplies, outcomes: Array, counts: Array, penalty: Penalty) -> ErrorModel:
+def _fit(read: _Read, outcomes: Array, counts: Array, penalty: Penalty) -> ErrorModel:
     """Minimise -sum of counts x log-likelihood + penalties / 2 x squared distances of weights from where they are held.
 
     A pseudo-count of one for each outcome keeps the bias of one that does not occur finite.
@@ -175,6 +186,12 @@ def _named(model: ErrorModel, bias: Array, encoder: Encoder, origin: str) -> Err
 def _softmax(logits: Array) -> Array:
     odds = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(odds / odds.sum(1, keepdims=True))
+
+
+def _read(replies: Sequence[LabelledReply], encoder: Encoder) -> _Read:
+    """Read labelled replies; their labels are not looked at."""
+    evidence, vectors = CaseReader(encoder).read([Case(r.context, r.strategy, r.response) for r in replies])
+    return _Read(np.stack([evidence_row(each) for each in evidence]), vectors)
 
 
 def _outcomes(replies: Sequence[LabelledReply]) -> Array:

@@ -1,21 +1,25 @@
 """What speaks for or against a psychological error in a reply: each piece named, a number, and the words it rests on.
 
-English only. Nothing here asks what a planner would have chosen: the strategy that a reply is labelled with is compared
-with its wording and with the moment.
+English only; the words looked for are listed in ``cues.yaml``. Nothing here asks what a planner would have chosen: the
+strategy that a reply is labelled with is compared with its wording and with the moment.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Speaker, Turn
-from esckit.judging.cues import content_words, families, find, normal
 from esckit.strategy import ESCONV
 
-__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "recent_turns", "sentences"]
+__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "lists_text", "recent_turns", "stock_sentences"]
 
+_WORD: Final = re.compile(r"[a-z']+")
+_WILDCARD: Final = re.compile(r"(?<=\w)\*")
+_STEM: Final = 5  # letters by which two content words are taken for the same
 _SENTENCE: Final = re.compile(r"(?<=[.!?\n])\s+")
 _LOUD: Final = re.compile(r"!|\b[A-Z]{4,}\b")
 _RECENT: Final = 3  # turns of a speaker that a reply is held against
@@ -101,7 +105,7 @@ def recent_turns(case: Case, speaker: Speaker) -> list[Turn]:
     return [turn for turn in case.context if turn.speaker == speaker][-_RECENT:]
 
 
-def sentences(text: str) -> list[str]:
+def _sentences(text: str) -> list[str]:
     """The sentences of a text."""
     return [sentence for sentence in _SENTENCE.split(text.strip()) if sentence]
 
@@ -122,24 +126,24 @@ class _Scene(NamedTuple):
 
     @classmethod
     def of(cls, case: Case) -> "_Scene":
-        reply, said = normal(case.response), " ".join(turn.text or "" for turn in recent_turns(case, "seeker"))
-        seeker = normal(said)
+        reply, said = _normal(case.response), " ".join(turn.text or "" for turn in recent_turns(case, "seeker"))
+        seeker = _normal(said)
         return cls(
             reply=reply,
-            parts=[normal(sentence) for sentence in sentences(case.response)],
+            parts=[_normal(sentence) for sentence in _sentences(case.response)],
             words=len(reply.split()),
             seeker=seeker,
             loud=_LOUD.findall(said),
-            earlier=[normal(turn.text or "") for turn in case.context if turn.speaker == "supporter"],
+            earlier=[_normal(turn.text or "") for turn in case.context if turn.speaker == "supporter"],
             answered=bool(case.context) and case.context[-1].speaker == "seeker",
-            acknowledged=find("acknowledges", reply),
-            feelings=_families(seeker),
-            named=_families(reply),
+            acknowledged=_find("acknowledges", reply),
+            feelings=_feelings_in(seeker),
+            named=_feelings_in(reply),
         )
 
 
-def _families(text: str) -> dict[str, list[str]]:
-    found = {family: [word for _, word in find(family, text)] for family in families()}
+def _feelings_in(text: str) -> dict[str, list[str]]:
+    found = {family: [word for _, word in _find(family, text)] for family in _families()}
     return {family: words for family, words in found.items() if words}
 
 
@@ -159,15 +163,15 @@ def _troubled(scene: _Scene) -> list[str]:
 def _moment(scene: _Scene) -> dict[str, Evidence]:
     """What the reply has to answer."""
     troubled = _troubled(scene)
-    social = find("social_seeker", scene.seeker)
-    intense = [*(words for _, words in find("intense", scene.seeker)), *scene.loud]
+    social = _find("social_seeker", scene.seeker)
+    intense = [*(words for _, words in _find("intense", scene.seeker)), *scene.loud]
     few = len(scene.seeker.split()) <= 8
     return {
         "feeling": Evidence(min(len(troubled), 3) / 3, tuple(dict.fromkeys(troubled))),
         "intense": Evidence(min(len(intense), 4) / 4, tuple(dict.fromkeys(intense))),
         "social": _yes(social and few and not troubled, *(words for _, words in social[:2])),
-        "asks_help": _words(find("asks_help", scene.seeker)),
-        "refuses": _words(find("refuses", scene.seeker)),
+        "asks_help": _words(_find("asks_help", scene.seeker)),
+        "refuses": _words(_find("refuses", scene.seeker)),
         "early": _yes(len(scene.earlier) <= _EARLY),
         "no_seeker_turn": _yes(not scene.answered),
     }
@@ -176,8 +180,8 @@ def _moment(scene: _Scene) -> dict[str, Evidence]:
 def _heard(scene: _Scene) -> dict[str, Evidence]:
     """Whether the feeling is received, and what comes before that."""
     first = scene.acknowledged[0][0] if scene.acknowledged else len(scene.reply)
-    advice = [*find("advises", scene.reply), *_imperatives(scene)]
-    positive = find("turns_positive", scene.reply)
+    advice = [*_find("advises", scene.reply), *_imperatives(scene)]
+    positive = _find("turns_positive", scene.reply)
     troubled = _troubled(scene)
     taken_up = [word for family in scene.named if family in scene.feelings for word in scene.named[family]]
     heard = bool(scene.acknowledged)
@@ -191,25 +195,25 @@ def _heard(scene: _Scene) -> dict[str, Evidence]:
         "turns_positive": _words(positive, full=2),
         "positive_unheard": _words([found for found in positive if found[0] < first]),
         "positive_after_a_word": _words(positive if heard and length < len(scene.reply) / 3 else []),
-        "minimises": _words(find("minimises", scene.reply)),
+        "minimises": _words(_find("minimises", scene.reply)),
     }
 
 
 def _imperatives(scene: _Scene) -> list[tuple[int, str]]:
     """Sentences that begin with an order."""
-    begun = [(scene.reply.find(part), find("imperative", part)) for part in scene.parts]
+    begun = [(scene.reply.find(part), _find("imperative", part)) for part in scene.parts]
     return [(place, found[0][1]) for place, found in begun if found and found[0][0] == 0]
 
 
 def _substance(scene: _Scene) -> dict[str, Evidence]:
     """What the reply says that could not be said to anyone."""
-    stock = find("stock", scene.reply)
+    stock = _find("stock", scene.reply)
     share = min(1.0, sum(len(words.split()) for _, words in stock) / max(scene.words, 1))
-    told, said = content_words(scene.seeker), content_words(scene.reply)
+    told, said = _content_words(scene.seeker), _content_words(scene.reply)
     shared = [said[stem] for stem in said if stem in told]
     again = max((_overlap(scene.reply, earlier) for earlier in scene.earlier), default=0.0)
-    social = find("social_reply", scene.reply)
-    abuse = find("abuse", scene.reply)
+    social = _find("social_reply", scene.reply)
+    abuse = _find("abuse", scene.reply)
     return {
         "stock_share": Evidence(share, tuple(dict.fromkeys(words for _, words in stock))),
         "stock_only": _yes(share > 0.4 and not shared, *(words for _, words in stock)),
@@ -245,7 +249,7 @@ def _feelings(scene: _Scene) -> dict[str, Evidence]:
     strange = [word for family, words in other.items() if family != "joy" for word in words]
     troubled, glad = _troubled(scene), scene.feelings.get("joy", [])
     clash = other.get("joy", []) if troubled else strange if glad else []
-    of_itself = find("discloses", scene.reply)
+    of_itself = _find("discloses", scene.reply)
     return {
         "other_feeling": _yes(strange and scene.feelings and "you" in scene.reply, *strange[:2]),
         "clashing_feeling": _yes(clash, *clash[:2]),
@@ -255,23 +259,23 @@ def _feelings(scene: _Scene) -> dict[str, Evidence]:
 
 def _strategy(scene: _Scene, strategy: str | None) -> dict[str, Evidence]:
     """The strategy's label against the reply's words and the moment."""
-    said = content_words(scene.reply)
-    shared = said.keys() & content_words(scene.seeker).keys()
-    advice = find("advises", scene.reply) or _imperatives(scene)
-    itself = find("discloses", scene.reply)
+    said = _content_words(scene.reply)
+    shared = said.keys() & _content_words(scene.seeker).keys()
+    advice = _find("advises", scene.reply) or _imperatives(scene)
+    itself = _find("discloses", scene.reply)
     fits = {
         "Question": "?" in scene.reply,
-        "Restatement or Paraphrasing": find("restates", scene.reply) and shared,
+        "Restatement or Paraphrasing": _find("restates", scene.reply) and shared,
         "Reflection of feelings": scene.named or scene.acknowledged,
         "Self-disclosure": itself,
-        "Affirmation and Reassurance": find("reassures", scene.reply) and not scene.reply.endswith("?"),
+        "Affirmation and Reassurance": _find("reassures", scene.reply) and not scene.reply.endswith("?"),
         "Providing Suggestions": advice,
-        "Information": find("informs", scene.reply) and not scene.reply.endswith("?"),
+        "Information": _find("informs", scene.reply) and not scene.reply.endswith("?"),
         "Others": not advice and scene.words < _LONG,
     }
     troubled = _troubled(scene)
     gives = strategy in ("Providing Suggestions", "Information", "Self-disclosure")
-    asked = find("asks_help", scene.seeker)
+    asked = _find("asks_help", scene.seeker)
     silent = strategy in ("Reflection of feelings", "Restatement or Paraphrasing", "Others", "Question")
     unlabelled = strategy is not None and strategy != "Self-disclosure" and len(itself) > 1 and "you" not in scene.reply
     return {
@@ -281,3 +285,59 @@ def _strategy(scene: _Scene, strategy: str | None) -> dict[str, Evidence]:
         "ignores_request": _yes(asked and silent, *(words for _, words in asked[:1])),
         **{f"strategy: {label}": _yes(strategy == label) for label in ESCONV.labels},
     }
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _normal(text: str) -> str:
+    """Lower case, straight apostrophes, single spaces."""
+    return " ".join(text.lower().replace("’", "'").replace("`", "'").split())
+
+
+def _find(kind: str, text: str) -> list[tuple[int, str]]:
+    """Where the phrases of one kind stand in a normal text, longest first at each place, and their words."""
+    return [(match.start(), match[0].strip()) for match in _pattern(kind).finditer(text)]
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    """Names of the families of feelings."""
+    return tuple(_lists()["families"])
+
+
+def _content_words(text: str) -> dict[str, str]:
+    """The words of a normal text that carry its matter: beginnings, by which words are compared, to the words."""
+    words = (word.strip("'") for word in _WORD.findall(text))
+    return {word[:_STEM]: word for word in words if len(word) > 2 and word not in _stopwords()}
+
+
+@cache
+def stock_sentences() -> list[str]:
+    """Sentences that could be said to anyone."""
+    return list(_lists()["stock_sentences"])
+
+
+@cache
+def lists_text() -> str:
+    """The lists as they are written: what is found depends on them."""
+    return (files("esckit.judging") / "cues.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def _lists() -> Any:
+    import yaml
+
+    return yaml.safe_load(lists_text())
+
+
+@cache
+def _stopwords() -> frozenset[str]:
+    return frozenset(_lists()["stopwords"].split())
+
+
+@cache
+def _pattern(kind: str) -> re.Pattern[str]:
+    phrases = _lists()["families"][kind] if kind in _families() else _lists()[kind]
+    whole = "|".join(_WILDCARD.sub(r"\\w*", phrase) for phrase in phrases)
+    return re.compile(rf"(?<![\w'])(?:{whole})(?!\w)")

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from esckit.chat_models.asker import Asker, Estimate
+from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
-from esckit.chat_models.opening import chat_model_name, check_chat_model, open_chat_model
+from esckit.chat_models.opening import chat_model_name, open_chat_model
 from esckit.chat_models.pacing import Pace
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
 from esckit.errors import EsckitError
 from esckit.judging.judging_files import write_judging
-from esckit.judging.judging_options import JudgingOptions
-from esckit.judging.plan import STEP, figures, make_plan
+from esckit.judging.plan import STEP, JudgingOptions, figures, make_plan
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_turns
 from esckit.measures import Prediction
@@ -33,7 +32,7 @@ def judge_files(
     seed: int = 0,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Judging:
-    """Judge systems and write what was found (`writing.write_judging`).
+    """Judge systems and write what was found (`judging_files.write_judging`).
 
     A judging that was stopped continues by the same call: answers are in the ledger, and only failed items are asked
     again.
@@ -44,8 +43,8 @@ def judge_files(
         options: who judges what.
         out: the folder to write.
         ledger: the ledger's file.
-        miners: judges of the preferences that the systems were trained on (`same_judge.mining_judges`).
-        pace: patience and budget.
+        miners: judges of the preferences that the systems were trained on (`plan.mining_judges`).
+        pace: patience and budgets; None is as the options say.
         seed: of the sample, known groups, bootstrap and permutations.
         tell: is given a line before asking (what is to be asked) and one after it (what it took).
 
@@ -56,49 +55,29 @@ def judge_files(
         EsckitError: a rubric, the predictions, the model or the ledger cannot be used, or the budget is spent.
     """
     check_options(options)
-    prompts = options.read_prompts()
-    rubrics = load_rubrics(options.rubrics)
     sampled = sample_turns(files, conversations, options.turns, seed)
-    plan = make_plan(
-        sampled,
-        rubrics,
-        reference=options.reference,
-        duels=options.pairs,
-        known_groups=options.known_groups,
-        failed=read_corpus(Path(options.failed)) if options.failed else None,
-        seed=seed,
-        max_new_tokens=options.max_new_tokens,
-        prompts=prompts,
-    )
-    model = open_chat_model(options.judge, options.base_url)
+    failed = read_corpus(Path(options.failed)) if options.failed else None
+    plan = make_plan(sampled, load_rubrics(options.rubrics), options, failed=failed, seed=seed)
+    model = open_chat_model(options)
     with Ledger(ledger) as opened:
         opened.forget_failed()
-        asker = Asker(model, opened, STEP, pace)
-        tell(_to_ask(asker.estimate(plan.requests())) + (f"; prompts: {prompts.label}" if prompts.label else ""))
+        asker = Asker(model, opened, STEP, pace or options.pace)
+        tell(f"{asker.estimate(plan.requests())}{f'; prompts: {plan.prompts.label}' if plan.prompts.label else ''}")
         judged = plan.ask(asker)
         tell(f"asked: {asker.usage}")
-    found = figures(
-        judged, plan, sampled, judge=chat_model_name(options.judge), identity=model.identity, miners=miners, seed=seed
-    )
+    judge = chat_model_name(options.model)
+    found = figures(judged, plan, sampled, judge=judge, identity=model.identity, miners=miners, seed=seed)
     write_judging(out, judged, plan, found)
     return found
 
 
 def check_options(options: JudgingOptions) -> None:
-    """Refuse, before anything is asked, what would fail later: options, rubrics, prompts, a remote model's key and URL.
+    """Refuse, before anything is asked, what would fail later: model, key, URL, prompts, rubrics, options.
 
     Raises:
         EsckitError: one sentence says what is wrong.
     """
-    check_chat_model(options.judge, options.base_url)
+    options.check_askable()
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
     load_rubrics(options.rubrics)
-    options.read_prompts()
-
-
-def _to_ask(left: Estimate) -> str:
-    return (
-        f"to ask: {left.items:,} questions, about {left.prompt_tokens:,} tokens of prompts and at most "
-        f"{left.completion_tokens:,} of replies; {left.recorded:,} are answered already"
-    )

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from esckit.errors import EsckitError
 from esckit.files import atomic_write, read_text, write_json, write_jsonl
-from esckit.judging.plan import Judged, Plan
-from esckit.judging.scoring import Scoring
+from esckit.judging.judge_questions import Scoring
+from esckit.judging.plan import JudgeAnswers, JudgePlan
 from esckit.measures.judgements import Judgement
 from esckit.measures.judging_results import Judging
 
@@ -28,7 +28,7 @@ _COLUMNS: Final = ("item", "rater", "rating", "quality", "question", "scale", "t
 _ADAPTER: Final = TypeAdapter(Judgement)
 
 
-def write_judging(folder: Path, judged: Judged, plan: Plan, found: Judging) -> None:
+def write_judging(folder: Path, judged: JudgeAnswers, plan: JudgePlan, found: Judging) -> None:
     """Write ``judgements.jsonl``, ``pairs.jsonl``, ``sheet.csv`` and last ``judging.json``.
 
     Raises:

@@ -10,7 +10,7 @@ import yaml
 
 from esckit.conversation import Conversation
 from esckit.errors import EsckitError
-from esckit.judging.rubric import Group
+from esckit.judging.rubric import KnownGroup
 from esckit.judging.sampling import JudgedTurn, draw_first, sample_written
 
 __all__ = ["KnownReply", "known_replies", "stock_replies"]
@@ -19,7 +19,7 @@ __all__ = ["KnownReply", "known_replies", "stock_replies"]
 class KnownReply(NamedTuple):
     """A reply of a known group at its turn."""
 
-    group: Group
+    group: KnownGroup
     turn: JudgedTurn
     text: str
 

@@ -5,36 +5,82 @@ takes no other with it, because each is an item of its own.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field
 
 from esckit.chat_models.asker import Asker
+from esckit.chat_models.opening import PromptedOptions
 from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation
-from esckit.judging.duelling import Pairing, contest_of, duel_requests, pairings
-from esckit.judging.judging_options import Reference
+from esckit.decoding import Decoding
+from esckit.judging.judge_questions import (
+    Pairing,
+    Scoring,
+    contest_of,
+    duel_requests,
+    judgement_of,
+    pairings,
+    score_request,
+)
 from esckit.judging.known_groups import known_replies
 from esckit.judging.rubric import Rubric
-from esckit.judging.same_judge import also_mined
 from esckit.judging.sampling import SampledTurns
-from esckit.judging.scoring import SHIPPED, Scoring, judgement_of, score_request
 from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
 from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.measures.pairwise import Contest, pairwise_tests, strengths
 from esckit.prompts.own import Prompts
 
-__all__ = ["FORMAT", "STEP", "Judged", "Plan", "figures", "make_plan"]
+__all__ = [
+    "FORMAT",
+    "STEP",
+    "JudgeAnswers",
+    "JudgePlan",
+    "JudgingOptions",
+    "also_mined",
+    "figures",
+    "make_plan",
+    "mining_judges",
+]
 
 FORMAT: Final = 1
 STEP: Final = "judge/1"
 """Name and version of what asks, in ledgers; a rubric's text is part of each item's key by itself."""
 
+Reference = Literal["both", "shown", "hidden"]
 _SHOWN: Final[dict[Reference, tuple[bool, ...]]] = {"both": (False, True), "shown": (True,), "hidden": (False,)}
 
 
+class JudgingOptions(PromptedOptions):
+    """Who judges what (`judging.judge_run`).
+
+    Attributes:
+        model: the judge.
+        decoding: a model that thinks before it answers needs thousands of tokens.
+        turns: how many are judged, the same for all systems.
+        rubrics: ``decoupled-esc``, or a folder with a file for each quality.
+        reference: whether the judge sees the human reply; both ways doubles the calls.
+        pairs: compare every two systems, too, in both orders.
+        known_groups: judge replies whose order is known, too; never with the reference, which is one of them.
+        failed: dialogues of failed support, one more known group.
+    """
+
+    asks_with: ClassVar[str] = "judge"
+
+    model: str = Field(min_length=1)
+    decoding: Decoding = Decoding(greedy=True, max_new_tokens=512)
+    turns: int = Field(100, ge=1)
+    rubrics: str = "decoupled-esc"
+    reference: Reference = "both"
+    pairs: bool = False
+    known_groups: bool = False
+    failed: str | None = None
+
+
 @dataclass(frozen=True)
-class Judged:
+class JudgeAnswers:
     """The answers.
 
     Attributes:
@@ -49,7 +95,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JudgePlan:
     """What is asked.
 
     Attributes:
@@ -57,7 +103,7 @@ class Plan:
         groups: of known replies, likewise.
         duels: two calls each.
         rubrics: what about.
-        max_new_tokens: of an answer.
+        decoding: of an answer.
         prompts: in whose words.
     """
 
@@ -65,17 +111,17 @@ class Plan:
     groups: list[Scoring]
     duels: list[Pairing]
     rubrics: list[Rubric]
-    max_new_tokens: int = 512
-    prompts: Prompts = SHIPPED
+    decoding: Decoding
+    prompts: Prompts
 
     def requests(self) -> list[ChatRequest]:
         """All of them: scores, known groups, duels."""
-        most, prompts = self.max_new_tokens, self.prompts
-        scores = [score_request(scoring, most, prompts) for scoring in (*self.scorings, *self.groups)]
-        duels = [duel_requests(pairing, self.rubrics, most, prompts) for pairing in self.duels]
+        how, prompts = self.decoding, self.prompts
+        scores = [score_request(scoring, how, prompts) for scoring in (*self.scorings, *self.groups)]
+        duels = [duel_requests(pairing, self.rubrics, how, prompts) for pairing in self.duels]
         return scores + [request for both in duels for request in both]
 
-    def ask(self, asker: Asker) -> Judged:
+    def ask(self, asker: Asker) -> JudgeAnswers:
         """Ask for everything that the asker's ledger does not hold yet.
 
         Raises:
@@ -85,53 +131,45 @@ class Plan:
         judgements = [judgement_of(scoring, next(outcomes)) for scoring in self.scorings]
         groups = [judgement_of(scoring, next(outcomes)) for scoring in self.groups]
         contests = [contest_of(duel, [] if duel.equal else [next(outcomes), next(outcomes)]) for duel in self.duels]
-        return Judged(judgements, groups, contests)
+        return JudgeAnswers(judgements, groups, contests)
 
 
 def make_plan(
     sampled: SampledTurns,
     rubrics: Sequence[Rubric],
+    options: JudgingOptions,
     *,
-    reference: Reference = "both",
-    duels: bool = False,
-    known_groups: bool = False,
     failed: Sequence[Conversation] | None = None,
     seed: int = 0,
-    max_new_tokens: int = 512,
-    prompts: Prompts = SHIPPED,
-) -> Plan:
+) -> JudgePlan:
     """Lay out a judging: turn by turn, so that what shares a talk is asked together and prompt caches hold.
 
     Args:
         sampled: the turns and the systems' replies.
         rubrics: a call each.
-        reference: whether the judge sees the human reply: both ways by default, which doubles the calls.
-        duels: compare every pair of systems, too.
-        known_groups: score known groups at the same turns, too; never with the reference, which is one of them.
+        options: what else is asked, and how.
         failed: dialogues for the group of failed replies.
         seed: of the known groups.
-        max_new_tokens: of an answer.
-        prompts: in whose words the judge is asked.
 
     Raises:
-        EsckitError: the known groups cannot be made.
+        EsckitError: the known groups cannot be made, or a user's prompts are wrong.
     """
     scorings = [
         Scoring(system, turn, replies[turn.key], rubric, shown)
         for turn in sampled.turns
         for system, replies in sampled.replies.items()
-        for shown in _SHOWN[reference]
+        for shown in _SHOWN[options.reference]
         for rubric in rubrics
     ]
-    known = known_replies(sampled.turns, failed, seed) if known_groups else []
+    known = known_replies(sampled.turns, failed, seed) if options.known_groups else []
     groups = [Scoring(each.group, each.turn, each.text, rubric, False) for each in known for rubric in rubrics]
-    pairs = pairings(sampled.turns, sampled.replies) if duels else []
-    return Plan(scorings, groups, pairs, list(rubrics), max_new_tokens, prompts)
+    pairs = pairings(sampled.turns, sampled.replies) if options.pairs else []
+    return JudgePlan(scorings, groups, pairs, list(rubrics), options.decoding, options.read_prompts())
 
 
 def figures(
-    judged: Judged,
-    plan: Plan,
+    judged: JudgeAnswers,
+    plan: JudgePlan,
     sampled: SampledTurns,
     *,
     judge: str,
@@ -149,7 +187,7 @@ def figures(
         sampled: of which turns.
         judge: name of the model that judged.
         identity: of it.
-        miners: judges of the preferences that the systems were trained on (`same_judge.mining_judges`).
+        miners: judges of the preferences that the systems were trained on (`mining_judges`).
         seed: of bootstrap and permutations.
         permutations: of each test.
         resamples: of each interval.
@@ -183,7 +221,7 @@ def figures(
 
 
 def _known_groups(
-    judged: Judged, scales: dict[str, tuple[int, int]], orders: dict[str, Any], drawn: dict[str, int]
+    judged: JudgeAnswers, scales: dict[str, tuple[int, int]], orders: dict[str, Any], drawn: dict[str, int]
 ) -> KnownGroups | None:
     if not judged.groups:
         return None
@@ -195,7 +233,7 @@ def _known_groups(
     )
 
 
-def _warnings(found: Judging, judged: Judged, sampled: SampledTurns) -> list[str]:
+def _warnings(found: Judging, judged: JudgeAnswers, sampled: SampledTurns) -> list[str]:
     warnings = []
     if found.also_mined:
         warnings.append(
@@ -227,3 +265,41 @@ def _warnings(found: Judging, judged: Judged, sampled: SampledTurns) -> list[str
     if found.dialogues < 10:
         warnings.append(f"The turns are of {found.dialogues} dialogues: intervals over so few are too narrow.")
     return warnings
+
+
+def mining_judges(conversations: Iterable[Conversation]) -> list[str]:
+    """Everyone who had a say in the preferences of trees: who made a preference, and who judged its two sides."""
+    found = set()
+    for conversation in conversations:
+        for preference in conversation.preferences:
+            sides = (conversation.turn(preference.chosen), conversation.turn(preference.rejected))
+            found |= {verdict.judge for side in sides for verdict in side.verdicts}
+            found |= {preference.judge} if preference.judge else set()
+    return sorted(found)
+
+
+def also_mined(judge: str, identity: Any, miners: Sequence[str]) -> list[str]:
+    """Return those of the miners that are this judge.
+
+    A model is the same behind another URL, under another provider's prefix and with another prompt: names compare
+    without what stands before their last ``/`` and behind ``@``, and without regard to case. A local model is known by
+    its weights' hash, too.
+
+    Args:
+        judge: its model's name or folder.
+        identity: of its chat model.
+        miners: as `mining_judges` gives them.
+    """
+    own = {_model_of(judge)}
+    if isinstance(identity, dict) and "weights" in identity:
+        own.add(str(identity["weights"]).casefold())
+    return [miner for miner in miners if _model_of(miner) in own or _hash_of(miner) in own]
+
+
+def _model_of(judge: str) -> str:
+    """The part of a judge's name that tells its model."""
+    return judge.split("@")[0].rstrip("/").rsplit("/", 1)[-1].casefold()
+
+
+def _hash_of(judge: str) -> str:
+    return judge.rsplit("@", 1)[-1].casefold()

@@ -12,10 +12,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from esckit.errors import EsckitError
 from esckit.files import read_text
 
-__all__ = ["DEFAULT_ORDER", "SHIPPED", "Group", "Rubric", "load_rubrics", "read_rubric"]
+__all__ = ["DEFAULT_ORDER", "SHIPPED", "KnownGroup", "Rubric", "load_rubrics", "read_rubric"]
 
-Group = Literal["gold", "failed", "shuffled", "stock"]
-DEFAULT_ORDER: Final[tuple[tuple[Group, Group], ...]] = (
+KnownGroup = Literal["gold", "failed", "shuffled", "stock"]
+DEFAULT_ORDER: Final[tuple[tuple[KnownGroup, KnownGroup], ...]] = (
     ("gold", "failed"),
     ("gold", "shuffled"),
     ("gold", "stock"),
@@ -49,7 +49,7 @@ class Rubric(BaseModel):
     question: _Words
     criteria: str = ""
     scale: dict[int, _Words]
-    known_groups: tuple[tuple[Group, Group], ...] = DEFAULT_ORDER
+    known_groups: tuple[tuple[KnownGroup, KnownGroup], ...] = DEFAULT_ORDER
 
     @field_validator("scale")
     @classmethod

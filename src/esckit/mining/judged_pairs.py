@@ -7,18 +7,14 @@ so that gold's own strategy or words are never rejected.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from esckit.conversation import Aspect, Conversation, Preference, Turn, Verdict, conversation_to_json
-from esckit.files import resume_jsonl
-from esckit.judging.annotation import with_verdicts
-from esckit.judging.annotator import RUBRIC, Annotator, case_of, open_turns
+from esckit.conversation import Aspect, Conversation, Preference, Turn, Verdict
+from esckit.judging.annotation import RUBRIC, Annotator, judge_turns, open_turns
 from esckit.mining.inferential import kept_note
 from esckit.mining.pairs import Pair, kind_of, normalise
-from esckit.progress import progress
 from esckit.rendering import Part, supporter_turns
 
 __all__ = ["ROUTES", "Keeper", "judge_sampled"]
@@ -149,16 +145,13 @@ def judge_sampled(
     Raises:
         EsckitError: the annotator cannot go on, or the file cannot be written; what was judged is kept.
     """
-    todo = [keeper.to_judge(tree) for tree in trees]
     counts: Counter[str] = Counter()
+
+    def keep(tree: Conversation) -> Conversation:
+        kept = keeper.keep(tree)
+        counts.update(kept.provenance["mined"][keeper.source])
+        return kept
+
+    todo = [keeper.to_judge(tree) for tree in trees]
     whole_key = [key, keeper.part, keeper.source, keeper.clean_chosen, keeper.judge]
-    with resume_jsonl(out, whole_key, [1] * len(trees)) as file:
-        left = list(zip(trees, todo, strict=True))[file.done :]
-        groups = [[case_of(tree, turn) for turn in turns] for tree, turns in left]
-        with progress(title, len(trees), file.done) as bar, closing(annotator.verdicts(groups)) as judged:
-            for (tree, turns), verdicts in zip(left, judged, strict=True):
-                given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
-                kept = keeper.keep(with_verdicts(tree, given))
-                file.append([conversation_to_json(kept)])
-                counts.update(kept.provenance["mined"][keeper.source])
-                bar.advance(kept_note(counts))
+    judge_turns(trees, todo, annotator, out, key=whole_key, title=title, then=keep, note=lambda: kept_note(counts))

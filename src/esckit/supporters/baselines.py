@@ -1,38 +1,50 @@
 """Prompted baselines: what any chat model says in the supporter's place, without training.
 
-A method is a row of stages, and a stage is one question a turn: its prompt (``prompts/baselines``) and the earlier
-answers that it shows. Stages are asked one after the other for all turns at once, through a ledger.
+A method is a row of questions about each turn: a question is its prompt (``prompts/baselines``) and the earlier answers
+that it shows. They are asked one after the other, each for all turns at once, through a ledger.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
 
 from esckit.chat_models.ledger import Outcome
+from esckit.chat_models.opening import PromptedOptions
 from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation, Turn
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.errors import CorpusError
-from esckit.measures import Prediction, add_context
+from esckit.measures import Prediction
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["METHODS", "SHIPPED", "Method", "Place", "Stage", "places_of", "read_reply", "request_for", "rows_of"]
+__all__ = [
+    "METHODS",
+    "BaselineOptions",
+    "BaselineTurn",
+    "Method",
+    "Question",
+    "baseline_turns",
+    "read_reply",
+    "request_for",
+    "row_of",
+]
 
-SHIPPED: Final = Prompts("baselines")
-"""The prompts of baselines where a user gives none."""
+_OURS: Final = Prompts("baselines")
 
 Kind = Literal["note", "reply", "strategy", "words"]
-"""What a stage's answer is: read by later stages alone; ``[Strategy] text``; a strategy's name; a text under it."""
+"""What a question's answer is: shown to later ones alone; ``[Strategy] text``; a strategy's name; a text under it."""
 
 
-class Stage(NamedTuple):
+class Question(NamedTuple):
     """One question about each turn.
 
     Attributes:
@@ -52,62 +64,83 @@ class Method(NamedTuple):
     """A baseline.
 
     Attributes:
-        stages: in order; the last gives the text, and the strategy unless an earlier one of kind ``strategy`` does.
+        questions: in order; the last gives the text, and the strategy unless an earlier one of kind ``strategy`` does.
         past: whether the history shows the gold strategies of earlier turns.
         about: what it does, and where it comes from.
     """
 
-    stages: tuple[Stage, ...]
+    questions: tuple[Question, ...]
     past: Literal["gold", "hidden"]
     about: str
 
 
 _LIST, _DEFINED = ("strategies",), ("guidelines",)
-_BASE: Final = Stage("base", "reply", _LIST)
+_BASE: Final = Question("base", "reply", _LIST)
 
 METHODS: Final[Mapping[str, Method]] = MappingProxyType(
     {
         "base": Method((_BASE,), "gold", "strategy and reply in one answer (DecoupledESC, table 4: vanilla base)"),
         "base-decoupled": Method(
-            (Stage("plan", "strategy", _LIST), Stage("words", "words", (), ("plan",))),
+            (Question("plan", "strategy", _LIST), Question("words", "words", (), ("plan",))),
             "hidden",
             "a strategy first, then the reply under it (DecoupledESC, table 4: decoupled base)",
         ),
         "direct-refine": Method(
-            (_BASE, Stage("refine", "reply", _LIST, ("base",))), "gold", "base, rewritten once (DecoupledESC, D.2)"
+            (_BASE, Question("refine", "reply", _LIST, ("base",))), "gold", "base, rewritten once (DecoupledESC, D.2)"
         ),
         "self-refine": Method(
             (
                 _BASE,
-                Stage("feedback", "note", _LIST, ("base",)),
-                Stage("refine_with_feedback", "reply", _LIST, ("base", "feedback")),
+                Question("feedback", "note", _LIST, ("base",)),
+                Question("refine_with_feedback", "reply", _LIST, ("base", "feedback")),
             ),
             "gold",
             "base, the model's own feedback on it, then a rewriting (Madaan et al. 2023; DecoupledESC, D.2)",
         ),
         "emotional-cot": Method(
             (
-                Stage("emotional_state", "note", ()),
-                Stage("emotional_reply", "reply", _LIST, ("emotional_state",)),
+                Question("emotional_state", "note", ()),
+                Question("emotional_reply", "reply", _LIST, ("emotional_state",)),
             ),
             "gold",
             "the seeker's emotional state first, then strategy and reply (DecoupledESC, D.2)",
         ),
         "example": Method(
-            (Stage("example", "reply", (*_LIST, "example")),),
+            (Question("example", "reply", (*_LIST, "example")),),
             "gold",
             "base with one dialogue in the prompt, drawn for each dialogue that is predicted (CSO, appendix E)",
         ),
         "guidelines": Method(
-            (Stage("guidelines", "reply", _DEFINED),), "gold", "base with definitions (self-evolution, table 3)"
+            (Question("guidelines", "reply", _DEFINED),), "gold", "base with definitions (self-evolution, table 3)"
         ),
         "self-reflection": Method(
-            (Stage("self_reflection", "reply", _DEFINED),),
+            (Question("self_reflection", "reply", _DEFINED),),
             "gold",
             "guidelines, and thinking aloud about the seeker before the reply (self-evolution, table 3)",
         ),
     }
 )
+
+
+class BaselineOptions(PromptedOptions):
+    """Who is asked, and by which method.
+
+    Attributes:
+        method: a name of `METHODS`.
+    """
+
+    asks_with: ClassVar[str] = "baselines"
+
+    method: str
+    decoding: Decoding = Decoding(max_new_tokens=256)
+    concurrency: int | None = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"there is no baseline {self.method!r}: use one of {', '.join(METHODS)}")
+        return self
+
 
 _SHOWN: Final = {
     "base": "draft",
@@ -123,15 +156,15 @@ _MARK: Final = re.compile(r"^[ \t>*_#\"'“-]*\[([^\[\]\n]+)\][*_:]*[ \t]*", re.
 
 
 @dataclass(frozen=True)
-class Place:
+class BaselineTurn:
     """A supporter turn to be predicted, and what has been answered about it.
 
     Attributes:
         conversation: the tree.
         turn: of its trunk, labelled.
         taxonomy: the conversation's.
-        example: a dialogue for the slot of that name, as a transcript; empty where no stage has it.
-        answers: by stage.
+        example: a dialogue for the slot of that name, as a transcript; empty where no question has it.
+        answers: by question.
     """
 
     conversation: Conversation
@@ -142,7 +175,7 @@ class Place:
 
     @property
     def is_open(self) -> bool:
-        """Whether a next stage can be asked: nothing is built on an answer that did not come or cannot be read."""
+        """Whether a next question can be asked: nothing is built on an answer that did not come or cannot be read."""
         plan = self.answers.get("plan")
         return all(o.state == "done" for o in self.answers.values()) and (
             plan is None or self.named_strategy is not None
@@ -154,9 +187,9 @@ class Place:
         return self.taxonomy.match(_spoken(self.answers["plan"].text).strip("[]*_.\"'` "))
 
 
-def places_of(
+def baseline_turns(
     conversations: Sequence[Conversation], method: Method, examples: Callable[[], Sequence[Conversation]], seed: int
-) -> list[Place]:
+) -> list[BaselineTurn]:
     """Every labelled supporter turn of the trunks, ready to be asked about.
 
     Args:
@@ -169,17 +202,17 @@ def places_of(
     Raises:
         CorpusError: there is nothing to predict, or no example has the conversation's taxonomy.
     """
-    needs = any("example" in stage.slots for stage in method.stages)
+    needs = any("example" in question.slots for question in method.questions)
     known = examples() if needs else ()
-    places = []
+    found = []
     for conversation in conversations:
         taxonomy = TAXONOMIES[conversation.taxonomy] if conversation.taxonomy else ESCONV
         turns = supporter_turns(conversation)
         example = _example(conversation, taxonomy, known, seed) if needs and turns else ""
-        places += [Place(conversation, turn, taxonomy, example) for turn in turns]
-    if not places:
+        found += [BaselineTurn(conversation, turn, taxonomy, example) for turn in turns]
+    if not found:
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
-    return places
+    return found
 
 
 def _example(conversation: Conversation, taxonomy: Taxonomy, examples: Sequence[Conversation], seed: int) -> str:
@@ -196,37 +229,37 @@ def _example(conversation: Conversation, taxonomy: Taxonomy, examples: Sequence[
 
 
 def request_for(
-    place: Place,
+    asked: BaselineTurn,
     method: Method,
-    stage: Stage,
+    question: Question,
     decoding: Decoding,
     seed: int,
     said: Mapping[str, str],
-    prompts: Prompts = SHIPPED,
+    prompts: Prompts = _OURS,
 ) -> ChatRequest:
     """What the model is asked about a turn; whatever was said or answered stands in it as quoted data.
 
     Args:
-        place: the turn.
+        asked: the turn.
         method: the baseline.
-        stage: of the method.
+        question: of the method.
         decoding: how the answer is drawn.
         seed: numbers the answers to one question: another seed draws others.
-        said: earlier answers, by stage.
+        said: earlier answers, by question.
         prompts: in whose words.
     """
     values = {
-        "strategies": ", ".join(place.taxonomy.labels),
-        "guidelines": "\n".join(f"- {each.label}: {each.definition}" for each in place.taxonomy.strategies),
-        "example": place.example,
+        "strategies": ", ".join(asked.taxonomy.labels),
+        "guidelines": "\n".join(f"- {each.label}: {each.definition}" for each in asked.taxonomy.strategies),
+        "example": asked.example,
     }
-    shown = past_strategies(place.conversation, method.past)
-    before = [replace(turn, strategy=shown.get(turn.id)) for turn in place.conversation.path(place.turn.id)[:-1]]
-    notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(_spoken(said[name]))}}}" for name in stage.shows)
+    shown = past_strategies(asked.conversation, method.past)
+    before = [replace(turn, strategy=shown.get(turn.id)) for turn in asked.conversation.path(asked.turn.id)[:-1]]
+    notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(_spoken(said[name]))}}}" for name in question.shows)
     conversation = prompts.fill(
         "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
     )
-    system = prompts.fill(stage.name, **{slot: values[slot] for slot in stage.slots})
+    system = prompts.fill(question.name, **{slot: values[slot] for slot in question.slots})
     return ChatRequest((Message("system", system), Message("user", conversation.strip())), decoding, sample=seed)
 
 
@@ -251,39 +284,32 @@ def read_reply(text: str, taxonomy: Taxonomy) -> tuple[str | None, str]:
     return label, _MARK.sub(lambda mark: "" if taxonomy.match(mark[1]) else mark[0], text[first.start() :]).strip()
 
 
-def _row(place: Place, method: Method, name: str, prompts: Prompts) -> Prediction:
+def row_of(asked: BaselineTurn, method: Method, name: str, prompts: Prompts) -> Prediction:
     """A turn's row of the predictions file: what the last answer says, or that it did not come, and in which state."""
-    last = next(reversed(place.answers))
-    outcome, kind = place.answers[last], {stage.name: stage.kind for stage in method.stages}[last]
-    strategy, text = place.named_strategy if "plan" in place.answers else None, None
+    last = next(reversed(asked.answers))
+    outcome, kind = asked.answers[last], {question.name: question.kind for question in method.questions}[last]
+    strategy, text = asked.named_strategy if "plan" in asked.answers else None, None
     state = outcome.state
     if outcome.state == "done" and kind in ("reply", "words"):
-        found, text = read_reply(outcome.text, place.taxonomy)
+        found, text = read_reply(outcome.text, asked.taxonomy)
         strategy = strategy if kind == "words" else found
     elif outcome.state == "done":  # a plan that names no strategy: no words were asked for
         state = "unparsed"
     extra: dict[str, Any] = {"past_strategies": method.past, "baseline": name, "state": state}
     if prompts.label:
         extra["prompts"] = prompts.label
-    if notes := {stage: answer.text for stage, answer in place.answers.items() if stage != last}:
+    if notes := {question: answer.text for question, answer in asked.answers.items() if question != last}:
         extra["answers_before"] = notes
     if outcome.state != "done":
         extra["why"] = f"{last}: {outcome.failure or outcome.state}"
     return Prediction(
-        conversation_id=place.conversation.id,
-        turn_id=place.turn.id,
-        gold_strategy=str(place.turn.strategy),
+        conversation_id=asked.conversation.id,
+        turn_id=asked.turn.id,
+        gold_strategy=str(asked.turn.strategy),
         predicted_strategy=strategy,
-        gold_text=place.turn.text or "",
+        gold_text=asked.turn.text or "",
         predicted_text=text,
         raw=outcome.text,
         finish="stop" if outcome.finish == "stop" else "length" if outcome.finish == "length" else None,
         extra=extra,
     )
-
-
-def rows_of(places: Iterable[Place], method: Method, name: str, prompts: Prompts = SHIPPED) -> list[Prediction]:
-    """The predictions file's rows: where each turn stands, what the seeker had said, whose the prompts were."""
-    known = list(places)
-    rows = [_row(place, method, name, prompts) for place in known]
-    return add_context(rows, list({place.conversation.id: place.conversation for place in known}.values()))

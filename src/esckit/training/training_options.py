@@ -24,7 +24,7 @@ class TrainingOptions(BaseModel):
         epochs: passes over the training part.
         batch_size: targets (supporter turns, or utterances when pretraining) an optimiser step; whole conversations are
             added until it is reached, so a step overshoots by at most one conversation.
-        accumulation: parts that a step's conversations are divided into, a forward pass each: less memory, the same step.
+        accumulation: forward passes that a step's conversations are divided over: less memory, the same step.
         learning_rate: peak rate of AdamW.
         schedule: of the rate after warm-up.
         warmup: share of the steps over which the rate rises, 0 to 1.

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from esckit.chat_models.ledger import LEDGER
+from esckit.chat_models.opening import PACE_KEYS
 from esckit.conversation import read_conversations
 from esckit.files import hash_file
 from esckit.judging.judge_run import check_options, judge_files
-from esckit.judging.judging_options import JudgingOptions
+from esckit.judging.plan import JudgingOptions, mining_judges
 from esckit.judging.rubric import load_rubrics
-from esckit.judging.same_judge import mining_judges
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.evaluate import ComparingStage
 from esckit.recipes.stages.mine import TREES
@@ -26,7 +27,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
 
     stage: Literal["judge"]
 
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"prompts", "rubrics", "failed"})
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"prompts", "rubrics", "failed", *PACE_KEYS})
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         check_options(self)
@@ -35,7 +36,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
         failed = hash_file(Path(self.failed)) if self.failed else None
-        return [prompt_texts(self.read_prompts()), rubrics, failed, run.source(self.judge)]
+        return [prompt_texts(self.read_prompts()), rubrics, failed, run.source(self.model)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.
@@ -49,7 +50,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
             read_conversations(run.folder / self.predictions[0] / "conversations.jsonl"),
             self,
             run.folder / self.name,
-            ledger=run.folder / "ledger.sqlite",
+            ledger=run.folder / LEDGER,
             miners=sorted(judges),
             seed=run.seed(self),
         )

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, iterate_conversations, read_conversations
 from esckit.errors import CorpusError
 from esckit.files import write_json
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["LEDGER", "PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
+__all__ = ["PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
 
 TREES: Final = "trees.jsonl"
 """In a mine stage's folder: the trees that it started from, grown."""
@@ -36,9 +37,6 @@ PAIRS: Final = "pairs.json"
 
 SAMPLED: Final = "sampled.jsonl"
 """In a mine stage's folder: the trees with what was sampled, before anyone has judged it."""
-
-LEDGER: Final = "annotator.ledger"
-"""In a run's folder: a chat model's answers as annotator, of all mine stages; ``--fresh`` leaves it, too."""
 
 Whose = Literal["mined", "accumulated", "all"]
 """Preferences in a mine stage's trees: its own; those of the mine stages that it builds on, too; the corpus's, too."""
@@ -160,7 +158,7 @@ class MineStage(TreesStage, MiningOptions):
             return None
         annotator = run.recipe.annotator
         prompts = prompt_texts(annotator.read_prompts()) if annotator.asks else None
-        return [annotator_identity(annotator), run.source(annotator.source), run.source(annotator.encoder), prompts]
+        return [annotator_identity(annotator), run.source(annotator.model), prompts]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Sample, and keep preferences for gold in the trees; under the rule ``judged`` all is sampled, then judged."""

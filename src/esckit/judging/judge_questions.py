@@ -1,4 +1,4 @@
-"""Which of two replies is better, asked in both orders: what the judge is asked, and what its answers come to."""
+"""What a judge is asked, and what its answers come to: a reply's score for one quality, and which of two is better."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -13,17 +13,74 @@ from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
-from esckit.judging.scoring import SHIPPED, shown_talk, system_message
+from esckit.measures.judgements import Judgement
 from esckit.measures.pairwise import TIE, Contest
 from esckit.prompts.own import Prompts
-from esckit.prompts.transcript import quote
+from esckit.prompts.transcript import quote, transcript
 
-__all__ = ["DuelReply", "Pairing", "contest_of", "duel_requests", "pairings"]
+__all__ = [
+    "Pairing",
+    "Scoring",
+    "_Duel",
+    "contest_of",
+    "duel_requests",
+    "judgement_of",
+    "pairings",
+    "score_request",
+]
 
+_OURS: Final = Prompts("judge")
 _LETTERS: Final = ("A", "B")
 
 
-class DuelReply(BaseModel):
+class Scoring(NamedTuple):
+    """One score to be asked for; ``reference`` says whether the judge sees the human reply."""
+
+    system: str
+    turn: JudgedTurn
+    reply: str
+    rubric: Rubric
+    reference: bool
+
+
+def score_request(scoring: Scoring, decoding: Decoding, prompts: Prompts = _OURS) -> ChatRequest:
+    """What the judge is asked; talk and replies stand in it as quoted data, and first, as every quality shares them."""
+    rubric, turn = scoring.rubric, scoring.turn
+    reference = prompts.fill("reference", reference=quote(turn.reference)) + "\n\n" if scoring.reference else ""
+    asked = prompts.fill(
+        "score",
+        transcript=_talk(turn),
+        reference=reference,
+        reply=quote(scoring.reply),
+        quality=rubric.name,
+        question=rubric.question,
+        criteria=rubric.criteria,
+        scale=rubric.scale_text,
+        schema=schema_text(rubric.reply),
+    )
+    return ChatRequest((_system(prompts), Message("user", asked)), decoding, rubric.reply)
+
+
+def judgement_of(scoring: Scoring, outcome: Outcome) -> Judgement:
+    """The judgement that an outcome says; a score outside the scale has made it unparsed already."""
+    score, said = None, outcome.text or outcome.detail
+    if outcome.state == "done":
+        answer = outcome.value(scoring.rubric.reply).model_dump()
+        score, said = int(answer["score"]), str(answer["explanation"])
+    return Judgement(
+        system=scoring.system,
+        conversation_id=scoring.turn.conversation_id,
+        turn_id=scoring.turn.turn_id,
+        rubric=scoring.rubric.name,
+        reference=scoring.reference,
+        state=outcome.state,
+        score=score,
+        length=len(scoring.reply.strip()),
+        explanation=said,
+    )
+
+
+class _Duel(BaseModel):
     """What a judge has to answer; the explanation comes first, so that it is not made up for the winner."""
 
     explanation: str
@@ -54,7 +111,7 @@ def pairings(turns: Sequence[JudgedTurn], replies: Mapping[str, Mapping[tuple[st
 
 
 def duel_requests(
-    pairing: Pairing, rubrics: Sequence[Rubric], max_new_tokens: int, prompts: Prompts = SHIPPED
+    pairing: Pairing, rubrics: Sequence[Rubric], decoding: Decoding, prompts: Prompts = _OURS
 ) -> list[ChatRequest]:
     """What the judge is asked: once with the first system's reply as A, once as B; nothing for equal replies."""
     if pairing.equal:
@@ -64,14 +121,13 @@ def duel_requests(
     for reply_a, reply_b in (pairing.replies, pairing.replies[::-1]):
         asked = prompts.fill(
             "duel",
-            transcript=shown_talk(pairing.turn),
+            transcript=_talk(pairing.turn),
             reply_a=quote(reply_a),
             reply_b=quote(reply_b),
             qualities=qualities,
-            schema=schema_text(DuelReply),
+            schema=schema_text(_Duel),
         )
-        decoding = Decoding(greedy=True, max_new_tokens=max_new_tokens)
-        requests.append(ChatRequest((system_message(prompts), Message("user", asked)), decoding, DuelReply))
+        requests.append(ChatRequest((_system(prompts), Message("user", asked)), decoding, _Duel))
     return requests
 
 
@@ -89,9 +145,18 @@ def contest_of(pairing: Pairing, outcomes: Sequence[Outcome]) -> Contest:
 def _winner(outcome: Outcome, shown: tuple[str, str]) -> str | None:
     if outcome.state != "done":
         return None
-    better = outcome.value(DuelReply).better
+    better = outcome.value(_Duel).better
     return TIE if better == TIE else shown[_LETTERS.index(better)]
 
 
 def _said(outcome: Outcome) -> str:
-    return outcome.value(DuelReply).explanation if outcome.state == "done" else outcome.text or outcome.detail
+    return outcome.value(_Duel).explanation if outcome.state == "done" else outcome.text or outcome.detail
+
+
+def _system(prompts: Prompts) -> Message:
+    return Message("system", prompts.fill("system"))
+
+
+def _talk(turn: JudgedTurn) -> str:
+    """What was said before."""
+    return transcript(turn.context) or "(nothing was said before)"

@@ -1,0 +1,77 @@
+"""What every command that asks a chat model can be told about it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from esckit.errors import EsckitError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = [
+    "BaseUrlOption",
+    "CallsOption",
+    "ConcurrencyOption",
+    "ExtraBodyOption",
+    "LedgerOption",
+    "ModelOption",
+    "NewTokensOption",
+    "PromptsOption",
+    "TokensOption",
+    "options_of",
+]
+
+ModelOption = Annotated[
+    str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a chat model's folder or Hub id.")
+]
+BaseUrlOption = Annotated[
+    str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")
+]
+ExtraBodyOption = Annotated[
+    str | None, typer.Option(help="Of remote:MODEL: more fields of each request, as a JSON object.")
+]
+PromptsOption = Annotated[
+    Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
+]
+LedgerOption = Annotated[
+    Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite beside what is written.")
+]
+NewTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Of an answer; a model that thinks before it answers needs thousands.")
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option(min=1, help="Most calls at once to a URL; prompts a batch of a model here.")
+]
+CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold of this kind.")]
+TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")]
+
+Options = TypeVar("Options", bound="BaseModel")
+
+
+def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
+    """Options from a command's arguments, of which those that it does not know and those that are None are left out.
+
+    Raises:
+        EsckitError: they do not fit together, in one sentence.
+    """
+    from pydantic import ValidationError
+
+    given = {name: str(each) if isinstance(each, Path) else each for name, each in told.items() if each is not None}
+    options = {name: given[name] for name in kind.model_fields if name in given}
+    if decoding := {name: given[name] for name in ("max_new_tokens", "greedy") if name in given}:
+        options["decoding"] = decoding
+    try:
+        if "extra_body" in given:
+            options["extra_body"] = json.loads(given["extra_body"])
+        return kind(**options)
+    except json.JSONDecodeError as error:
+        raise EsckitError(f"--extra-body {given['extra_body']!r} is no JSON object: write one such as {{}}.") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        option = "-".join(map(str, problem["loc"])).replace("_", "-")
+        where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
+        raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
