@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from esckit.conversation import write_conversations
 from esckit.corpora import corpus_statistics, load_corpus, write_corpus
 from esckit.corpora.formats import write_list
-from esckit.corpora.picture import draw_stages
+from esckit.corpora.picture import draw_sixths
 from esckit.errors import EsckitError
 from esckit.files import alone, atomic, remove_leftovers, resume_jsonl, write_json, write_jsonl, writing
 from esckit.planning.calibration import Calibration
@@ -67,7 +67,7 @@ def supporter(folder: Path, version: int, material: Path) -> None:
 
 def picture(ending: str) -> Write:
     def draw(folder: Path, version: int, _: Path) -> None:
-        draw_stages({f"version {version}": corpus_statistics(STARTER.train[:4])}, folder / f"stages.{ending}")
+        draw_sixths({f"version {version}": corpus_statistics(STARTER.train[:4])}, folder / f"stages.{ending}")
 
     return draw
 

@@ -147,13 +147,13 @@ def faulty() -> Conversation:
 def test_faulty_pairs_are_refused_or_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     tree, out = write(tmp_path, [faulty()]), tmp_path / "out.jsonl"
     assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl") == 2
-    assert "1 of 2 preference pairs must not be trained on (1 with equal sides" in capsys.readouterr().err
+    assert "1 of 2 preference pairs must not be trained on, as their sides are equal" in capsys.readouterr().err
     assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl", "--drop-faulty") == 0
     assert [row["rejected"][0]["content"] for row in rows_of(out)] == ["[Reflection of feelings] Well."]
 
 
 def counts(table: str) -> list[list[str]]:
-    """Part, pairs, equal, across contexts of each row."""
+    """Part, pairs, equal, duplicates of each row."""
     return [line.split()[:4] for line in table.splitlines() if line.startswith(("planner", "generator", "coupled"))]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from esckit.conversation import Conversation
-from esckit.corpora.esconv import esconv_to_conversation
+from esckit.corpora.esconv import read_esconv_item
+from esckit.corpora.record_reading import Reading
+from esckit.errors import CorpusError
 
 
 def utterance(speaker: str, content: str = "Hello.", strategy: str | None = None) -> dict[str, Any]:
@@ -46,9 +48,22 @@ def failed_item(**changes: Any) -> dict[str, Any]:
     }
 
 
+def strictly(reading: Reading) -> Conversation:
+    """The conversation of a record that has to be right."""
+    for problem in (*reading.problems, *reading.dropped):
+        raise CorpusError(problem.text)
+    assert reading.conversation is not None
+    return reading.conversation
+
+
+def esconv_conversation(source: Any, position: int, file: str = "ESConv.json") -> Conversation:
+    """A dialogue of ESConv or FailedESConv, read."""
+    return strictly(read_esconv_item(source, position, file))
+
+
 def conversations(count: int) -> list[Conversation]:
     """``esconv-0``, ``esconv-1``, ..."""
-    return [esconv_to_conversation(item(id=number), number) for number in range(count)]
+    return [esconv_conversation(item(id=number), number) for number in range(count)]
 
 
 def write_items(path: Path, items: Any) -> Path:

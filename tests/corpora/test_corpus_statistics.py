@@ -8,17 +8,16 @@ import pytest
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import corpus_statistics, read_corpus
-from esckit.corpora.corpus_statistics import stage
-from esckit.corpora.esconv import esconv_to_conversation
+from esckit.corpora.corpus_statistics import sixth_of
 from esckit.strategy import ESCONV
 
 from ..trees import small_tree
-from .items import item, utterance
+from .items import esconv_conversation, item, utterance
 
 
 def test_a_small_corpus_by_hand() -> None:
     second = {"dialog": [utterance("seeker", "One two"), utterance("supporter", "")], "emotion_type": "fear"}
-    figures = corpus_statistics([esconv_to_conversation(item(), 0), esconv_to_conversation(second, 1)])
+    figures = corpus_statistics([esconv_conversation(item(), 0), esconv_conversation(second, 1)])
     questions = dict.fromkeys(ESCONV.labels, 0) | {"Question": 2, "Reflection of feelings": 1}
     nothing = dict.fromkeys(ESCONV.labels, 0.0)
     assert figures == {
@@ -81,10 +80,10 @@ def test_labels_follow_the_taxonomies_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "stages"), [(6, [1, 2, 3, 4, 5, 5]), (1, [5]), (12, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])]
+    ("length", "sixths"), [(6, [1, 2, 3, 4, 5, 5]), (1, [5]), (12, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])]
 )
-def test_stages_are_floor_of_six_k_over_n(length: int, stages: list[int]) -> None:
-    assert [stage(position, length) for position in range(1, length + 1)] == stages
+def test_sixths_are_floor_of_six_k_over_n(length: int, sixths: list[int]) -> None:
+    assert [sixth_of(position, length) for position in range(1, length + 1)] == sixths
 
 
 TABLE: dict[str, dict[str, Any]] = {

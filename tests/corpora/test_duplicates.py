@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus, read_corpus
-from esckit.corpora.duplicates import SITUATION_OVERLAP, SITUATION_WORDS, Pair, Stories, _overlapping
+from esckit.corpora.duplicates import SITUATION_OVERLAP, SITUATION_WORDS, Retelling, Stories, _overlapping
 from esckit.corpora.ngrams import shared_runs, similarities
 
 
@@ -29,7 +29,7 @@ def dialogue(*said: str, situation: str | None = None) -> Conversation:
     return Conversation("c", turns, situation=situation, taxonomy=None)
 
 
-def pairs(*conversations: Conversation) -> list[Pair]:
+def pairs(*conversations: Conversation) -> list[Retelling]:
     stories = Stories()
     for conversation in conversations:
         stories.add(conversation)
@@ -43,12 +43,12 @@ def test_the_same_seeker_utterances_are_a_pair_with_the_first_of_them_each() -> 
     same = [dialogue("Hello there!", "Bye."), dialogue("hello THERE", "bye"), dialogue("Hello, there.", "Bye…")]
     other = dialogue("Hello there bye.")
     assert [(p.first, p.second) for p in pairs(same[0], other, *same[1:])] == [(0, 2), (0, 3)]
-    assert pairs(*same)[0] == Pair(0, 1, "have the same seeker utterances", "hello there", "0", "0")
+    assert pairs(*same)[0] == Retelling(0, 1, "have the same seeker utterances", "hello there", "0", "0")
 
 
 def test_the_same_situation_is_a_pair_and_no_situation_is_none() -> None:
     (pair,) = pairs(dialogue("One.", situation="My dog died."), dialogue("Two.", situation="my dog died"))
-    assert pair == Pair(0, 1, "have the same situation", "", None, None)
+    assert pair == Retelling(0, 1, "have the same situation", "", None, None)
     assert pairs(dialogue("One."), dialogue("Two."), dialogue("Three.", situation=" . ")) == []
 
 
@@ -72,7 +72,7 @@ FILLER = [" ".join(f"w{n}x{k}" for k in range(400)) for n in range(4)]
 def test_five_rare_runs_of_six_words_are_a_pair_wherever_they_stand() -> None:
     ten, nine = "a b c d e f g h i j", "a b c d e f g h i"
     found = pairs(dialogue(FILLER[0], ten), dialogue(f"{FILLER[1]} {ten}", "x"))
-    assert found == [Pair(0, 1, "share 5 rare runs of 6 words", ten, "2", "0")]
+    assert found == [Retelling(0, 1, "share 5 rare runs of 6 words", ten, "2", "0")]
     assert pairs(dialogue(FILLER[0], nine), dialogue(FILLER[1], nine)) == []
 
 

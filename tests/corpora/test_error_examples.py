@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
-from esckit.corpora.error_examples import ErrorExample, Utterance, read_chat_examples, read_error_examples
+from esckit.corpora.error_examples import ContextTurn, ErrorExample, read_chat_examples, read_error_examples
 from esckit.errors import CorpusError
 from esckit.strategy import ESCONV
 
@@ -76,7 +76,7 @@ def test_chat_examples_hold_every_error_are_short_and_none_occurs_twice() -> Non
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "own.jsonl", EXAMPLE, {**EXAMPLE, "id": "mine-002", "error": None, "strategy": None})
     first, second = read_error_examples(path)
-    assert first == ErrorExample(**{**EXAMPLE, "context": (Utterance("seeker", "I burned the soup."),)})
+    assert first == ErrorExample(**{**EXAMPLE, "context": (ContextTurn("seeker", "I burned the soup."),)})
     assert (second.error, second.strategy) == (None, None)
 
 

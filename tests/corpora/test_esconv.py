@@ -11,17 +11,16 @@ from esckit.conversation import Conversation, Preference, Turn
 from esckit.corpora import read_corpus
 from esckit.corpora.esconv import (
     conversation_to_esconv,
-    esconv_to_conversation,
     hub_row_to_conversation,
     read_esconv_hub,
 )
 from esckit.errors import CorpusError
 
-from .items import failed_item, item, utterance, write_items
+from .items import esconv_conversation, failed_item, item, utterance, write_items
 
 
 def test_every_field_finds_its_place() -> None:
-    conversation = esconv_to_conversation(item(), 3, file="train.json")
+    conversation = esconv_conversation(item(), 3, file="train.json")
     assert (conversation.id, conversation.language, conversation.taxonomy) == ("esconv-7", "en", "esconv")
     assert conversation.situation == "I may lose my job."
     assert conversation.labels == {
@@ -42,13 +41,13 @@ def test_every_field_finds_its_place() -> None:
 def test_without_an_id_the_position_names_the_conversation_and_no_id_is_invented() -> None:
     source = item()
     del source["id"]
-    conversation = esconv_to_conversation(source, 3)
+    conversation = esconv_conversation(source, 3)
     assert conversation.id == "esconv-3"
     assert "id" not in conversation_to_esconv(conversation)
 
 
 def test_labels_of_failed_esconv_are_mapped_and_restored() -> None:
-    conversation = esconv_to_conversation(failed_item(), 0)
+    conversation = esconv_conversation(failed_item(), 0)
     assert conversation.id == "failed-esconv-0"
     assert [turn.speaker for turn in conversation.turns] == ["seeker", "supporter"]
     assert conversation.turns[0].extra == {"annotation": {"feedback": "2"}}
@@ -69,9 +68,9 @@ def test_labels_of_failed_esconv_are_mapped_and_restored() -> None:
 )
 def test_each_alias_holds_in_failed_esconv_alone(alias: str, label: str) -> None:
     dialog = [utterance("listener", "Hm.", alias)]
-    assert esconv_to_conversation(failed_item(dialog=dialog), 0).turns[0].strategy == label
+    assert esconv_conversation(failed_item(dialog=dialog), 0).turns[0].strategy == label
     with pytest.raises(CorpusError, match=f"unknown strategy '{alias}'"):
-        esconv_to_conversation(item(dialog=[utterance("supporter", "Hm.", alias)]), 0)
+        esconv_conversation(item(dialog=[utterance("supporter", "Hm.", alias)]), 0)
 
 
 ODD_BUT_VALID: dict[str, dict[str, Any]] = {
@@ -90,11 +89,11 @@ ODD_BUT_VALID: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("source", ODD_BUT_VALID.values(), ids=ODD_BUT_VALID.keys())
 def test_whatever_is_valid_comes_back_equal(source: dict[str, Any]) -> None:
-    assert conversation_to_esconv(esconv_to_conversation(source, 0)) == source
+    assert conversation_to_esconv(esconv_conversation(source, 0)) == source
 
 
 def test_a_relabelled_turn_is_written_with_its_new_label() -> None:
-    conversation = esconv_to_conversation(failed_item(), 0)
+    conversation = esconv_conversation(failed_item(), 0)
     first, second = conversation.turns
     changed = Conversation("c", [first, Turn("1", "0", "supporter", "Hm.", "Question", extra=second.extra)])
     assert conversation_to_esconv(changed)["dialog"][1]["annotation"] == {"strategy": "Question"}
@@ -192,7 +191,7 @@ def test_an_id_occurs_once(tmp_path: Path) -> None:
 )
 def test_what_the_format_cannot_hold_is_refused(grow: Callable[[Conversation], Conversation], words: str) -> None:
     with pytest.raises(CorpusError, match=f"conversation 'esconv-7' has {words}.*: write it as a tree"):
-        conversation_to_esconv(grow(esconv_to_conversation(item(), 0)))
+        conversation_to_esconv(grow(esconv_conversation(item(), 0)))
 
 
 # -------------------------------------------------------------------------------------------------------------- the Hub

@@ -8,11 +8,10 @@ import pytest
 from esckit.conversation import Turn
 from esckit.corpora import load_corpus, read_corpus, write_corpus
 from esckit.corpora.extes import read_extes_item
-from esckit.corpora.record_reading import strictly
 from esckit.errors import CorpusError
 from esckit.strategy import EXTES_TO_CSO
 
-from .items import extes_item, write_items
+from .items import extes_item, strictly, write_items
 
 
 def test_every_field_finds_its_place() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esckit.conversation import conversation_to_json, parse_conversation
 from esckit.corpora import FORMATS, read_corpus, write_corpus
-from esckit.corpora.formats import detect_format
+from esckit.corpora.formats import find_format
 from esckit.corpora.linter import KINDS, conversation_findings
 from esckit.errors import CorpusError
 
@@ -32,7 +32,7 @@ from .items import (
 def test_what_is_written_is_recognised_and_read_back(format: str, tmp_path: Path) -> None:
     path = tmp_path / "ESConv.json"
     write_corpus(path, conversations(3), format)
-    assert detect_format(path) == format
+    assert find_format(path) == format
     assert read_corpus(path) == read_corpus(path, format) == conversations(3)
 
 
@@ -43,9 +43,9 @@ def test_every_format_is_recognised_but_those_that_look_alike(tmp_path: Path) ->
         "extes": write_items(tmp_path / "x.json", [extes_item()]),
         "annomi": write_annomi(tmp_path / "a.csv", [annomi_row()]),
     }
-    assert {format: detect_format(path) for format, path in files.items()} == {format: format for format in files}
+    assert {format: find_format(path) for format, path in files.items()} == {format: format for format in files}
     with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format\."):
-        detect_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
+        find_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
 
 
 def test_chat_messages_are_not_read(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_whatever_a_record_holds_is_read_or_said_to_be_wrong(format: str, value:
 def test_leading_space_and_indentation_do_not_hide_the_format(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("\n  " + json.dumps([item()], indent=2), encoding="utf-8")
-    assert detect_format(path) == "esconv"
+    assert find_format(path) == "esconv"
 
 
 def test_a_format_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_one_file_and_a_ratio(parts: dict[str, Path]) -> None:
     assert [len(part) for part in (corpus.train, corpus.valid, corpus.test)] == [4, 1, 1]
     assert corpus == load_corpus("tree", file=parts["file"], split="4:1:1", split_seed=5)
     assert corpus.source == f"{parts['file']} split by 4:1:1"
+    drawn = [load_corpus("tree", file=parts["file"], split="4:1:1", split_seed=seed).test for seed in range(20)]
+    assert any(test != corpus.test for test in drawn)
 
 
 def test_esconv_files_are_read_as_such(tmp_path: Path) -> None:

@@ -7,16 +7,15 @@ import pytest
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import read_corpus
-from esckit.corpora.esconv import esconv_to_conversation
-from esckit.corpora.messages import conversation_to_messages
+from esckit.corpora.formats import conversation_to_messages
 from esckit.errors import CorpusError
 
-from .items import item, utterance
+from .items import esconv_conversation, item, utterance
 
 
 def test_a_dialogue_by_hand() -> None:
     source = item(dialog=[*item()["dialog"], utterance("seeker", "Since May.")])
-    assert conversation_to_messages(esconv_to_conversation(source, 0), "Be kind.") == {
+    assert conversation_to_messages(esconv_conversation(source, 0), "Be kind.") == {
         "id": 7,
         "messages": [
             {"role": "system", "content": "Be kind."},

@@ -210,7 +210,7 @@ def test_counts_add_up_and_gold_is_counted_once() -> None:
         **{"gold judged none": 1, f"kept {LACK}": 2, f"kept {EARLY}": 1},
     }
     report = lint_pairs(check_pairs(pairs_of([tree], "generator")))
-    assert (report.pairs, report.faulty, report.duplicates) == (3, 0, 0)
+    assert (report.pairs, report.equal, report.duplicates) == (3, 0, 0)
 
 
 def test_only_what_this_miner_sampled_is_judged_and_nothing_twice() -> None:

@@ -30,13 +30,12 @@ from tests.tiny import tiny_renderer
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
 
 
-def pair(chosen: str, rejected: str, conversation_id: str = "c", parent: str | None = None) -> Pair:
+def pair(chosen: str, rejected: str, conversation_id: str = "c") -> Pair:
     """Two replies under one strategy to one opening."""
     turns = [
         Turn("0", None, "seeker", "Hello."),
-        Turn("1", "0", "seeker", "I am here."),
         Turn("a", "0", "supporter", chosen, GOLD),
-        Turn("b", parent or "0", "supporter", rejected, GOLD, source="m"),
+        Turn("b", "0", "supporter", rejected, GOLD, source="m"),
     ]
     return Pair(Conversation(conversation_id, turns), Preference("a", "b", "response"))
 
@@ -85,8 +84,7 @@ def test_replies_that_count_as_equal(one: str, other: str) -> None:
 
 def test_a_sound_set_has_no_fault() -> None:
     report = lint_pairs([pair("What is it?", "Well."), pair("What is it?", "Well.", "another")])
-    assert report == PairReport(2, 0, 0, 0, 2, 22 / 16)
-    assert report.faulty == 0
+    assert report == PairReport(2, 0, 0, 2, 22 / 16)
 
 
 def test_every_fault_is_counted_once() -> None:
@@ -94,22 +92,20 @@ def test_every_fault_is_counted_once() -> None:
         pair("What is it?", "Well."),
         pair("What is it? ", " what  is it?", "spaces and case"),  # not the same tokens: it can be learned
         pair("What is it?", "What is it? ", "equal"),
-        pair("What is it?", "Well.", "other history", parent="1"),
         pair("What is it?", " well."),  # the first again, but for case and space
     ]
     report = lint_pairs(pairs)
-    assert (report.pairs, report.equal, report.across_contexts, report.duplicates) == (5, 1, 1, 1)
-    assert report.faulty == 2, "a duplicate can be trained on"
-    assert (report.longer_chosen, round(report.length_ratio, 3)) == (3, round(22 * 5 / (16 + 23 + 22 + 16 + 16), 3))
+    assert (report.pairs, report.equal, report.duplicates) == (4, 1, 1)
+    assert (report.longer_chosen, round(report.length_ratio, 3)) == (2, round(22 * 4 / (16 + 23 + 22 + 16), 3))
 
 
 def test_no_pairs_have_no_ratio_to_divide_by() -> None:
-    assert lint_pairs([]) == PairReport(0, 0, 0, 0, 0, 1.0)
+    assert lint_pairs([]) == PairReport(0, 0, 0, 0, 1.0)
 
 
 def test_faulty_pairs_are_refused_by_default() -> None:
-    pairs = [pair("a", "b"), pair("a", "a", "equal"), pair("a", "b", "across", parent="1")]
-    with pytest.raises(CorpusError, match=r"2 of 3 preference pairs .* \(1 with equal sides, 1 across contexts\)"):
+    pairs = [pair("a", "b"), pair("a", "a", "equal"), pair("a", " a", "equal but for a space")]
+    with pytest.raises(CorpusError, match=r"2 of 3 preference pairs must not be trained on, as their sides are equal"):
         check_pairs(pairs)
     assert check_pairs(pairs, drop=True) == pairs[:1]
 

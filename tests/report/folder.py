@@ -40,7 +40,6 @@ RECIPE: dict[str, Any] = {
 ALIGNMENT: dict[str, Any] = {
     "pairs": 1000,
     "equal": 0,
-    "across_contexts": 0,
     "duplicates": 3,
     "longer_chosen": 250,
     "length_ratio": 0.9,

@@ -49,9 +49,9 @@ def stats_command(
     else:
         _print_statistics(statistics)
     if picture:
-        from esckit.corpora.picture import draw_stages
+        from esckit.corpora.picture import draw_sixths
 
-        draw_stages({Path(name).name: figures for name, figures in statistics.items()}, picture)
+        draw_sixths({Path(name).name: figures for name, figures in statistics.items()}, picture)
 
 
 @corpus_app.command("check")
@@ -154,8 +154,7 @@ def convert_command(
 
 
 def _write_messages(out: Path, conversations: Sequence[Any], system: str | None) -> None:
-    from esckit.corpora.formats import write_list
-    from esckit.corpora.messages import conversation_to_messages
+    from esckit.corpora.formats import conversation_to_messages, write_list
     from esckit.files import read_text
     from esckit.prompts import load_prompt
     from esckit.strategy import TAXONOMIES

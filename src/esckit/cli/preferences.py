@@ -122,7 +122,7 @@ def check_command(
     reports = {name: lint_pairs(pairs_of(conversations, name)) for name in ([asked] if asked else ASPECTS)}
     _print_reports({name: report for name, report in reports.items() if report.pairs})
     _print_reasons({name: pairs_of(conversations, name) for name in reports})
-    if not any(report.pairs for report in reports.values()) or any(report.faulty for report in reports.values()):
+    if not any(report.pairs for report in reports.values()) or any(report.equal for report in reports.values()):
         raise typer.Exit(1)
 
 
@@ -166,7 +166,7 @@ def _print_reports(reports: "dict[Any, PairReport]") -> None:
         print("there is no preference pair in this file")
         return
     table = Table("part", box=None, pad_edge=False)
-    for title in ("pairs", "equal", "across contexts", "duplicates", "longer chosen", "length ratio"):
+    for title in ("pairs", "equal", "duplicates", "longer chosen", "length ratio"):
         table.add_column(title, justify="right")
     for name, report in reports.items():
         *counts, ratio = report

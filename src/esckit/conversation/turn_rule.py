@@ -8,9 +8,10 @@ only, never in the tree.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from esckit.conversation import Turn
+from esckit.conversation.records import Turn
+from esckit.conversation.tree import Conversation
 
-__all__ = ["BLANK_FILLER", "OPENING_FILLER", "Message", "reply_text", "to_messages"]
+__all__ = ["BLANK_FILLER", "OPENING_FILLER", "Message", "dialogue_messages", "reply_text", "to_messages"]
 
 OPENING_FILLER = "Hi"
 BLANK_FILLER = " "
@@ -47,6 +48,15 @@ def to_messages(path: Iterable[Turn], shown: Mapping[str, str]) -> list[Message]
             messages.append(Message("assistant", reply_text(shown.get(turn.id), text)))
             pending = []
     return [*messages, _user_message(pending, first=not messages)]
+
+
+def dialogue_messages(conversation: Conversation) -> list[Message]:
+    """Render the trunk with all its strategies, up to the supporter's last turn: the form in which DecoupledESC trains.
+
+    Empty where no supporter speaks.
+    """
+    trunk = [turn for turn in conversation.trunk if not turn.planned]
+    return to_messages(trunk, {turn.id: turn.strategy for turn in trunk if turn.strategy})[:-1]
 
 
 def _user_message(pending: list[str], *, first: bool) -> Message:

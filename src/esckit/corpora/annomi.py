@@ -56,13 +56,7 @@ def annomi_records(path: Path) -> Iterator[Record]:
 
 
 def read_annomi_transcript(rows: Sequence[Row], position: int, file: str = "AnnoMI-full.csv") -> Reading:
-    """Read one transcript from its rows.
-
-    Args:
-        rows: one for each utterance and annotator.
-        position: its place in the file, which nothing depends on: transcripts have ids.
-        file: the file's name, without folders, for the provenance.
-    """
+    """Read one transcript (`record_reading`) from its rows, one for each utterance and annotator."""
     first = rows[0]
     dialogue = Dialogue(f"transcript {first['transcript_id']}")
     utterances: dict[str, list[Row]] = {}

@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from esckit.conversation import Conversation, Turn
-from esckit.conversation.turn_rule import to_messages
+from esckit.conversation import Conversation
+from esckit.conversation.turn_rule import dialogue_messages
 from esckit.strategy import TAXONOMIES
 
-__all__ = ["STAGES", "corpus_statistics", "stage"]
+__all__ = ["SIXTHS", "corpus_statistics", "sixth_of"]
 
-STAGES: Final = 6
+SIXTHS: Final = 6
 
 
-def stage(position: int, length: int) -> int:
-    """Return the stage, 0 to 5, of utterance ``position`` (from 1) of ``length``: floor(6k/N), capped at 5."""
-    return min(STAGES * position // length, STAGES - 1)
+def sixth_of(position: int, length: int) -> int:
+    """Return the sixth of a dialogue, 0 to 5, of utterance ``position`` (from 1) of ``length``: floor(6k/N), at most 5.
+
+    DecoupledESC, figure 8, calls it a stage.
+    """
+    return min(SIXTHS * position // length, SIXTHS - 1)
 
 
 def corpus_statistics(conversations: Iterable[Conversation]) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def corpus_statistics(conversations: Iterable[Conversation]) -> dict[str, Any]:
 
     Returns:
         Plain JSON values. Words are separated by white space. Shares are of the supporter utterances that carry a
-        strategy (0 to 1), and for ``strategy_by_stage`` of those in the stage; means of nothing are None.
+        strategy (0 to 1), and for ``strategy_by_stage`` of those in each sixth (`sixth_of`); means of nothing are None.
         ``messages`` counts chat messages (`conversation.turn_rule`), each reply with its ``[Strategy]``, as
         DecoupledESC's table 2 does.
     """
@@ -48,6 +51,14 @@ class _Texts:
         self.words += len(text.split())
         self.characters += len(text)
 
+    @property
+    def mean_words(self) -> float | None:
+        return _mean(self.words, self.texts)
+
+    @property
+    def mean_characters(self) -> float | None:
+        return _mean(self.characters, self.texts)
+
     def __add__(self, other: "_Texts") -> "_Texts":
         return _Texts(self.texts + other.texts, self.words + other.words, self.characters + other.characters)
 
@@ -64,9 +75,8 @@ class _Tally:
     user: _Texts = field(default_factory=_Texts)
     assistant: _Texts = field(default_factory=_Texts)
     taxonomies: dict[str, None] = field(default_factory=dict)
-    stages: list[Counter[str | None]] = field(default_factory=lambda: [Counter() for _ in range(STAGES)])
-    emotions: Counter[str] = field(default_factory=Counter)
-    problems: Counter[str] = field(default_factory=Counter)
+    sixths: list[Counter[str | None]] = field(default_factory=lambda: [Counter() for _ in range(SIXTHS)])
+    labels: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, conversation: Conversation) -> None:
         trunk = [turn for turn in conversation.trunk if not turn.planned]
@@ -75,23 +85,18 @@ class _Tally:
         self.after_another += sum(a.speaker == b.speaker == "supporter" for a, b in pairwise(trunk))
         if conversation.taxonomy:
             self.taxonomies[conversation.taxonomy] = None
-        for counts, key in ((self.emotions, "emotion_type"), (self.problems, "problem_type")):
-            if key in conversation.labels:
-                counts[conversation.labels[key]] += 1
+        self.labels.update(conversation.labels.items())
         for position, turn in enumerate(trunk, 1):
             (self.seeker if turn.speaker == "seeker" else self.supporter).add(turn.text or "")
             if turn.speaker == "supporter":
-                self.stages[stage(position, len(trunk))][turn.strategy] += 1
-        self._add_messages(trunk)
-
-    def _add_messages(self, trunk: Sequence[Turn]) -> None:
-        for message in to_messages(trunk, {turn.id: turn.strategy for turn in trunk if turn.strategy})[:-1]:
+                self.sixths[sixth_of(position, len(trunk))][turn.strategy] += 1
+        for message in dialogue_messages(conversation):
             (self.user if message.role == "user" else self.assistant).add(message.content)
 
     def figures(self) -> dict[str, Any]:
-        both = self.seeker + self.supporter
+        both, messages = self.seeker + self.supporter, self.user + self.assistant
         labels = [label for name in self.taxonomies for label in TAXONOMIES[name].labels]
-        counts = sum(self.stages, Counter[str | None]())
+        counts = sum(self.sixths, Counter[str | None]())
         return {
             "dialogues": self.dialogues,
             "utterances": both.texts,
@@ -101,40 +106,37 @@ class _Tally:
             "supporter_utterances_after_another": self.after_another,
             "dialogues_opened_by_supporter": self.opened_by_supporter,
             "mean_utterances_per_dialogue": _mean(both.texts, self.dialogues),
-            "mean_words_per_utterance": _mean(both.words, both.texts),
-            "mean_words_per_seeker_utterance": _mean(self.seeker.words, self.seeker.texts),
-            "mean_words_per_supporter_utterance": _mean(self.supporter.words, self.supporter.texts),
-            "mean_characters_per_utterance": _mean(both.characters, both.texts),
-            "mean_characters_per_seeker_utterance": _mean(self.seeker.characters, self.seeker.texts),
-            "mean_characters_per_supporter_utterance": _mean(self.supporter.characters, self.supporter.texts),
-            "messages": self._message_figures(),
+            "mean_words_per_utterance": both.mean_words,
+            "mean_words_per_seeker_utterance": self.seeker.mean_words,
+            "mean_words_per_supporter_utterance": self.supporter.mean_words,
+            "mean_characters_per_utterance": both.mean_characters,
+            "mean_characters_per_seeker_utterance": self.seeker.mean_characters,
+            "mean_characters_per_supporter_utterance": self.supporter.mean_characters,
+            "messages": {
+                "messages": messages.texts,
+                "user_messages": self.user.texts,
+                "assistant_messages": self.assistant.texts,
+                "mean_messages_per_dialogue": _mean(messages.texts, self.dialogues),
+                "mean_characters_per_message": messages.mean_characters,
+                "mean_characters_per_user_message": self.user.mean_characters,
+                "mean_characters_per_assistant_message": self.assistant.mean_characters,
+            },
             "strategy_counts": {label: counts[label] for label in labels},
             "strategy_shares": _shares(counts, labels),
-            "strategy_by_stage": [_shares(stage_counts, labels) for stage_counts in self.stages],
-            "emotion_types": _sorted(self.emotions),
-            "problem_types": _sorted(self.problems),
+            "strategy_by_stage": [_shares(sixth, labels) for sixth in self.sixths],
+            "emotion_types": self._labels("emotion_type"),
+            "problem_types": self._labels("problem_type"),
         }
 
-    def _message_figures(self) -> dict[str, int | float | None]:
-        both = self.user + self.assistant
-        return {
-            "messages": both.texts,
-            "user_messages": self.user.texts,
-            "assistant_messages": self.assistant.texts,
-            "mean_messages_per_dialogue": _mean(both.texts, self.dialogues),
-            "mean_characters_per_message": _mean(both.characters, both.texts),
-            "mean_characters_per_user_message": _mean(self.user.characters, self.user.texts),
-            "mean_characters_per_assistant_message": _mean(self.assistant.characters, self.assistant.texts),
-        }
+    def _labels(self, kind: str) -> dict[str, int]:
+        """Counts of a label, the most frequent first."""
+        counts = ((value, count) for (label, value), count in self.labels.items() if label == kind)
+        return dict(sorted(counts, key=lambda item: (-item[1], item[0])))
 
 
 def _shares(counts: Counter[str | None], labels: Sequence[str]) -> dict[str, float]:
     total = sum(counts[label] for label in labels)
     return {label: counts[label] / total if total else 0.0 for label in labels}
-
-
-def _sorted(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _mean(total: int, count: int) -> float | None:

@@ -17,14 +17,7 @@ _SPEAKERS: Final[Mapping[str, Speaker]] = {"client": "seeker", "counselor": "sup
 
 
 def read_counselling_item(item: Any, position: int, file: str, *, corpus: str) -> Reading:
-    """Read one dialogue.
-
-    Args:
-        item: one object of the file.
-        position: its place in the file, from 0; it names the conversation where the object has no ``id``.
-        file: the file's name, without folders, for the provenance.
-        corpus: ``cpsycoun`` or ``smile``.
-    """
+    """Read one dialogue of ``cpsycoun`` or ``smile`` (`record_reading`); without an ``id`` its position names it."""
     dialogue = Dialogue(dialogue_name(item, position))
     entries = dialogue.entries(item, "dialog")
     if not entries:

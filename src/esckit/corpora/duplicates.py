@@ -1,14 +1,7 @@
 """Near-duplicate dialogues: the same help-seeker tells the same story again, in the same or in other words.
 
-Only the situation and what the seeker says are compared, in words without case and punctuation. Two dialogues are a
-pair where one of these holds (docs/corpora.md says how the thresholds were chosen):
-
-- the seeker says the same throughout, or the situation is the same;
-- their situations overlap by 0.7 or more (Jaccard), both having at least four different words;
-- their similarity, by phrases of three words that at most ten dialogues have, is 0.06 or more;
-- they share five or more runs of six words that at most three dialogues have.
-
-In Chinese and Japanese an ideograph is a word, a phrase is six of them, and runs are not compared.
+Only the situation and what the seeker says are compared, in words without case and punctuation. docs/corpora.md says
+which two dialogues are a pair, and how the thresholds were chosen.
 """
 
 import math
@@ -25,7 +18,7 @@ import numpy as np
 from esckit.conversation import Conversation
 from esckit.corpora.ngrams import Ints, shared_runs, similarities
 
-__all__ = ["Pair", "Stories"]
+__all__ = ["Retelling", "Stories"]
 
 SITUATION_OVERLAP: Final = 0.7
 SITUATION_WORDS: Final = 4
@@ -43,7 +36,7 @@ _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\W_{_IDEOGRAPH}]+(?:'[^\W_{_IDEOGR
 _END: Final = 0
 
 
-class Pair(NamedTuple):
+class Retelling(NamedTuple):
     """Two dialogues that tell one story, by the order in which they were added.
 
     Attributes:
@@ -95,7 +88,7 @@ class Stories:
         for word in _WORD.findall(text.casefold().replace("’", "'")):
             yield self._numbers.setdefault(word, len(self._numbers) + 1)
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[Retelling]:
         """Return the pairs in the order of their dialogues; of several equal ones, each is paired with the first."""
         reasons: dict[tuple[int, int], str] = {}
         for pair in _equal([tuple(story.words) for story in self._stories]):
@@ -138,17 +131,17 @@ class Stories:
         owner = np.repeat(np.array(chosen, np.int64), np.array(sizes, np.int64))
         return np.array(flat, np.int64), owner
 
-    def _pair(self, first: int, second: int, reason: str, names: dict[int, str]) -> Pair:
+    def _pair(self, first: int, second: int, reason: str, names: dict[int, str]) -> Retelling:
         one, other = self._stories[first], self._stories[second]
         # Ends are made different from each other, so that no run crosses one.
         here = [word or -2 * place - 1 for place, word in enumerate(one.words)]
         there = [word or -2 * place - 2 for place, word in enumerate(other.words)]
         run = SequenceMatcher(None, here, there, autojunk=False).find_longest_match()
         if run.size < 2:
-            return Pair(first, second, reason, "", None, None)
+            return Retelling(first, second, reason, "", None, None)
         words = (names[word] for word in here[run.a : run.a + run.size])
         text = ("" if one.ideographs else " ").join(words)
-        return Pair(first, second, reason, text, _turn_at(one, run.a), _turn_at(other, run.b))
+        return Retelling(first, second, reason, text, _turn_at(one, run.a), _turn_at(other, run.b))
 
 
 def _turn_at(story: _Story, place: int) -> str:

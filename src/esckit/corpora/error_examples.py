@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Speaker
+from esckit.conversation.records import STRICT
 from esckit.errors import CorpusError
-from esckit.files import read_text
+from esckit.files import read_lines
 from esckit.strategy import ESCONV
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["ErrorExample", "Utterance", "read_chat_examples", "read_error_examples"]
+__all__ = ["ContextTurn", "ErrorExample", "read_chat_examples", "read_error_examples"]
 
-_STRICT: Final = {"extra": "forbid", "strict": True}
 _DOCUMENTED: Final = "see docs/error-examples.md."
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class ContextTurn:
     """One utterance of a context."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     speaker: Speaker
     text: str
@@ -37,11 +37,11 @@ class Utterance:
 class ErrorExample:
     """A supporter's reply to a context that ends with the seeker, and the error that a person saw in it (or None)."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: str
     language: str
-    context: tuple[Utterance, ...]
+    context: tuple[ContextTurn, ...]
     strategy: str | None
     response: str
     error: str | None
@@ -58,10 +58,9 @@ def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
         CorpusError: one sentence that names the file, the line and the field.
     """
     if path is None:
-        with as_file(files("esckit.corpora") / "starter" / "error_examples.jsonl") as shipped:
-            return read_error_examples(shipped)
+        return _read_shipped("error_examples.jsonl")
     examples: dict[str, ErrorExample] = {}
-    for number, line in enumerate(read_text(path, what="a file of error examples (JSON Lines)").split("\n"), 1):
+    for number, line in read_lines(path, what="a file of error examples (JSON Lines)"):
         if not line.strip():
             continue
         try:
@@ -78,8 +77,12 @@ def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
 
 def read_chat_examples() -> list[ErrorExample]:
     """Read the author-written examples that are as short and plain as replies in a chat are."""
-    with as_file(files("esckit.corpora") / "starter" / "chat_examples.jsonl") as shipped:
-        return read_error_examples(shipped)
+    return _read_shipped("chat_examples.jsonl")
+
+
+def _read_shipped(name: str) -> list[ErrorExample]:
+    with as_file(files("esckit.corpora") / "starter" / name) as path:
+        return read_error_examples(path)
 
 
 @cache
@@ -98,8 +101,7 @@ def _parse(line: str) -> ErrorExample:
         example = _adapter().validate_json(line)
     except ValidationError as error:
         raise CorpusError(_sentence(error.errors(include_url=False)[0])) from error
-    problem = _problem(example)
-    if problem:
+    if problem := _problem(example):
         raise CorpusError(problem)
     return example
 

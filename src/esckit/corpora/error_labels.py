@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Conversation, Turn
@@ -21,28 +20,16 @@ from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
 __all__ = ["ErrorLabels", "LabelledReply", "example_reply", "parse_error_label", "read_error_labels"]
 
-_VARIANTS: Final = MappingProxyType(
-    {
-        "strategy_mismatch": ("mismatched strategy", "strategy mismatch", "strategy_mismatch"),
-        "lack_of_empathy": ("lack of empathetic content", "lack of empathy", "lack empathy", "lack_of_empathy"),
-        "early_emotion_shift": (
-            "premature early emotion shift",
-            "premature emotional transition",
-            "early emotion shift",
-            "early_emotion_shift",
-        ),
-        "template_response": (
-            "repetitive or template-like response",
-            "template response",
-            "template-like response",
-            "template_response",
-        ),
-        "emotion_misread": ("emotional misunderstanding", "emotion misread", "emotion_misread"),
-        "other": ("other error", "others", "other"),
-    }
-)
+_VARIANTS: Final = {
+    "strategy_mismatch": "mismatched strategy|strategy mismatch",
+    "lack_of_empathy": "lack of empathetic content|lack of empathy|lack empathy",
+    "early_emotion_shift": "premature early emotion shift|premature emotional transition|early emotion shift",
+    "template_response": "repetitive or template-like response|template response|template-like response",
+    "emotion_misread": "emotional misunderstanding|emotion misread",
+    "other": "other error|others",
+}
 _NONE: Final = ("", "none", "n/a", "no error", "no")
-_ERROR_OF: Final = MappingProxyType({variant: error for error, variants in _VARIANTS.items() for variant in variants})
+_ERROR_OF: Final = {text: error for error, variants in _VARIANTS.items() for text in (*variants.split("|"), error)}
 _ANY: Final = re.compile("|".join(re.escape(variant) for variant in sorted(_ERROR_OF, key=len, reverse=True)))
 _FIELDS: Final = ("Contains Empathy Error", "Error Type", "user_input", "strategy", "response")
 

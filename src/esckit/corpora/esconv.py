@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker, Turn
-from esckit.corpora.corpus import Corpus, make_corpus
-from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name, strictly
+from esckit.corpora.corpus import Corpus
+from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name
 from esckit.errors import CorpusError
 from esckit.files import read_text
 from esckit.hub import unreachable
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
-__all__ = [
-    "LICENCE",
-    "conversation_to_esconv",
-    "esconv_to_conversation",
-    "read_esconv_hub",
-    "read_esconv_item",
-]
+__all__ = ["LICENCE", "conversation_to_esconv", "read_esconv_hub", "read_esconv_item"]
 
 LICENCE: Final = "CC-BY-NC-4.0"
 _HUB: Final = "thu-coai/esconv"
@@ -45,17 +39,8 @@ _FAILED: Final = _Release("failed-esconv", {"speaker": "seeker", "listener": "su
 _HUB_SPEAKERS: Final = {"usr": "seeker", "sys": "supporter"}
 
 
-# ---------------------------------------------------------------------------------------------------- JSON to the tree
-
-
 def read_esconv_item(item: Any, position: int, file: str = "ESConv.json") -> Reading:
-    """Read one dialogue of ESConv or FailedESConv, with everything that is wrong with it.
-
-    Args:
-        item: one object of the published list.
-        position: its place in the file, from 0; it names the conversation where the object has no ``id``.
-        file: the file's name, without folders, for the provenance.
-    """
+    """Read one dialogue of ESConv or FailedESConv (`record_reading`); without an ``id`` its position names it."""
     dialogue = Dialogue(dialogue_name(item, position))
     entries = dialogue.entries(item, "dialog")
     if not entries:
@@ -78,15 +63,6 @@ def read_esconv_item(item: Any, position: int, file: str = "ESConv.json") -> Rea
         },
     )
     return dialogue.reading(conversation)
-
-
-def esconv_to_conversation(item: dict[str, Any], position: int, *, file: str = "ESConv.json") -> Conversation:
-    """Build the conversation of one dialogue, as `read_esconv_item` does.
-
-    Raises:
-        CorpusError: one sentence that names the dialogue, the turn, and what to do.
-    """
-    return strictly(read_esconv_item(item, position, file))
 
 
 def _release(dialog: Sequence[Any]) -> _Release:
@@ -126,9 +102,6 @@ def _read_strategy(dialogue: Dialogue, annotation: dict[str, Any], index: int, r
         return strategy
     dialogue.problem("label", f"has the unknown strategy {written!r}: use one of {', '.join(ESCONV.labels)}.", index)
     return None
-
-
-# ---------------------------------------------------------------------------------------------------- the tree to JSON
 
 
 def conversation_to_esconv(conversation: Conversation) -> dict[str, Any]:
@@ -172,9 +145,6 @@ def _write_turn(turn: Turn, release: _Release) -> dict[str, Any]:
     return entry
 
 
-# ------------------------------------------------------------------------------------------------------------- the Hub
-
-
 def read_esconv_hub(download: Callable[[str], Path] | None = None) -> Corpus:
     """Fetch ESConv from the Hugging Face Hub, in the parts that its authors publish there (910 / 195 / 195 dialogues).
 
@@ -197,7 +167,7 @@ def read_esconv_hub(download: Callable[[str], Path] | None = None) -> Corpus:
             ) from error
         lines = read_text(path, what=f"{_HUB}'s {part}.txt").split("\n")
         parts[part] = [hub_row_to_conversation(line, n, part) for n, line in enumerate(lines, 1) if line.strip()]
-    return make_corpus("esconv", **parts, licence=LICENCE, source=f"https://huggingface.co/datasets/{_HUB}")
+    return Corpus("esconv", **parts, licence=LICENCE, source=f"https://huggingface.co/datasets/{_HUB}")
 
 
 def _download(name: str) -> Path:
@@ -234,8 +204,8 @@ def hub_row_to_conversation(line: str, number: int, part: str) -> Conversation:
             f"{_HUB} {part}.txt:{number}: the row is no dialogue of the known form ({type(error).__name__}: {error}): "
             "give a local ESConv file as docs/corpora.md describes."
         ) from error
-    try:
-        conversation = esconv_to_conversation({**item, "dialog": dialog}, number - 1, file=f"{part}.txt")
-    except CorpusError as error:
-        raise CorpusError(f"{_HUB} {part}.txt:{number}: {error}") from error
-    return replace(conversation, id=f"esconv-hub-{part}-{number - 1}")
+    reading = read_esconv_item({**item, "dialog": dialog}, number - 1, f"{part}.txt")
+    for problem in reading.problems:
+        raise CorpusError(f"{_HUB} {part}.txt:{number}: {problem.text}")
+    assert reading.conversation is not None
+    return replace(reading.conversation, id=f"esconv-hub-{part}-{number - 1}")

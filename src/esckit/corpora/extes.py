@@ -18,16 +18,7 @@ _MAP: Final[Mapping[str, str]] = {label.casefold(): strategy for label, strategy
 
 
 def read_extes_item(item: Any, position: int, file: str = "ExTES.json") -> Reading:
-    """Read one dialogue of ExTES.
-
-    Args:
-        item: one object of the published list.
-        position: its place in the file, from 0; it names the conversation.
-        file: the file's name, without folders, for the provenance.
-
-    Returns:
-        The conversation, with the original labels in its turns' ``extra``; or the replies for which it is dropped.
-    """
+    """Read one dialogue of ExTES (`record_reading`), named by its position; original labels stay in ``extra``."""
     dialogue = Dialogue(dialogue_name(item, position))
     entries = dialogue.entries(item, "content")
     if not entries:

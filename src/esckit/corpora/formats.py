@@ -15,6 +15,7 @@ from esckit.conversation import (
     validate_conversation,
     write_conversations,
 )
+from esckit.conversation.turn_rule import dialogue_messages
 from esckit.corpora.annomi import annomi_records, read_annomi_transcript
 from esckit.corpora.counselling import read_counselling_item
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
@@ -26,8 +27,7 @@ from esckit.files import atomic_write, read_lines
 
 __all__ = [
     "FORMATS",
-    "Format",
-    "detect_format",
+    "conversation_to_messages",
     "find_format",
     "read_corpus",
     "read_records",
@@ -148,22 +148,33 @@ def write_list(path: Path, items: Iterable[Any]) -> None:
         file.write("\n]\n" if before == ",\n" else "[]\n")
 
 
-def find_format(path: Path, format: str | None) -> str:
-    """The format that was asked for, checked, or else the one that the file shows."""
-    return detect_format(path) if format is None else _known(format)
+def conversation_to_messages(conversation: Conversation, system: str) -> dict[str, Any]:
+    """Return ``{"id", "messages": [{"role", "content"}]}`` as DecoupledESC trains on: written, never read back.
+
+    Raises:
+        CorpusError: no supporter speaks.
+    """
+    messages = dialogue_messages(conversation)
+    if not messages:
+        raise CorpusError(f"conversation {conversation.id!r} has no supporter turn to write: take it out.")
+    spoken = [{"role": message.role, "content": message.content} for message in messages]
+    own_id = conversation.extra.get("id", conversation.id)
+    return {"id": own_id, "messages": [{"role": "system", "content": system}, *spoken]}
 
 
-def detect_format(path: Path) -> str:
-    """Tell a file's format from its first dialogue.
+def find_format(path: Path, format: str | None = None) -> str:
+    """The format that was asked for, or else the one that the file's first dialogue shows.
 
     Raises:
         CorpusError: it is none of ours, or it could be two of them.
     """
+    if format is not None:
+        return _known(format)
     start = next((line.lstrip() for _, line in read_lines(path, what="a dialogue file") if line.strip()), None)
     if start is None:
         raise CorpusError(f"{path} is empty: give a file with at least one dialogue.")
     if start.startswith("["):
-        return _detect_list(path)
+        return _list_format(path)
     if start.startswith("{"):
         first = _first_object(json_lines(path))
         if "format" in first:
@@ -178,7 +189,7 @@ def detect_format(path: Path) -> str:
     )
 
 
-def _detect_list(path: Path) -> str:
+def _list_format(path: Path) -> str:
     first = _first_object(json_list(path))
     if "content" in first:
         return "extes"

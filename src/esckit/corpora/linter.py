@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from esckit.conversation import Conversation, Problem, Turn
-from esckit.corpora.duplicates import Pair, Stories
+from esckit.corpora.duplicates import Retelling, Stories
 from esckit.corpora.formats import FORMATS, find_format, read_records
 
-__all__ = ["KINDS", "CheckReport", "Finding", "Place", "check_files"]
+__all__ = ["KINDS", "CheckReport", "DialoguePlace", "Finding", "check_files"]
 
 KINDS: Final = (
     "record",
@@ -33,7 +33,7 @@ LONGEST_RUN: Final = 6
 """More turns of one speaker in a row than this are a finding also where speakers need not take turns."""
 
 
-class Place(NamedTuple):
+class DialoguePlace(NamedTuple):
     """Where a dialogue stands."""
 
     file: str
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
     turn: str | None
     kind: str
     message: str
-    other: Place | None = None
+    other: DialoguePlace | None = None
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: [{self.kind}] {self.message}"
@@ -99,8 +99,8 @@ def check_files(paths: Sequence[Path], format: str | None = None) -> CheckReport
     Raises:
         CorpusError: a file cannot be read at all, or its format cannot be told.
     """
-    report, stories, places = CheckReport(), Stories(), list[Place]()
-    seen: dict[str, Place] = {}
+    report, stories, places = CheckReport(), Stories(), list[DialoguePlace]()
+    seen: dict[str, DialoguePlace] = {}
     for path in paths:
         before = len(places)
         for place, conversation in _check_file(path, find_format(path, format), report.findings):
@@ -116,9 +116,9 @@ def check_files(paths: Sequence[Path], format: str | None = None) -> CheckReport
     return report
 
 
-def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tuple[Place, Conversation]]:
+def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tuple[DialoguePlace, Conversation]]:
     """Add what is wrong with a file to ``findings``; yield its dialogues, as far as they could be read."""
-    unlicensed, unsourced = list[Place](), list[Place]()
+    unlicensed, unsourced = list[DialoguePlace](), list[DialoguePlace]()
     line = 0
     for line, reading in read_records(path, format):
         name = reading.conversation.id if reading.conversation else None
@@ -126,7 +126,7 @@ def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tu
         findings += [Finding(str(path), line, name, turn, "label", text) for _, text, turn in reading.dropped]
         if reading.conversation is None:
             continue
-        place = Place(str(path), line, reading.conversation.id)
+        place = DialoguePlace(str(path), line, reading.conversation.id)
         known = {(problem.kind, problem.turn) for problem in reading.problems}
         unsure = any(problem.kind == "speaker" for problem in reading.problems)
         for kind, text, turn in conversation_findings(reading.conversation, FORMATS[format].alternates):
@@ -139,11 +139,9 @@ def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tu
         yield place, reading.conversation
     if not line:
         findings.append(Finding(str(path), 1, None, None, "record", "the file holds no dialogue: give another."))
-    for kind, field_name, places in (("licence", "licence", unlicensed), ("source", "corpus", unsourced)):
+    for kind, key, places in (("licence", "licence", unlicensed), ("source", "corpus", unsourced)):
         if places:
-            message = (
-                f"{len(places)} conversations state no {kind}, the first {places[0]}: set provenance.{field_name}."
-            )
+            message = f"{len(places)} conversations state no {kind}, the first {places[0]}: set provenance.{key}."
             findings.append(Finding(*places[0], None, kind, message))
 
 
@@ -189,7 +187,7 @@ def _order_findings(trunk: Sequence[Turn], alternates: bool) -> Iterable[tuple[T
     return [*(opening if trunk[0].speaker == "supporter" else []), *doubled]
 
 
-def _near_duplicate(pair: Pair, first: Place, second: Place) -> Finding:
+def _near_duplicate(pair: Retelling, first: DialoguePlace, second: DialoguePlace) -> Finding:
     shared = f', such as "{pair.words}" in turns {pair.second_turn!r} and {pair.first_turn!r}' if pair.words else ""
     advice = "keep both in one part" if first.file == second.file else "take one of them out"
     message = f"conversations {second.dialogue!r} and {first} {pair.reason}{shared}: {advice}."

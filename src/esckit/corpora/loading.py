@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from esckit.conversation import Conversation
-from esckit.corpora.corpus import Corpus, make_corpus
+from esckit.corpora.corpus import Corpus
 from esckit.corpora.esconv import read_esconv_hub
 from esckit.corpora.formats import FORMATS, read_corpus
-from esckit.corpora.splits import split_by
+from esckit.corpora.splits import PARTS, split_by
 from esckit.corpora.starter import read_starter
 from esckit.errors import CorpusError
 
@@ -41,9 +41,7 @@ def load_corpus(
     Raises:
         CorpusError: the arguments do not go together, or a file cannot be used.
     """
-    parts = {
-        part: Path(path) for part, path in (("train", train), ("valid", valid), ("test", test)) if path is not None
-    }
+    parts = {part: Path(path) for part, path in zip(PARTS, (train, valid, test), strict=True) if path is not None}
     _check_arguments(name, parts, file, split)
     if name == "starter":
         return read_starter()
@@ -75,15 +73,15 @@ def _check_arguments(name: str, parts: dict[str, Path], file: str | Path | None,
 
 
 def _from_parts(name: str, paths: dict[str, Path]) -> Corpus:
-    parts = {part: read_corpus(paths[part], name) if part in paths else [] for part in ("train", "valid", "test")}
+    parts = {part: read_corpus(paths[part], name) if part in paths else [] for part in PARTS}
     everything = [conversation for part in parts.values() for conversation in part]
-    return make_corpus(name, **parts, licence=_licence(everything), source=", ".join(map(str, paths.values())))
+    return Corpus(name, **parts, licence=_licence(everything), source=", ".join(map(str, paths.values())))
 
 
 def _from_file(name: str, path: Path, split: str, seed: int) -> Corpus:
     conversations = read_corpus(path, name)
     parts = split_by(conversations, split, seed=seed)
-    return make_corpus(name, **parts._asdict(), licence=_licence(conversations), source=f"{path} split by {split}")
+    return Corpus(name, **parts._asdict(), licence=_licence(conversations), source=f"{path} split by {split}")
 
 
 def _licence(conversations: Sequence[Conversation]) -> str:

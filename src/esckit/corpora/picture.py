@@ -1,14 +1,14 @@
-"""Strategy by stage as a picture: a stacked bar for each sixth of the dialogues."""
+"""Strategies by sixth of the dialogue as a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.corpora.corpus_statistics import STAGES
+from esckit.corpora.corpus_statistics import SIXTHS
 from esckit.errors import EsckitError
 from esckit.files import atomic
 
-__all__ = ["draw_stages"]
+__all__ = ["draw_sixths"]
 
 # Eight colours that people with colour-blindness tell apart (Okabe and Ito), and which of them are dark.
 _COLOURS: Final = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#BBBBBB")
@@ -24,8 +24,8 @@ _SETTINGS: Final = {
 }
 
 
-def draw_stages(statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw the shares of strategies in each stage, a panel a corpus; the same figures give the same file.
+def draw_sixths(statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw the shares of strategies in each sixth, a panel a corpus; the same figures give the same file.
 
     Args:
         statistics: `corpus_statistics` by the corpus's name.
@@ -53,19 +53,19 @@ def draw_stages(statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None
             figure.savefig(temporary, dpi=150, metadata=metadata, format=path.suffix[1:])
 
 
-def _draw_panel(axes: Any, name: str, stages: list[dict[str, float]]) -> None:
-    floors = [0.0] * STAGES
-    for number, strategy in enumerate(stages[0]):
-        shares = [shares[strategy] for shares in stages]
+def _draw_panel(axes: Any, name: str, sixths: list[dict[str, float]]) -> None:
+    floors = [0.0] * SIXTHS
+    for number, strategy in enumerate(sixths[0]):
+        shares = [shares[strategy] for shares in sixths]
         colour = _COLOURS[number % len(_COLOURS)]
         ink = "white" if colour in _DARK else "black"
-        axes.bar(range(STAGES), shares, 0.82, bottom=floors, color=colour, label=strategy)
+        axes.bar(range(SIXTHS), shares, 0.82, bottom=floors, color=colour, label=strategy)
         for place, (floor, share) in enumerate(zip(floors, shares, strict=True)):
             if share >= _SMALLEST_FIGURE:
                 axes.text(place, floor + share / 2, f"{share:.0%}", ha="center", va="center", fontsize=8, color=ink)
         floors = [floor + share for floor, share in zip(floors, shares, strict=True)]
     axes.set_title(f"{name}: strategy by stage", loc="left")
-    axes.set_xticks(range(STAGES), [f"{place + 1}/{STAGES}" for place in range(STAGES)])
+    axes.set_xticks(range(SIXTHS), [f"{place + 1}/{SIXTHS}" for place in range(SIXTHS)])
     axes.set_xlabel("sixth of the dialogue")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

@@ -1,13 +1,16 @@
-"""From one record of a source to a conversation, with everything that is wrong with it: what the formats share."""
+"""From one record of a source to a conversation, with everything that is wrong with it: what the formats share.
+
+Each format's reader takes a record, its position in the file from 0, and the file's name without folders, for the
+provenance; it returns a `Reading`.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from esckit.conversation import Conversation, Problem, Speaker, Turn, conversation_problems
-from esckit.errors import CorpusError
 
-__all__ = ["Dialogue", "Reading", "dialogue_name", "strictly"]
+__all__ = ["Dialogue", "Reading", "dialogue_name"]
 
 
 class Reading(NamedTuple):
@@ -23,18 +26,6 @@ class Reading(NamedTuple):
     conversation: Conversation | None
     problems: Sequence[Problem] = ()
     dropped: Sequence[Problem] = ()
-
-
-def strictly(reading: Reading) -> Conversation:
-    """Return the conversation of a record that has to be right.
-
-    Raises:
-        CorpusError: the first problem, or why the dialogue is dropped.
-    """
-    for problem in (*reading.problems, *reading.dropped):
-        raise CorpusError(problem.text)
-    assert reading.conversation is not None
-    return reading.conversation
 
 
 def dialogue_name(item: Any, position: int) -> str:

@@ -11,10 +11,10 @@ from esckit.conversation import Conversation
 from esckit.errors import CorpusError
 from esckit.files import decode_json, read_text
 
-__all__ = ["DECOUPLED_ESC", "Parts", "decoupled_esc_split_ids", "split_by", "split_by_ids", "split_by_ratio"]
+__all__ = ["DECOUPLED_ESC", "PARTS", "Parts", "decoupled_esc_split_ids", "split_by", "split_by_ids", "split_by_ratio"]
 
 DECOUPLED_ESC: Final = "decoupled-esc"
-_PARTS: Final = ("train", "valid", "test")
+PARTS: Final = ("train", "valid", "test")
 
 
 class Parts(NamedTuple):
@@ -51,29 +51,20 @@ def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: i
     Raises:
         CorpusError: the ratio cannot be read.
     """
-    weights = _parse_ratio(ratio)
-    order = sorted(conversations, key=lambda conversation: _draw(seed, conversation.id))
-    ends = [round(len(order) * sum(weights[:count]) / sum(weights)) for count in (1, 2, 3)]
-    part_of = {
-        conversation.id: part
-        for part, start, end in zip(_PARTS, (0, *ends), ends, strict=False)
-        for conversation in order[start:end]
-    }
-    return _gather(conversations, part_of)
-
-
-def _parse_ratio(ratio: str) -> list[float]:
     try:
         weights = [float(weight) for weight in ratio.split(":")]
     except ValueError:
         weights = []
     if len(weights) not in (2, 3) or not all(0 <= weight < float("inf") for weight in weights) or not weights[0]:
         raise CorpusError(f"the ratio {ratio!r} cannot be read: write train:valid:test in numbers, such as 8:1:1.")
-    return [*weights, 0.0][:3]
-
-
-def _draw(seed: int, conversation_id: str) -> bytes:
-    return hashlib.sha256(f"{seed} {conversation_id}".encode()).digest()
+    order = sorted(conversations, key=lambda tree: hashlib.sha256(f"{seed} {tree.id}".encode()).digest())
+    ends = [round(len(order) * sum(weights[:count]) / sum(weights)) for count in (1, 2, 3)]
+    part_of = {
+        conversation.id: part
+        for part, start, end in zip(PARTS, (0, *ends), ends, strict=False)
+        for conversation in order[start:end]
+    }
+    return _gather(conversations, part_of)
 
 
 def split_by_ids(conversations: Sequence[Conversation], ids: dict[str, Any], *, source: str) -> Parts:
@@ -90,7 +81,7 @@ def split_by_ids(conversations: Sequence[Conversation], ids: dict[str, Any], *, 
     """
     _check_ids(ids, source)
     part_of: dict[str, str] = {}
-    for part in _PARTS:
+    for part in PARTS:
         for entry in ids.get(part, []):
             conversation_id = f"esconv-{entry}" if isinstance(entry, int) else entry
             if conversation_id in part_of:
@@ -113,7 +104,7 @@ def _check_ids(ids: Any, source: str) -> None:
     if not isinstance(ids, dict) or not ids.get("train"):
         raise CorpusError(f"the split {source} lists no dialogues for train: {form}")
     for part, entries in ids.items():
-        if part not in _PARTS and not part.startswith("excluded"):
+        if part not in PARTS and not part.startswith("excluded"):
             raise CorpusError(f"the split {source} has the unknown part {part!r}: {form}")
         if not isinstance(entries, list) or not all(type(entry) in (int, str) for entry in entries):
             raise CorpusError(f"the split {source} has something else than ids under {part!r}: {form}")
@@ -129,5 +120,5 @@ def _read_id_file(path: Path) -> Any:
 
 def _gather(conversations: Sequence[Conversation], part_of: dict[str, str]) -> Parts:
     return Parts(
-        *([conversation for conversation in conversations if part_of.get(conversation.id) == part] for part in _PARTS)
+        *([conversation for conversation in conversations if part_of.get(conversation.id) == part] for part in PARTS)
     )

@@ -94,8 +94,7 @@ class PairReport(NamedTuple):
 
     Attributes:
         pairs: all of them.
-        equal: chosen equals rejected, spaces around them aside: the loss would be a constant.
-        across_contexts: the two replies answer different histories: no preference at all.
+        equal: chosen equals rejected, spaces around them aside: the loss would be a constant. They are faulty.
         duplicates: pairs that stand there a second time: same context, same two replies (`normalise`).
         longer_chosen: pairs whose chosen reply is the longer one, in characters.
         length_ratio: mean characters of the chosen replies over those of the rejected ones.
@@ -103,15 +102,9 @@ class PairReport(NamedTuple):
 
     pairs: int
     equal: int
-    across_contexts: int
     duplicates: int
     longer_chosen: int
     length_ratio: float
-
-    @property
-    def faulty(self) -> int:
-        """Pairs that must not be trained on."""
-        return self.equal + self.across_contexts
 
 
 def pairs_of(conversations: Iterable[Conversation], part: Part, before: Iterable[Conversation] = ()) -> list[Pair]:
@@ -139,7 +132,6 @@ def lint_pairs(pairs: Sequence[Pair]) -> PairReport:
     return PairReport(
         len(pairs),
         faults["equal"],
-        faults["across contexts"],
         faults["duplicate"],
         sum(chosen > rejected for chosen, rejected in lengths),
         sum(chosen for chosen, _ in lengths) / rejected_length if rejected_length else 1.0,
@@ -147,37 +139,30 @@ def lint_pairs(pairs: Sequence[Pair]) -> PairReport:
 
 
 def _faults(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
-    """Each pair with what is wrong with it."""
+    """Each pair with what is wrong with it; that its sides are siblings is a rule of the tree."""
     seen = set()
     for pair in pairs:
-        conversation, preference = pair
-        chosen, rejected = (conversation.turn(turn) for turn in (preference.chosen, preference.rejected))
-        texts = pair.texts
-        key = (conversation.id, chosen.parent, *map(normalise, texts))
-        if chosen.parent != rejected.parent:
-            yield pair, "across contexts"
-        elif texts[0] == texts[1]:
-            yield pair, "equal"
-        else:
-            yield pair, "duplicate" if key in seen else None
+        one, other = pair.texts
+        key = (pair.conversation.id, pair.chosen.parent, normalise(one), normalise(other))
+        yield pair, "equal" if one == other else "duplicate" if key in seen else None
         seen.add(key)
 
 
 def check_pairs(pairs: Sequence[Pair], *, drop: bool = False) -> list[Pair]:
-    """Refuse pairs that must not be trained on, or leave them out.
+    """Refuse pairs of equal sides, or leave them and duplicates out.
 
     Args:
         pairs: of one part.
-        drop: leave faulty pairs and duplicates out.
+        drop: leave them out.
 
     Raises:
-        CorpusError: there is no pair, or a faulty one and not ``drop``.
+        CorpusError: there is no pair, or one of equal sides and not ``drop``.
     """
-    report = lint_pairs(pairs)
-    if report.faulty and not drop:
+    equal = lint_pairs(pairs).equal
+    if equal and not drop:
         raise CorpusError(
-            f"{report.faulty} of {report.pairs} preference pairs must not be trained on ({report.equal} with equal "
-            f"sides, {report.across_contexts} across contexts): mend the trees, or leave them out (drop_faulty)."
+            f"{equal} of {len(pairs)} preference pairs must not be trained on, as their sides are equal: mend the "
+            "trees, or leave them out (drop_faulty)."
         )
     kept = [pair for pair, fault in _faults(pairs) if fault is None] if drop else list(pairs)
     if not kept:

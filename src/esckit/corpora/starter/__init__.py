@@ -4,7 +4,7 @@ import json
 from importlib.resources import as_file, files
 
 from esckit.conversation import read_conversations
-from esckit.corpora.corpus import Corpus, make_corpus
+from esckit.corpora.corpus import Corpus
 from esckit.corpora.splits import split_by_ids
 
 __all__ = ["LICENCE", "read_starter"]
@@ -19,4 +19,4 @@ def read_starter() -> Corpus:
         conversations = read_conversations(path)
     splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     parts = split_by_ids(conversations, splits, source="starter/splits.json")
-    return make_corpus("starter", **parts._asdict(), licence=LICENCE, source="esckit's starter corpus")
+    return Corpus("starter", **parts._asdict(), licence=LICENCE, source="esckit's starter corpus")
