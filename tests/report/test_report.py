@@ -359,6 +359,14 @@ def test_a_missing_or_broken_file_is_named(name: str, content: str | None, run: 
     assert not (run / "report.html").exists()
 
 
+def test_figures_that_a_newer_esckit_wrote_are_refused(run: Path) -> None:
+    _change(run / "evaluate/evaluation.json", lambda figures: figures.update(format=2))
+    with pytest.raises(
+        RunError, match=r"evaluation\.json has format 2 and this esckit reads 1: install the esckit that"
+    ):
+        write_report(run)
+
+
 def test_a_wrong_field_is_named(run: Path) -> None:
     _change(run / "evaluate/evaluation.json", lambda figures: figures["files"]["predict-coupled"].pop("n"))
     with pytest.raises(

@@ -54,28 +54,15 @@ def compare(
 
     Args:
         files: name to predictions; of a single one there are figures and no comparisons.
-        taxonomy: and all but ``permutations``: as in ``evaluate``.
+        taxonomy: the labels.
         permutations: of each test.
-        seed: of everything random.
-        resamples: bootstrap resamples, of the differences too.
-        unparsed: what becomes of a predicted strategy that names no label.
-        tokenizer: for the text figures.
-        metrics: which figures.
-        encoder: for ``bertscore`` and ``relevance``.
+        seed, resamples, unparsed, tokenizer, metrics, encoder: as in ``evaluate``.
 
     Raises:
         PredictionsError: two files share no turn, or disagree about a turn's gold strategy or text.
         EsckitError: as in ``evaluate``.
     """
-    settings = Settings(
-        taxonomy=taxonomy,
-        seed=seed,
-        resamples=resamples,
-        unparsed=unparsed,
-        tokenizer=tokenizer,
-        metrics=metrics,
-        encoder=encoder,
-    )
+    settings = Settings(taxonomy, seed, resamples, unparsed, tokenizer, metrics, encoder)
     systems = [_System(name, rows, measure(rows, settings)) for name, rows in files.items()]
     tests: list[Difference] = []
     warnings = _past_warning(systems)

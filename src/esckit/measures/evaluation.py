@@ -28,30 +28,21 @@ _FEW_TURNS: Final = 100  # that many give a share of 35%, such as accuracy, a 95
 _FEW_DIALOGUES: Final = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """How to measure.
-
-    Attributes:
-        taxonomy: the labels.
-        seed: of the bootstrap, the noise floor and the permutations.
-        resamples: bootstrap resamples of dialogues.
-        unparsed: what becomes of a predicted strategy that names no label.
-        tokenizer: for the text figures; None chooses by the language of the references.
-        metrics: which of ``METRICS``.
-        encoder: for ``bertscore`` and ``relevance``: a model's folder or its id on the Hub.
+    """How to measure: what `evaluate` is given.
 
     Raises:
         EsckitError: a metric's name is unknown.
     """
 
-    taxonomy: Taxonomy = ESCONV
-    seed: int = 0
-    resamples: int = 1000
-    unparsed: Unparsed = "wrong"
-    tokenizer: TokenizerName | None = None
-    metrics: Sequence[str] = DEFAULT_METRICS
-    encoder: str | None = None
+    taxonomy: Taxonomy
+    seed: int
+    resamples: int
+    unparsed: Unparsed
+    tokenizer: TokenizerName | None
+    metrics: Sequence[str]
+    encoder: str | None
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -83,12 +74,12 @@ def evaluate(
     Args:
         predictions: one supporter turn each.
         taxonomy: the labels.
-        seed: of the bootstrap and of the noise floor.
+        seed: of the bootstrap, the noise floor and the permutations.
         resamples: bootstrap resamples of dialogues.
         unparsed: what becomes of a predicted strategy that names no label.
         tokenizer: for the text figures; None chooses by the language of the references.
         metrics: which of ``METRICS``.
-        encoder: for ``bertscore`` and ``relevance``.
+        encoder: for ``bertscore`` and ``relevance``: a model's folder or its id on the Hub.
 
     Returns:
         The figures (docs/measures.md). ``strategy`` is None where it is not asked for or no row has a predicted
@@ -99,15 +90,7 @@ def evaluate(
             ``unparsed`` is ``refuse``.
         EsckitError: a metric is unknown, or lacks its package, encoder, data or input.
     """
-    settings = Settings(
-        taxonomy=taxonomy,
-        seed=seed,
-        resamples=resamples,
-        unparsed=unparsed,
-        tokenizer=tokenizer,
-        metrics=metrics,
-        encoder=encoder,
-    )
+    settings = Settings(taxonomy, seed, resamples, unparsed, tokenizer, metrics, encoder)
     return measure(predictions, settings).figures
 
 

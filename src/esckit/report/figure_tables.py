@@ -3,10 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from esckit.measures.intervals import Interval
 from esckit.measures.results import Comparison, Difference, Evaluation, Figures, StrategyFigures
 
-__all__ = ["METRIC_NAMES", "Table", "comparisons_table", "draw", "figures_table", "lay_out", "to_latex", "to_markdown"]
+__all__ = [
+    "METRIC_NAMES",
+    "Table",
+    "comparisons_table",
+    "draw",
+    "figures_table",
+    "interval",
+    "lay_out",
+    "p_value",
+    "to_latex",
+    "to_markdown",
+]
 
 Row = TypeVar("Row")
 
@@ -95,8 +105,8 @@ def comparisons_table(comparison: Comparison) -> Table:
             "figure": lambda test: METRIC_NAMES.get(test.metric, test.metric),
             "turns": lambda test: str(test.turns),
             "difference": _difference,
-            "p": lambda test: _p(test.p),
-            "p Holm": lambda test: _p(test.p_holm),
+            "p": lambda test: p_value(test.p),
+            "p Holm": lambda test: p_value(test.p_holm),
         },
         names=3,
         notes=comparison.warnings,
@@ -147,31 +157,31 @@ def _with_groups(evaluations: Mapping[str, Evaluation]) -> Iterator[tuple[str, F
 def _strategy(figures: StrategyFigures | None) -> list[str]:
     if figures is None:
         return ["-"] * len(_STRATEGY_COLUMNS)
-    q = f"{_percent(figures.q)} {_interval(figures.q_interval, 100)}"
-    q_w = f"{_percent(figures.q_w)} {_interval(figures.q_w_interval, 100)}"
+    q = f"{_percent(figures.q)} {interval(figures.q_interval, 100, 1)}"
+    q_w = f"{_percent(figures.q_w)} {interval(figures.q_w_interval, 100, 1)}"
     if figures.b_interval is None:
         return [q, q_w, "-", "-", "-"]
-    b = f"{figures.b:.2f} {_interval(figures.b_interval, 1)}"
+    b = f"{figures.b:.2f} {interval(figures.b_interval)}"
     return [q, q_w, b, f"{figures.b_floor:.2f}", f"{figures.b_debiased:.2f}"]
 
 
 def _difference(test: Difference) -> str:
-    scale = 1 if test.metric == "b" else 100
-    shown = f"{test.difference * scale:+.2f}" if scale == 1 else f"{test.difference * scale:+.1f}"
-    return f"{shown} {_interval(test.interval, scale)}"
+    scale, digits = (1, 2) if test.metric == "b" else (100, 1)
+    return f"{test.difference * scale:+.{digits}f} {interval(test.interval, scale, digits)}"
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _interval(bounds: Interval, scale: float) -> str:
-    low, high = (bound * scale for bound in bounds)
-    return f"({low:.1f}, {high:.1f})" if scale == 100 else f"({low:.2f}, {high:.2f})"
+def interval(bounds: Sequence[float] | None, scale: float = 1, digits: int = 2) -> str:
+    """Both ends in brackets; nothing where there are none."""
+    return "" if bounds is None else f"({scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f})"
 
 
-def _p(p: float) -> str:
-    return f"{p:.4f}"
+def p_value(p: float | None) -> str:
+    """Four digits."""
+    return "-" if p is None else f"{p:.4f}"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from esckit.measures.judging_results import EqualLength, Judging, KnownGroups, LongerWins, PairTest, ScoreTest
-from esckit.report.figure_tables import Table, lay_out
+from esckit.report.figure_tables import Table, interval, lay_out, p_value
 
 __all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table", "wins_table"]
 
@@ -31,7 +31,7 @@ def scores_table(judging: Judging) -> Table:
             "quality": lambda row: row[1].rubric,
             "scale": lambda row: scales[row[1].rubric],
             "reference": lambda row: _SEEN[row[1].reference],
-            "score": lambda row: f"{_fixed(row[1].mean)} {_interval(row[1].interval)}".strip(),
+            "score": lambda row: f"{_fixed(row[1].mean)} {interval(row[1].interval)}".strip(),
             "scored": lambda row: str(row[1].n),
             "unparsed": lambda row: str(row[1].states.unparsed),
             "refused": lambda row: str(row[1].states.refused),
@@ -54,9 +54,9 @@ def differences_table(tests: Sequence[ScoreTest]) -> Table:
             "quality": lambda test: test.rubric,
             "reference": lambda test: _SEEN[test.reference],
             "turns": lambda test: str(test.turns),
-            "difference": lambda test: f"{test.difference:+.2f} {_interval(test.interval)}",
-            "p": lambda test: _p(test.p),
-            "p Holm": lambda test: _p(test.p_holm),
+            "difference": lambda test: f"{test.difference:+.2f} {interval(test.interval)}",
+            "p": lambda test: p_value(test.p),
+            "p Holm": lambda test: p_value(test.p_holm),
             "at equal length": lambda test: _equal_length(test.equal_length, signed=True),
             "longer wins": lambda test: _longer(test.longer_wins),
         },
@@ -77,8 +77,8 @@ def pairs_table(pairs: Sequence[PairTest]) -> Table:
             "wins": lambda pair: str(pair.wins),
             "ties": lambda pair: str(pair.ties),
             "losses": lambda pair: str(pair.losses),
-            "win rate": lambda pair: f"{_percent(pair.win_rate)} {_interval(pair.interval, 100)}".strip(),
-            "p Holm": lambda pair: _p(pair.p_holm),
+            "win rate": lambda pair: f"{_percent(pair.win_rate)} {interval(pair.interval, 100, 0)}".strip(),
+            "p Holm": lambda pair: p_value(pair.p_holm),
             "at equal length": lambda pair: _equal_length(pair.equal_length, signed=False),
             "longer wins": lambda pair: _longer(pair.longer_wins),
             "flips": lambda pair: _percent(pair.flip_rate),
@@ -101,7 +101,7 @@ def groups_table(groups: KnownGroups) -> Table:
             "above": lambda row: row.above,
             "below": lambda row: row.below,
             "difference": lambda row: (
-                _NONE if row.difference is None else f"{row.difference:+.2f} {_interval(row.interval)}"
+                _NONE if row.difference is None else f"{row.difference:+.2f} {interval(row.interval)}"
             ),
             "found": lambda row: row.found,
         },
@@ -143,8 +143,8 @@ def wins_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             "wins": lambda row: _percent(row["wins"] / row["verdicts"]),
             "ties": lambda row: _percent(row["ties"] / row["verdicts"]),
             "losses": lambda row: _percent(row["losses"] / row["verdicts"]),
-            "win rate": lambda row: f"{_percent(row['win_rate'])} {_interval(row['interval'], 100)}",
-            "p Holm": lambda row: _p(row["p_holm"]),
+            "win rate": lambda row: f"{_percent(row['win_rate'])} {interval(row['interval'], 100, 0)}",
+            "p Holm": lambda row: p_value(row["p_holm"]),
             "Fleiss": lambda row: _coefficient(row["fleiss"]),
         },
         names=3,
@@ -161,7 +161,7 @@ def _equal_length(found: EqualLength | None, *, signed: bool) -> str:
         return _NONE
     mark = "*" if found.extrapolated else ""
     shown = f"{found.value:+.2f}" if signed else _percent(found.value)
-    return f"{shown}{mark} {_interval(found.interval, 1 if signed else 100)}"
+    return f"{shown}{mark} {interval(found.interval) if signed else interval(found.interval, 100, 0)}"
 
 
 def _longer(found: LongerWins | None) -> str:
@@ -169,7 +169,7 @@ def _longer(found: LongerWins | None) -> str:
 
 
 def _coefficient(found: Mapping[str, Any] | None) -> str:
-    return _NONE if found is None else f"{found['value']:.2f} {_interval(found['interval'])}"
+    return _NONE if found is None else f"{found['value']:.2f} {interval(found['interval'])}"
 
 
 def _fixed(value: float | None) -> str:
@@ -178,14 +178,3 @@ def _fixed(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return _NONE if value is None else f"{100 * value:.0f}"
-
-
-def _interval(bounds: Sequence[float] | None, scale: float = 1) -> str:
-    if bounds is None:
-        return ""
-    digits = 0 if scale == 100 else 2
-    return f"({scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f})"
-
-
-def _p(p: float | None) -> str:
-    return _NONE if p is None else f"{p:.4f}"

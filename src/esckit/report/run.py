@@ -1,21 +1,18 @@
 """Reads a run's folder. A file that a finished stage must have left is there and whole, or the error says which."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Final
 
 from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
-from esckit.files import read_text
 from esckit.measures import Prediction, read_predictions
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison, Difference, Evaluation
 from esckit.measures.text import Tokenizer, make_tokenizer
+from esckit.report.reading import read_lines, read_record
 from esckit.report.run_records import (
     Alignment,
     CorpusRecord,
@@ -28,9 +25,7 @@ from esckit.report.run_records import (
 )
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["SERIES", "ReportedRun", "System", "read_evaluation", "read_run"]
-
-Value = TypeVar("Value")
+__all__ = ["SERIES", "ReportedRun", "System", "read_run"]
 
 SERIES: Final = 4
 """Supporters with a colour of their own (style.css); after these, markers and names tell them apart."""
@@ -100,39 +95,30 @@ def read_run(folder: Path) -> ReportedRun:
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is not a folder: give the folder of a run, which holds recipe.json.")
-    recipe_json = _read(folder / "recipe.json", dict[str, Any])
-    recipe = _read(folder / "recipe.json", RecipeRecord)
+    recipe_json = read_record(folder / "recipe.json", dict[str, Any])
+    recipe = read_record(folder / "recipe.json", RecipeRecord)
     records = {stage.name: _stage_record(folder, stage.name) for stage in recipe.stages}
     stages = [record for record in records.values() if record and record.stage != "report"]
     done = {record.name: record for record in stages}
     evaluations = [
-        read_evaluation(folder / stage.name / "evaluation.json") for stage in stages if stage.stage == "evaluate"
+        read_record(folder / s.name / "evaluation.json", Comparison) for s in stages if s.stage == "evaluate"
     ]
     return ReportedRun(
         recipe=recipe,
         recipe_json=recipe_json,
-        corpus=_read(folder / "corpus.json", CorpusRecord),
-        versions=_read(folder / "versions.json", dict[str, Any]),
+        corpus=read_record(folder / "corpus.json", CorpusRecord),
+        versions=read_record(folder / "versions.json", dict[str, Any]),
         stages=stages,
         pending=[stage.name for stage in recipe.stages if stage.name not in done and stage.stage != "report"],
-        events=_read_lines(folder / "events.jsonl", Event),
+        events=read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
-        mined={s.name: _read(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage == "mine"},
-        curves={s.name: _read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
+        mined={s.name: read_record(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage == "mine"},
+        curves={s.name: read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
-        judgings={s.name: _read(folder / s.name / "judging.json", Judging) for s in stages if s.stage == "judge"},
+        judgings={s.name: read_record(folder / s.name / "judging.json", Judging) for s in stages if s.stage == "judge"},
     )
-
-
-def read_evaluation(path: Path) -> Comparison:
-    """Read the evaluation.json of an evaluate stage.
-
-    Raises:
-        RunError: the file is missing or broken; one sentence names it.
-    """
-    return _read(path, Comparison)
 
 
 def _stage_record(folder: Path, name: str) -> StageRecord | None:
@@ -140,7 +126,7 @@ def _stage_record(folder: Path, name: str) -> StageRecord | None:
     path = folder / "stages" / f"{name}.json"
     if not path.exists():
         return None
-    record = _read(path, StageRecord)
+    record = read_record(path, StageRecord)
     return record if record.state == "done" else None
 
 
@@ -177,40 +163,3 @@ def _parts(supporter: StageConfig | None) -> tuple[str, ...]:
 
 def _taxonomy(conversations: list[Conversation]) -> Taxonomy:
     return next((TAXONOMIES[each.taxonomy] for each in conversations if each.taxonomy), ESCONV)
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
-def _read(path: Path, kind: type[Value]) -> Value:
-    return _check(path, str(path), _text(path), kind)
-
-
-def _read_lines(path: Path, kind: type[Value]) -> list[Value]:
-    lines = enumerate(_text(path).split("\n"), 1)
-    return [_check(path, f"{path}, line {number}", line, kind) for number, line in lines if line.strip()]
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise RunError(f"{path} is missing: {_remedy(path)}.")
-    return read_text(path, what="a file of a run", error=RunError)
-
-
-def _check(path: Path, where: str, text: str, kind: type[Value]) -> Value:
-    try:
-        return TypeAdapter(kind).validate_python(json.loads(text))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = "".join(f" {part}:" for part in [".".join(map(str, problem["loc"]))] if part)
-        raise RunError(f"{where}:{field} {problem['msg'][:1].lower()}{problem['msg'][1:]}; {_remedy(path)}.") from error
-    except ValueError as error:
-        raise RunError(f"{where} is not JSON ({error}); {_remedy(path)}.") from error
-
-
-def _remedy(path: Path) -> str:
-    """What makes the runner write the file anew: these it always does, a stage's where the stage's record is gone."""
-    if path.name in ("recipe.json", "corpus.json", "versions.json", "events.jsonl"):
-        return "run the recipe again"
-    stage = path.stem if path.parent.name == "stages" else path.parent.name
-    return f"remove stages/{stage}.json and run the recipe again"
