@@ -176,5 +176,11 @@ def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) ->
     seed = stage_seed(recipe.seed, stage)
     batches = [batch for epoch in plan_batches(counts, each, stage.epochs, seed) for batch in epoch]
     longest = sorted(batches, key=lambda batch: -sum(lengths[index] for index in batch))[:_TRIED]
-    passes = (one for batch in longest for one in stage.forwards(recipe, [rows[index] for index in batch]))
-    return max(Kept(one["input_ids"].numel(), int(one["keep"].sum())) for one in passes)
+    return max(kept for batch in longest for kept in _passes(recipe, stage, [rows[index] for index in batch]))
+
+
+def _passes(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) -> list[Kept]:
+    """The forward passes of one batch."""
+    data: Any = stage.as_dataset(recipe, rows)
+    passes = data.forwards(data.items, stage.max_tokens_per_row)
+    return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
