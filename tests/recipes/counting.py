@@ -31,7 +31,7 @@ class CountStage(Stage):
     done: ClassVar[list[str]] = []
     asked: ClassVar[list[str]] = []
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         if " " in self.word:
             raise ValueError(f"stage {self.name!r} counts one word, and {self.word!r} is several")
 

@@ -17,7 +17,7 @@ from esckit.recipes.runner import load_checked
 from esckit.recipes.stage import TrainingStage
 from esckit.rendering import Example, Renderer, supporter_turns
 from esckit.strategy import TAXONOMIES
-from esckit.training.batches import divide, plan_batches
+from esckit.training.batches import divide, in_passes, plan_batches
 from esckit.training.training_options import LoraOptions
 
 __all__ = ["check"]
@@ -180,5 +180,11 @@ def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) ->
         return max(sum(own[i] for i in part) for part in divide(own, stage.accumulation))
 
     longest = sorted(batches, key=longest_pass, reverse=True)[:_TRIED]
-    passes = (one for batch in longest for one in stage.forwards(recipe, [rows[index] for index in batch]))
-    return max(Kept(one["input_ids"].numel(), int(one["keep"].sum())) for one in passes)
+    return max(kept for batch in longest for kept in _passes(recipe, stage, [rows[index] for index in batch]))
+
+
+def _passes(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) -> list[Kept]:
+    """The forward passes of one batch."""
+    data: Any = stage.as_dataset(recipe, rows)
+    passes = in_passes(data, data.items, stage.accumulation, stage.max_tokens_per_row)
+    return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]

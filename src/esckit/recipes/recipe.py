@@ -85,7 +85,7 @@ class Recipe(Keys):
                     tags = " or ".join(kind.kind() for kind in kinds if kind.makes in wanted.wanted)
                     raise ValueError(f"stage {stage.name!r} needs an earlier {tags} stage named {wanted.name!r}")
             seen[stage.name] = stage
-            stage.check(self)
+            stage.check_recipe(self)
         if "annotator" in self.model_fields_set and not self.asks_annotator:
             raise ValueError("annotator is for mine stages with the rule judged, and there is none")
         return self

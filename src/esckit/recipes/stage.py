@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
     from esckit.rendering import Example, Renderer
+    from esckit.training.batches import TrieDataset
+    from esckit.training.preferences import PairDataset
 
 __all__ = ["DecodingConfig", "Input", "Keys", "Split", "Stage", "TrainingStage"]
 
@@ -95,7 +97,7 @@ class Stage(Keys):
         """True where the recipe's annotator takes part."""
         return False
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         """Refuse what does not fit together; the stages that it reads are there and of the right kind.
 
         Raises:
@@ -156,11 +158,9 @@ class TrainingStage(Stage, TrainingOptions):
         """True where a second copy of the adapter is loaded as reference."""
         return False
 
-    def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
-        """The forward passes of a batch, the targets of a conversation each."""
+    def as_dataset(self, recipe: "Recipe", targets: "list[list[Example]]") -> "TrieDataset | PairDataset":
+        """The conversations with these targets as it trains on them, for the estimate of memory."""
         from esckit.language_models.token_tree import build_tries
-        from esckit.training.batches import TrieDataset, in_passes
+        from esckit.training.batches import TrieDataset
 
-        most = self.max_tokens_per_row
-        data = TrieDataset(build_tries(examples, most) for examples in targets)
-        return in_passes(data, data.items, self.accumulation, most)
+        return TrieDataset(build_tries(examples, self.max_tokens_per_row) for examples in targets)

@@ -51,7 +51,7 @@ def train_stage(
     objective: Objective | None = None,
     valid: TrieDataset | None = None,
 ) -> dict[str, Any]:
-    """Train with checkpoints on behalf of ``stage``, save, sync, and write the curve into ``folder``, last; return facts.
+    """Train with checkpoints on behalf of ``stage``, save, sync, and write the curve, last; return facts.
 
     The checkpoints stay until the stage is done: what follows in it may be stopped too.
     """

@@ -1,8 +1,9 @@
 """The training loop: transformers' Trainer over token tries.
 
 What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over its forward
-passes and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
-before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among themselves.
+passes and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are
+planned before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among
+themselves.
 """
 
 import math

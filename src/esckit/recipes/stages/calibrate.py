@@ -41,7 +41,7 @@ class CalibrateStage(Stage):
         """The past strategies that it is fitted with."""
         return self.past_strategies or supporter_of(recipe, self.supporter).shown(recipe)
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         supporter_of(recipe, self.supporter).check_shown(recipe, self.shown(recipe), f"stage {self.name!r}")
 
     def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:

@@ -78,7 +78,7 @@ class TreesStage(Stage):
             yield stage
             name = stage.trees
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         for earlier in self.builds_on(recipe):
             if earlier.source == self.source:
                 raise ValueError(
@@ -121,7 +121,7 @@ class MineStage(TreesStage, MiningOptions):
     def rejected_sides(self) -> int:
         return self.top_k or self.samples
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         part = sft_of(recipe, self.model).part
         if self.folds > 1 and not isinstance(recipe.named(self.model), SftStage):
             raise ValueError(f"stage {self.name!r} mines in folds, which needs an sft stage as its model")
@@ -131,7 +131,7 @@ class MineStage(TreesStage, MiningOptions):
             raise ValueError(f"stage {self.name!r} chooses no strategy by its probability: leave out top_k")
         if self.rule != "judged" and "clean_chosen" in self.model_fields_set:
             raise ValueError(f"stage {self.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
-        super().check(recipe)
+        super().check_recipe(recipe)
         self._check_wording(recipe, part)
 
     def _check_wording(self, recipe: "Recipe", part: str) -> None:

@@ -82,7 +82,7 @@ class PredictStage(PredictionsStage):
             raise ValueError("strategies: gold predicts none that the history could show: set past_strategies to gold")
         return self
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         supporter = supporter_of(recipe, self.supporter)
         mode = self.past_strategies or supporter.shown(recipe)
         supporter.check_shown(recipe, mode, f"stage {self.name!r}")

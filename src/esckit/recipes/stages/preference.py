@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from esckit.recipes.recipe import Recipe
     from esckit.rendering import Example, Renderer
     from esckit.training.adapters import Policy
+    from esckit.training.preferences import PairDataset, PairItem
 
 __all__ = ["PreferenceStage", "moved"]
 
@@ -52,7 +53,7 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
     makes: ClassVar[str] = "adapter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("adapter",), "pairs": ("trees",)}
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         part = self.root(recipe).part
         if recipe.model.quantisation and self.reference == "merged":
             raise ValueError(f"stage {self.name!r} cannot merge into 4-bit weights: set reference to frozen")
@@ -91,19 +92,22 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
     def frozen_copy(self, recipe: "Recipe") -> bool:
         return self.needs_reference and self.effective_reference(recipe) == "frozen"
 
-    def forwards(self, recipe: "Recipe", targets: "list[list[Example]]") -> list[dict[str, Any]]:
+    def as_dataset(self, recipe: "Recipe", targets: "list[list[Example]]") -> "PairDataset":
         """Preferences are not mined yet: rejected sides are taken to be as long as gold, of tokens of their own."""
-        from esckit.training.batches import in_passes
-        from esckit.training.preferences import PairDataset, make_item
+        from esckit.training.preferences import PairDataset
 
         def pairs(examples: "list[Example]") -> "Iterator[PairExample]":
             for example in examples:
                 for side in range(self.rejected_sides(recipe)):
                     yield PairExample(example, replace(example, scored=tuple(-1 - side for _ in example.scored)))
 
-        most = self.max_tokens_per_row
-        data = PairDataset(make_item(list(pairs(each)), most, mismatched=self.loss == "kto") for each in targets)
-        return in_passes(data, data.items, self.accumulation, most)
+        return PairDataset(self._item(list(pairs(examples))) for examples in targets)
+
+    def _item(self, pairs: list[PairExample]) -> "PairItem":
+        """The pairs of a conversation as tries."""
+        from esckit.training.preferences import make_item
+
+        return make_item(pairs, self.max_tokens_per_row, mismatched=self.loss == "kto")
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train a part on its preferences, starting from the model after SFT (or the round before), the reference."""
@@ -154,15 +158,15 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         advice = "set its clean_chosen to false, take another annotator, or " if judged else ""
         return f"stage {self.pairs!r} kept no preference pair: {advice}raise its samples or its temperature."
 
-    def _dataset(self, run: "RunFolder", pairs: list[Pair], policy: "Policy", renderer: "Renderer") -> Any:
+    def _dataset(self, run: "RunFolder", pairs: list[Pair], policy: "Policy", renderer: "Renderer") -> "PairDataset":
         """The pairs as tries, with the reference's log-probabilities where they are stored."""
         from esckit.progress import progress
         from esckit.recipes.training_work import count_cuts
-        from esckit.training.preferences import PairDataset, make_item, store_reference
+        from esckit.training.preferences import PairDataset, store_reference
 
         sft = self.root(run.recipe)
         rendered = render_pairs(pairs, renderer, sft.part, sft.shown)
-        items = [make_item(own, self.max_tokens_per_row, mismatched=self.loss == "kto") for own in rendered]
+        items = [self._item(own) for own in rendered]
         count_cuts(run, self, (side for own in rendered for pair in own for side in pair), (i.tries for i in items))
         dataset = PairDataset(items)
         if self.reference == "stored" and self.needs_reference:

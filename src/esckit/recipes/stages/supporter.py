@@ -61,7 +61,7 @@ class SupporterStage(Stage):
         """What its scores come from: the stage of its planner, and whether they are calibrated."""
         return self.coupled or self.planner, self.calibrated
 
-    def check(self, recipe: "Recipe") -> None:
+    def check_recipe(self, recipe: "Recipe") -> None:
         trained = self.adapters(recipe)
         if any(sft.part != part for part, sft in trained.items()):
             raise ValueError(f"stage {self.name!r} takes a part from a stage that trained another part")
