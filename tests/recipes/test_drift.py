@@ -18,9 +18,10 @@ from esckit.rendering import Part, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.training.adapters import Policy, load_policy, open_adapter
 from esckit.training.batches import TrieDataset
-from esckit.training.references import drift, frozen_model
+from esckit.training.references import drift
 from esckit.training.training_options import LoraOptions
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.training.pairs import frozen_model
 
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
 

@@ -1,9 +1,8 @@
 """The training loop: transformers' Trainer over token tries.
 
-What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over its forward
-passes and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are
-planned before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among
-themselves.
+What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over all forward
+passes and processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
+before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among themselves.
 """
 
 import math
@@ -249,7 +248,7 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
         activation_checkpointing=options.gradient_checkpointing,
-        bf16=options.precision == "bfloat16" or (options.precision == "auto" and cuda),
+        bf16=options.in_bfloat16("cuda" if cuda else "cpu"),
         use_cpu=not cuda,
         seed=seed,
         save_strategy="no",  # _Watch saves

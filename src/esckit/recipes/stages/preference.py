@@ -171,7 +171,7 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         dataset = PairDataset(items)
         if self.reference == "stored" and self.needs_reference:
             with progress(f"{self.name} reference", len(items)) as bar:
-                return store_reference(policy.model, dataset, bar.advance)
+                return store_reference(policy.model, dataset, self, bar.advance)
         return dataset
 
 
