@@ -15,7 +15,8 @@ from esckit.chat_models.local import LocalChatModel
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
-from esckit.language_models.backbone import Backbone, generate
+from esckit.language_models.backbone import Backbone
+from esckit.language_models.generation import generate
 from esckit.rendering import chat_prompt
 from tests.chat_models.questions import Judgement
 from tests.tiny import POSITIONS, TEMPLATES, tiny_model, tiny_tokenizer, tokenizer_with
@@ -102,7 +103,7 @@ def test_greedy_replies_are_the_backbones(local: LocalChatModel) -> None:
     requests = [question(text, GREEDY) for text in ("Hello?", "I lost my job, and my friends with it.", "Why?")]
     tokenizer, model = local.backbone.tokenizer, local.backbone.model
     prompts = [chat_prompt(tokenizer, request.messages) for request in requests]
-    wanted = generate(model, tokenizer, prompts, tokenizer.eos_token_id, GREEDY)
+    wanted = generate(model, tokenizer, prompts, tokenizer.eos_token_id, GREEDY, range(3))
     found = answers(local, requests)
     assert [(r.text, r.finish) for r in found if isinstance(r, ChatReply)] == wanted
     for result, prompt in zip(found, prompts, strict=True):
@@ -118,7 +119,9 @@ def test_a_draw_depends_on_its_request_alone(local: LocalChatModel) -> None:
     assert len(set(together)) == 6
     assert texts(local, requests[::-1]) == together[::-1]
     torch.manual_seed(99)
+    before = torch.get_rng_state()
     assert [texts(local, [request])[0] for request in requests] == together
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_draws_follow_temperature_and_nucleus(local: LocalChatModel) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,62 +21,91 @@ from esckit.conversation import (
 )
 from esckit.decoding import Decoding
 from esckit.errors import EsckitError
-from esckit.language_models.backbone import Reply
-from esckit.language_models.label_scores import score_strategies
-from esckit.mining import inferential
-from esckit.mining.inferential import Miner, ReplyPool, draw_dialogues, fold_of, mine, reply_pool
+from esckit.language_models.backbone import Backbone
+from esckit.language_models.generation import Reply
+from esckit.mining.at_random import AtRandom
+from esckit.mining.inferential import Miner, draw_dialogues, fold_of, mine
 from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import Pair, kind_of
 from esckit.rendering import Part, supporter_turns
 from esckit.strategy import ESCONV
+from esckit.supporters import Supporter, supporter
+from esckit.supporters.language_parts import LanguageParts
+from esckit.supporters.parts import Wording
+from esckit.supporters.supporter import SupporterCard
 from tests.mining.grown import dialogue
-from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
 REF, QUE, SUG, OTH = "Reflection of feelings", "Question", "Providing Suggestions", "Others"
 
 
-def miner(part: Part, model: Any = None, pool: ReplyPool | None = None, source: str = "m", **options: Any) -> Miner:
+def miner(part: Part, supporter: Any, source: str = "m", worded_by: str | None = None, **options: Any) -> Miner:
     """A miner with short replies."""
-    chosen = MiningOptions(**{"max_new_tokens": 6, **options})
-    return Miner(part, model, tiny_renderer(), source, chosen, pool or {})
+    return Miner(part, supporter, source, MiningOptions(**{"max_new_tokens": 6, **options}), worded_by)
+
+
+def chance(conversations: Sequence[Conversation] = ()) -> AtRandom:
+    """The control: replies of these dialogues."""
+    return AtRandom(conversations, ESCONV)
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[Part, Any]:
+def models() -> dict[Part, Supporter]:
     """A random model a part."""
-    return {part: with_lora(tiny_model(), part, seed=number) for number, part in enumerate(PARTS)}
+    found = {}
+    for number, part in enumerate(PARTS):
+        coupled = part == "coupled"
+        backbone = Backbone(with_lora(tiny_model(), part, seed=number), tiny_tokenizer(), "tiny")
+        parts = LanguageParts(backbone, tiny_renderer(), coupled=coupled)
+        found[part] = Supporter(SupporterCard("coupled" if coupled else "decoupled", "hidden"), parts, parts)
+    return found
 
 
 class Script:
-    """Plays the model: what it plans and says, and what it was asked."""
+    """Plays the supporter's parts: what it plans and says, and what it was asked."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    identity = about = "scripted"
+    strategies = None
+
+    def __init__(self) -> None:
         self.plans: list[str] = []
         self.replies: list[Reply] = []
         self.asked: list[tuple[str, str]] = []
         self.decoding: Decoding | None = None
-        patch.setattr(inferential, "score_strategies", self.score)
-        patch.setattr(inferential, "write_replies", self.write)
 
-    def score(self, _: Any, __: Any, ___: Any, turns: Sequence[Turn], ____: Any, part: Part) -> Any:
+    def score(self, _: Conversation, turns: Sequence[Turn], __: object) -> Any:
         chosen = [ESCONV.labels.index(label) for label in self.plans[: len(turns)]]
         return np.log(np.eye(len(ESCONV.labels))[chosen] * 0.992 + 0.001)
 
-    def write(
-        self, _: Any, __: Any, ___: Any, turns: list[Turn], labels: list[str], ____: Any, decoding: Decoding, part: Part
-    ) -> list[Reply]:
-        self.asked = [(turn.id, label) for turn, label in zip(turns, labels, strict=True)]
-        self.decoding = decoding
-        return self.replies
+    def write(self, wanted: Sequence[Wording], on_text: object = None) -> list[Reply | None]:
+        self.asked = [(str(int(str(each.parent)) + 1), each.strategy) for each in wanted]
+        (self.decoding,) = {each.decoding for each in wanted}
+        return list(self.replies)
 
     def says(self, *texts: str) -> None:
         self.replies = [Reply(text, "stop") for text in texts]
 
+    def miner(self, part: Part, worded_by: str | None = None, **options: Any) -> Miner:
+        card = SupporterCard("coupled" if part == "coupled" else "decoupled", "hidden")
+        return miner(part, Supporter(card, self, self), worded_by=worded_by, **options)
+
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    return Script(monkeypatch)
+def script() -> Script:
+    return Script()
+
+
+class Even:
+    """A planner to which these probabilities are all that there is."""
+
+    identity = "even"
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        self.probabilities = probabilities
+
+    def score(self, _: Conversation, turns: Sequence[Turn], __: object) -> Any:
+        return np.log(np.tile(np.array(self.probabilities), (len(turns), 1)))
 
 
 def found(tree: Conversation) -> list[tuple[str, str | None, str | None, str, str | None]]:
@@ -103,7 +133,7 @@ def counts(tree: Conversation, source: str = "m") -> dict[str, int]:
 
 def test_the_planner_keeps_strategies_that_differ_from_gold(script: Script) -> None:
     script.plans = [REF, OTH, "Information"]
-    tree = miner("planner").mine(dialogue(), {}, 0)
+    tree = script.miner("planner").mine(dialogue(), {}, 0)
     assert found(tree) == [("3", OTH, None, "strategy", None), ("5", "Information", None, "strategy", None)]
     assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 1, "pairs": 2}
     assert tree.turns[-1].scores == {"probability": 0.993}
@@ -112,7 +142,7 @@ def test_the_planner_keeps_strategies_that_differ_from_gold(script: Script) -> N
 
 def test_the_generator_keeps_texts_that_differ_after_normalising(script: Script) -> None:
     script.says(" that  MUST hurt. ", "What happened??", "You could ask\nfor another date.")
-    tree = miner("generator").mine(dialogue(), {}, 0)
+    tree = script.miner("generator").mine(dialogue(), {}, 0)
     assert found(tree) == [("3", QUE, "What happened??", "response", "PsNr")]
     assert script.asked == [("2", REF), ("3", QUE), ("5", SUG)], "at the gold strategies"
     assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 2, "pairs": 1}
@@ -122,7 +152,7 @@ def test_the_generator_keeps_texts_that_differ_after_normalising(script: Script)
 def test_the_coupled_model_s_pairs_say_their_kind(script: Script) -> None:
     script.plans = [REF, OTH, SUG]
     script.says("Well.", "Well.", "you could ask for another date. ")
-    tree = miner("coupled").mine(dialogue(), {}, 0)
+    tree = script.miner("coupled").mine(dialogue(), {}, 0)
     assert found(tree) == [("2", REF, "Well.", "response", "PsNr"), ("3", OTH, "Well.", "turn", "NsNr")]
     assert script.asked == [("2", REF), ("3", OTH), ("5", SUG)], "at its own strategies"
     assert counts(tree)["equal to gold"] == 1
@@ -130,17 +160,17 @@ def test_the_coupled_model_s_pairs_say_their_kind(script: Script) -> None:
 
 def test_several_samples_count_equal_ones_once(script: Script) -> None:
     script.says("A.", "A.", "a.", "B.", "What happened?", "B.", "C.", "C.", "C.")
-    tree = miner("generator", samples=3).mine(dialogue(), {}, 0)
+    tree = script.miner("generator", samples=3).mine(dialogue(), {}, 0)
     assert script.asked == [(turn, label) for turn, label in (("2", REF), ("3", QUE), ("5", SUG)) for _ in range(3)]
     assert [(turn, text) for turn, _, text, _, _ in found(tree)] == [("2", "A."), ("2", "a."), ("3", "B."), ("5", "C.")]
     assert counts(tree) == {"turns": 3, "sampled": 9, "equal to gold": 1, "sampled twice": 4, "pairs": 4}
 
 
-def test_top_k_takes_the_likeliest_with_their_probabilities(models: dict[Part, Any]) -> None:
+def test_top_k_takes_the_likeliest_with_their_probabilities(models: dict[Part, Supporter]) -> None:
     (conversation,) = starter_dialogues(1, 6)
     turns = supporter_turns(conversation)
     tree = miner("planner", models["planner"], top_k=3, samples=9).mine(conversation, {}, 0)
-    scores = np.exp(score_strategies(models["planner"], tiny_renderer(), conversation, turns, {}))
+    scores = np.exp(models["planner"].score(conversation, turns, {}))
     wanted = []
     for turn, row in zip(turns, scores, strict=True):
         likeliest = [ESCONV.labels[index] for index in np.argsort(-row)[:3]]
@@ -155,14 +185,14 @@ def test_top_k_takes_the_likeliest_with_their_probabilities(models: dict[Part, A
 
 def test_empty_and_cut_replies_are_counted(script: Script) -> None:
     script.replies = [Reply("  ", "stop"), Reply("Well, as I", "length"), Reply("", "length")]
-    tree = miner("generator").mine(dialogue(), {}, 0)
+    tree = script.miner("generator").mine(dialogue(), {}, 0)
     assert [text for _, _, text, _, _ in found(tree)] == ["Well, as I"]
     assert counts(tree) == {"turns": 3, "sampled": 1, "empty": 2, "cut at max_new_tokens": 2, "pairs": 1}
 
 
 def test_a_dialogue_without_labelled_turns_is_left_as_it_is() -> None:
     bare = replace(dialogue(), turns=dialogue().turns[:2])
-    tree = miner("coupled").mine(bare, {}, 0)
+    tree = Script().miner("coupled").mine(bare, {}, 0)
     assert (tree.turns, tree.preferences) == (bare.turns, [])
     assert counts(tree) == {}
 
@@ -172,22 +202,20 @@ def test_a_dialogue_without_labelled_turns_is_left_as_it_is() -> None:
 
 def test_texts_are_sampled_as_the_options_say(script: Script) -> None:
     script.says("A.", "B.", "C.")
-    miner("generator").mine(dialogue(), {}, 0)
+    script.miner("generator").mine(dialogue(), {}, 0)
     assert script.decoding == Decoding(temperature=0.7, top_p=0.95, max_new_tokens=6)
-    miner("generator", temperature=1.5, top_p=0.5).mine(dialogue(), {}, 0)
+    script.miner("generator", temperature=1.5, top_p=0.5).mine(dialogue(), {}, 0)
     assert script.decoding == Decoding(temperature=1.5, top_p=0.5, max_new_tokens=6)
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 0.95), (1.0, 1.0)])
-def test_strategies_follow_the_tempered_nucleus(
-    temperature: float, top_p: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strategies_follow_the_tempered_nucleus(temperature: float, top_p: float) -> None:
     """600 seeds, 2 turns each whose gold strategy is not in the nucleus: every draw is seen."""
     probabilities = np.array([0.4, 0.3, 0.15, 0.08, 0.04, 0.02, 0.009, 0.001])
-    monkeypatch.setattr(inferential, "score_strategies", lambda *_: np.log(np.tile(probabilities, (2, 1))))
+    planner = Supporter(SupporterCard("decoupled", "hidden", generator="none"), Even(probabilities.tolist()), None)
     turns = dialogue().turns[:4]
     rare = replace(dialogue(), turns=[*turns[:2], *(replace(turn, strategy=OTH) for turn in turns[2:])])
-    one = miner("planner", temperature=temperature, top_p=top_p)
+    one = miner("planner", planner, temperature=temperature, top_p=top_p)
     drawn = [label for seed in range(600) for _, label, *_ in found(one.mine(rare, {}, seed))]
     tempered = probabilities ** (1 / temperature) / (probabilities ** (1 / temperature)).sum()
     kept = np.where(np.cumsum(tempered) - tempered < top_p, tempered, 0)
@@ -198,9 +226,9 @@ def test_strategies_follow_the_tempered_nucleus(
     assert (shares[wanted == 0] == 0).all()
 
 
-def test_two_turns_of_a_dialogue_are_drawn_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inferential, "score_strategies", lambda *_: np.log(np.full((3, 8), 1 / 8)))
-    drawn = {tuple(found(miner("planner").mine(dialogue(), {}, seed))[:2]) for seed in range(20)}
+def test_two_turns_of_a_dialogue_are_drawn_apart() -> None:
+    planner = Supporter(SupporterCard("decoupled", "hidden", generator="none"), Even([1 / 8] * 8), None)
+    drawn = {tuple(found(miner("planner", planner).mine(dialogue(), {}, seed))[:2]) for seed in range(20)}
     assert any(first[1] != second[1] for first, second in (pair for pair in drawn if len(pair) == 2))
 
 
@@ -208,7 +236,9 @@ def test_two_turns_of_a_dialogue_are_drawn_apart(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_grown_tree_keeps_every_rule_and_its_trunk(part: Part, models: dict[Part, Any], tmp_path: Path) -> None:
+def test_the_grown_tree_keeps_every_rule_and_its_trunk(
+    part: Part, models: dict[Part, Supporter], tmp_path: Path
+) -> None:
     (conversation,) = starter_dialogues(1, 8)
     conversation = replace(conversation, provenance={"from": "somewhere"})
     tree = miner(part, models[part], samples=2).mine(conversation, {}, 0)
@@ -228,7 +258,7 @@ def test_the_grown_tree_keeps_every_rule_and_its_trunk(part: Part, models: dict[
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_mining_twice_adds_nothing(part: Part, models: dict[Part, Any]) -> None:
+def test_mining_twice_adds_nothing(part: Part, models: dict[Part, Supporter]) -> None:
     (conversation,) = starter_dialogues(1, 8)
     once = miner(part, models[part]).mine(conversation, {}, 0)
     assert miner(part, models[part]).mine(once, {}, 0) == once
@@ -240,19 +270,9 @@ def test_mining_twice_adds_nothing(part: Part, models: dict[Part, Any]) -> None:
 # -------------------------------------------------------------------------------------------------------- rule: judged
 
 
-class Adapters:
-    """A model of several adapters, as far as the miner handles it."""
-
-    def __init__(self) -> None:
-        self.active: list[str] = []
-
-    def set_adapter(self, name: str) -> None:
-        self.active.append(name)
-
-
 def test_judged_sampling_keeps_nothing_yet(script: Script) -> None:
     script.says("A.", "What happened?", "B.")
-    tree = miner("generator", rule="judged").mine(dialogue(), {}, 0)
+    tree = script.miner("generator", rule="judged").mine(dialogue(), {}, 0)
     assert tree.preferences == []
     assert [turn.text for turn in tree.turns[6:]] == ["A.", "B."]
     assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 1}
@@ -260,14 +280,11 @@ def test_judged_sampling_keeps_nothing_yet(script: Script) -> None:
 
 def test_a_planner_s_strategies_are_worded_by_the_generator(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([OTH, OTH, REF, QUE, QUE, QUE, SUG, REF, REF])  # three a turn
-    monkeypatch.setattr(inferential, "choose_strategy", lambda *_: ESCONV.labels.index(next(drawn)))
+    monkeypatch.setattr(supporter, "choose_strategies", lambda *_: [ESCONV.labels.index(next(drawn)) for _ in "abc"])
     script.plans = [REF, QUE, SUG]
     script.says("Well.", "I see how you feel.")
-    model = Adapters()
-    options = MiningOptions(rule="judged", samples=3, max_new_tokens=6)
-    tree = Miner("planner", model, tiny_renderer(), "m", options, {}, "g").mine(dialogue(), {}, 0)
+    tree = script.miner("planner", "g", rule="judged", samples=3).mine(dialogue(), {}, 0)
     assert script.asked == [("2", OTH), ("5", REF)], "each strategy once, and gold's never"
-    assert model.active == ["generator", "planner"]
     new = tree.turns[6:]
     assert [(turn.strategy, turn.text, turn.extra) for turn in new] == [
         (OTH, "Well.", {"worded_by": "g"}),
@@ -279,10 +296,9 @@ def test_a_planner_s_strategies_are_worded_by_the_generator(script: Script, monk
 
 def test_a_planner_that_is_always_right_words_nothing(script: Script) -> None:
     script.plans = [REF, QUE, SUG]
-    options, model = MiningOptions(rule="judged", top_k=1), Adapters()
-    tree = Miner("planner", model, tiny_renderer(), "m", options, {}, "g").mine(dialogue(), {}, 0)
+    tree = script.miner("planner", "g", rule="judged", top_k=1).mine(dialogue(), {}, 0)
     assert len(tree.turns) == 6
-    assert model.active == [], "the generator is not asked about no turn"
+    assert script.decoding is None, "the generator is not asked about no turn"
     assert counts(tree) == {"turns": 3, "sampled": 3, "equal to gold": 3}
 
 
@@ -290,11 +306,11 @@ def test_a_planner_that_is_always_right_words_nothing(script: Script) -> None:
 
 
 def test_random_strategies_are_never_gold_and_any_other() -> None:
-    control = miner("planner", rule="random")
+    control = miner("planner", chance(), rule="random")
     drawn = {(turn, label) for seed in range(100) for turn, label, *_ in found(control.mine(dialogue(), {}, seed))}
     wanted = {(turn.id, label) for turn in supporter_turns(dialogue()) for label in ESCONV.labels}
     assert drawn == wanted - {("2", REF), ("3", QUE), ("5", SUG)}
-    tree = miner("planner", rule="random", samples=20).mine(dialogue(), {}, 0)
+    tree = miner("planner", chance(), rule="random", samples=20).mine(dialogue(), {}, 0)
     assert counts(tree) == {"turns": 3, "sampled": 21, "pairs": 21}
     assert {preference.judge for preference in tree.preferences} == {"rule:random"}
     assert {turn.scores["probability"] for turn in tree.turns[6:]} == {round(1 / 7, 6)}
@@ -303,11 +319,11 @@ def test_random_strategies_are_never_gold_and_any_other() -> None:
 @pytest.mark.parametrize("part", ["generator", "coupled"])
 def test_random_replies_are_of_other_dialogues_under_the_same_strategy(part: Part) -> None:
     dialogues = starter_dialogues(12, 12)
-    pool = reply_pool(dialogues)
-    texts = {
-        (strategy, text): {owner for owner, t in own if t == text} for strategy, own in pool.items() for _, text in own
-    }
-    control = miner(part, pool=pool, rule="random", samples=4)
+    texts: dict[tuple[str, str], set[str]] = {}
+    for conversation in dialogues:
+        for turn in supporter_turns(conversation):
+            texts.setdefault((str(turn.strategy), str(turn.text)), set()).add(conversation.id)
+    control = miner(part, chance(dialogues), rule="random", samples=4)
     seen = 0
     for conversation in dialogues:
         tree = control.mine(conversation, {}, 0)
@@ -319,7 +335,7 @@ def test_random_replies_are_of_other_dialogues_under_the_same_strategy(part: Par
 
 
 def test_random_replies_where_nobody_else_has_any() -> None:
-    tree = miner("generator", pool=reply_pool([dialogue()]), rule="random").mine(dialogue(), {}, 0)
+    tree = miner("generator", chance([dialogue()]), rule="random").mine(dialogue(), {}, 0)
     assert tree.preferences == []
     assert counts(tree) == {"turns": 3, "empty": 3}
 
@@ -333,7 +349,7 @@ class Watched:
     """Mines by chance, without a model; keeps which dialogue each fold mined, and stops where it is told."""
 
     def __init__(self, conversations: Sequence[Conversation], stop_at: int | None = None) -> None:
-        self.control = miner("coupled", pool=reply_pool(conversations), rule="random", samples=2)
+        self.control = miner("coupled", chance(conversations), rule="random", samples=2)
         self.calls: list[tuple[int, str]] = []
         self.stop_at = stop_at
 
@@ -389,7 +405,7 @@ def test_the_file_holds_every_dialogue_in_order_and_counts_add_up(
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_tree_does_not_depend_on_its_neighbours(
-    part: Part, dialogues: list[Conversation], models: dict[Part, Any], tmp_path: Path
+    part: Part, dialogues: list[Conversation], models: dict[Part, Supporter], tmp_path: Path
 ) -> None:
     one = miner(part, models[part])
 
@@ -398,7 +414,10 @@ def test_a_tree_does_not_depend_on_its_neighbours(
         return (tmp_path / name).read_bytes().splitlines()
 
     together = lines("all", dialogues[:3])
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
     assert lines("again", dialogues[:3]) == together
+    assert torch.equal(torch.get_rng_state(), before)
     assert lines("alone", dialogues[2:3]) == together[2:]
     assert lines("other order", dialogues[2::-1]) == together[::-1]
     assert lines("other seed", dialogues[:3], seed=1) != together

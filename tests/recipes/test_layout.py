@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations
-from esckit.language_models.backbone import generate
+from esckit.language_models.generation import generate
 from esckit.language_models.token_tree import build_tries
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
@@ -35,7 +35,7 @@ class Read:
         self.contexts: list[str] = []
         self.prompts: list[str] = []
         patch.setattr("esckit.recipes.training_work.build_tries", self.build)
-        patch.setattr("esckit.supporters.generator.generate", self.generate)
+        patch.setattr("esckit.supporters.language_parts.generate", self.generate)
 
     def build(self, examples: Sequence[Example], *more: Any) -> Any:
         self.contexts += [tiny_tokenizer().decode(example.context) for example in examples]

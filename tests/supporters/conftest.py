@@ -1,12 +1,17 @@
 """Supporters that are made once: the tests read them and change only copies."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from esckit.corpora import load_corpus
+from esckit.planning.encoder import load_encoder
 from esckit.supporters import Supporter
-from esckit.supporters.supporter import Kind
+from esckit.supporters.retrieval import build_store
+from esckit.supporters.supporter import Kind, SupporterCard
+from tests.supporters.known import Known
 from tests.tiny import one_thread, write_supporter
 
 
@@ -37,3 +42,10 @@ def supporters(folders: dict[Kind, Path]) -> dict[Kind, Supporter]:
 def decoupled(supporters: dict[Kind, Supporter]) -> Supporter:
     """A planner and a generator, trained without past strategies."""
     return supporters["decoupled"]
+
+
+@pytest.fixture(scope="session")
+def retrieval() -> Supporter:
+    """A planner of known probabilities with stored replies."""
+    store = build_store(load_corpus("starter").train[:12], load_encoder(), "starter", "CC0-1.0", Counter())
+    return Supporter(SupporterCard("decoupled", "hidden", generator="retrieval"), Known(), store)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
@@ -14,10 +15,10 @@ from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatR
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.errors import ModelError
-from esckit.language_models.backbone import seed_everything
 from esckit.rendering import supporter_turns, to_messages
 from esckit.supporters import Supporter
 from esckit.supporters.as_chat_model import SupporterChatModel
+from tests.answers import requests_at, texts
 from tests.chat_models.questions import Judgement
 from tests.tiny import starter_dialogues
 
@@ -37,10 +38,7 @@ def test_it_says_what_the_supporter_says_in_the_dialogue(decoupled: Supporter) -
     turns = supporter_turns(conversation)
     labels = decoupled.taxonomy.labels
     planned = [labels[int(row.argmax())] for row in decoupled.score(conversation, turns, {})]
-    wanted = [
-        decoupled.reply(conversation, [turn], [label], {}, GREEDY)[0].text
-        for turn, label in zip(turns, planned, strict=True)
-    ]
+    wanted = texts(decoupled, requests_at(conversation, turns, planned, wording=GREEDY))
     requests = [ChatRequest(tuple(to_messages(conversation.path(turn.parent), {})), GREEDY) for turn in turns]
     replies = answers(SupporterChatModel(decoupled), requests)
     assert [reply.text for reply in replies if isinstance(reply, ChatReply)] == wanted
@@ -53,8 +51,10 @@ def test_a_draw_follows_the_requests_own_seed(decoupled: Supporter) -> None:
     first = answers(model, requests)
     assert len({str(reply) for reply in first}) == 4
     np.random.seed(3)
-    seed_everything("elsewhere")
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
     assert answers(model, requests[::-1])[::-1] == first
+    assert torch.equal(torch.get_rng_state(), before)
     assert len({request_seed(request) for request in requests}) == 4
 
 

@@ -1,18 +1,20 @@
 """The chat as a tree: whose turn answers what, which strategy is taken, what happens where replies run out."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, GrowingTree, Turn, check_conversation
 from esckit.errors import ModelError, TalkError
-from esckit.language_models.backbone import Reply
+from esckit.language_models.generation import Reply
 from esckit.strategy import CSO, ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.chat import MAX_CHARACTERS, Chat, find_strategy, printable
+from esckit.supporters.parts import OnText, Wording
 from esckit.supporters.supporter import SupporterCard
 from tests.tiny import one_thread, write_supporter
 
@@ -43,25 +45,16 @@ class Scripted:
         scores: NDArray[np.float64] = np.log(weights / weights.sum())[None]
         return scores
 
-    def reply(self, *_: object) -> list[Reply]:
-        raise AssertionError("a chat streams")
-
-    def stream(
-        self,
-        conversation: Conversation,
-        turn: Turn,
-        strategy: str,
-        shown: Any,
-        how: object,
-        other_than: Collection[str],
-        on_text: Callable[[str], None],
-    ) -> Reply | None:
-        said = {each.text for each in conversation.path(turn.parent)}
-        for text in self.replies[strategy]:
-            if text not in {*other_than, *said}:
+    def write(self, wanted: Sequence[Wording], on_text: OnText | None = None) -> list[Reply | None]:
+        (asked,) = wanted
+        assert on_text is not None, "a chat streams"
+        assert asked.unlike is not None
+        said = {each.text for each in asked.conversation.path(asked.parent)}
+        for text in self.replies[asked.strategy]:
+            if text not in {*asked.unlike, *said}:
                 on_text(text)
-                return Reply(text, "stop")
-        return None
+                return [Reply(text, "stop")]
+        return [None]
 
 
 def chat_with(parts: Scripted, past: Any = None, trained: Any = "gold", planner: Any = "encoder") -> Chat:
@@ -248,4 +241,7 @@ def test_a_language_models_reply_comes_in_pieces_that_add_up_and_siblings_differ
         assert "".join(pieces) == text
         assert len(pieces) > 1
     assert len({text for text, _ in replies}) == 3
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
     assert talk() == replies, "the same words with the same seed"
+    assert torch.equal(torch.get_rng_state(), before)

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
-from esckit.errors import CorpusError, EsckitError
-from esckit.language_models.backbone import Reply, generate
+from esckit.errors import CorpusError, EsckitError, ModelError
+from esckit.language_models.generation import Reply, generate
 from esckit.language_models.token_tree import build_tries, collate, token_log_probabilities
 from esckit.measures import Prediction, add_context, read_predictions
 from esckit.rendering import Layout, Part, PastStrategies, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, predict
 from esckit.supporters import prediction as module
+from esckit.supporters.parts import Wording
 from esckit.supporters.prediction import predict_conversation
-from esckit.supporters.supporter import Kind
+from esckit.supporters.supporter import Kind, SupporterCard
+from tests.answers import first_of, requests_at
 from tests.tiny import (
     starter_dialogues,
     talk,
@@ -135,8 +137,9 @@ def test_in_the_layout_paper_both_parts_predict_with_what_training_saw(
         label = renderer.label_ids(str(turn.strategy)) if kind == "coupled" else ()
         prompts.append((*example.context, *label))
     greedy = Decoding(greedy=True, max_new_tokens=6)
-    replies = supporter.reply(conversation, turns, [str(turn.strategy) for turn in turns], shown, greedy)
-    assert replies == generate(model, tiny_tokenizer(), prompts, renderer.end_of_turn, greedy)
+    asked = requests_at(conversation, turns, [str(turn.strategy) for turn in turns], shown=shown, wording=greedy)
+    replies = generate(model, tiny_tokenizer(), prompts, renderer.end_of_turn, greedy, range(len(prompts)))
+    assert [(found.text, found.finish) for found in first_of(supporter, asked)] == replies
 
 
 def test_modes_differ(supporters: dict[Kind, Supporter], dialogues: list[Conversation], tmp_path: Path) -> None:
@@ -153,21 +156,24 @@ def test_modes_differ(supporters: dict[Kind, Supporter], dialogues: list[Convers
 
 
 class Scripted:
-    """Plays a supporter's parts from a script and keeps what it was shown."""
+    """Plays a supporter's parts from a script and keeps what it was shown, by what is answered."""
+
+    identity = about = "scripted"
+    strategies: frozenset[str] | None = None
 
     def __init__(self, choices: Sequence[str]) -> None:
         self.choices = list(choices)
-        self.seen: list[tuple[list[str], dict[str, str]]] = []
-        self.replied: tuple[list[str], dict[str, str]] | None = None
+        self.seen: list[tuple[list[str | None], dict[str, str]]] = []
+        self.wanted: list[Wording] = []
 
-    def score(self, _: Conversation, turns: list[Turn], shown: Mapping[str, str]) -> NDArray[np.float64]:
-        self.seen.append(([turn.id for turn in turns], dict(shown)))
+    def score(self, _: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]) -> NDArray[np.float64]:
+        self.seen.append(([turn.parent for turn in turns], dict(shown)))
         chosen = [ESCONV.labels.index(self.choices.pop(0)) for _ in turns]
         return np.log(np.eye(len(ESCONV.labels))[chosen] * 0.9 + 0.1 / len(ESCONV.labels))
 
-    def reply(self, _: Conversation, turns: list[Turn], chosen: list[str], shown: Mapping[str, str], __: object) -> Any:
-        self.replied = (list(chosen), dict(shown))
-        return [Reply("Well.", "stop") for _ in turns]
+    def write(self, wanted: Sequence[Wording], on_text: object = None) -> list[Reply | None]:
+        self.wanted += wanted
+        return [Reply("Well.", "stop") for _ in wanted]
 
 
 CONVERSATION: Final = talk(
@@ -182,41 +188,85 @@ CONVERSATION: Final = talk(
 OWN: Final = ["Others", "Self-disclosure", "Question"]
 
 
-def scripted(decoupled: Supporter, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    play = Scripted(OWN)
-    monkeypatch.setattr(decoupled, "score", play.score)
-    monkeypatch.setattr(decoupled, "reply", play.reply)
-    return play
-
-
-def predict_scripted(decoupled: Supporter, past: PastStrategies | None) -> list[Prediction]:
+def predict_scripted(
+    play: Scripted, past: PastStrategies | None, *, generator: bool = True, **more: Any
+) -> list[Prediction]:
+    card = SupporterCard("decoupled", "hidden", planner="encoder", generator="retrieval" if generator else "none")
+    supporter = Supporter(card, play, play if generator else None)
     greedy = Decoding(greedy=True)
-    return predict_conversation(decoupled, CONVERSATION, seed=0, planning=greedy, wording=greedy, past=past)
+    return predict_conversation(supporter, CONVERSATION, seed=0, planning=greedy, wording=greedy, past=past, **more)
 
 
-def test_past_predicted_shows_the_models_own_choices(decoupled: Supporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    play = scripted(decoupled, monkeypatch)
-    rows = predict_scripted(decoupled, "predicted")
+def words_of(play: Scripted) -> tuple[list[str | None], list[str], list[dict[str, str]]]:
+    """What was answered, under which strategies, and what the history showed."""
+    wanted = play.wanted
+    return [w.parent for w in wanted], [w.strategy for w in wanted], [dict(w.shown) for w in wanted]
+
+
+def test_past_predicted_shows_the_models_own_choices() -> None:
+    play = Scripted(OWN)
+    rows = predict_scripted(play, "predicted")
     assert play.seen == [
-        (["1"], {}),
-        (["4"], {"1": "Others"}),
-        (["5"], {"1": "Others", "4": "Self-disclosure"}),
+        (["0"], {}),
+        (["3"], {"1": "Others"}),
+        (["4"], {"1": "Others", "4": "Self-disclosure"}),
     ]
-    assert play.replied == (OWN, {"1": "Others", "4": "Self-disclosure", "5": "Question"})
+    chosen = {"1": "Others", "4": "Self-disclosure", "5": "Question"}
+    assert words_of(play) == (["0", "3", "4"], OWN, [chosen] * 3)
     assert [row.predicted_strategy for row in rows] == OWN
     assert [row.gold_strategy for row in rows] == ["Question", "Information", "Others"]
 
 
 @pytest.mark.parametrize("past", ["gold", "hidden", None])
-def test_other_modes_are_one_call_with_what_they_show(
-    past: PastStrategies | None, decoupled: Supporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play = scripted(decoupled, monkeypatch)
-    rows = predict_scripted(decoupled, past)
+def test_other_modes_are_one_call_with_what_they_show(past: PastStrategies | None) -> None:
+    play = Scripted(OWN)
+    rows = predict_scripted(play, past)
     shown = {"1": "Question", "4": "Information", "5": "Others"} if past == "gold" else {}
-    assert play.seen == [(["1", "4", "5"], shown)]
-    assert play.replied == (OWN, shown)
+    assert play.seen == [(["0", "3", "4"], shown)]
+    assert words_of(play) == (["0", "3", "4"], OWN, [shown] * 3)
     assert {row.extra["past_strategies"] for row in rows} == {past or "hidden"}
+
+
+@pytest.mark.parametrize("past", ["predicted", "hidden"])
+def test_strategies_without_replies_are_passed_over_and_probabilities_stay(past: PastStrategies) -> None:
+    play = Scripted(["Self-disclosure", "Information", "Self-disclosure"])
+    play.strategies = frozenset(ESCONV.labels) - {"Self-disclosure", ESCONV.labels[0]}
+    rows = predict_scripted(play, past)
+    best = next(label for label in ESCONV.labels if label in play.strategies)
+    assert [row.predicted_strategy for row in rows] == [best, "Information", best]
+    assert words_of(play)[1] == [best, "Information", best]
+    assert [(row.strategy_probabilities or {})["Self-disclosure"] for row in rows] == [0.9125, 0.0125, 0.9125]
+    if past == "predicted":
+        assert play.seen[-1][1] == {"1": best, "4": "Information"}
+
+
+@pytest.mark.parametrize("past", ["predicted", "hidden"])
+def test_a_planner_alone_predicts_strategies_without_texts(past: PastStrategies) -> None:
+    rows = predict_scripted(Scripted(OWN), past, generator=False)
+    assert [(row.predicted_strategy, row.predicted_text, row.finish) for row in rows] == [(s, None, None) for s in OWN]
+
+
+@pytest.mark.parametrize("past", ["gold", "hidden", "predicted"])
+def test_a_generator_that_is_given_gold_strategies_is_not_planned_for(past: PastStrategies) -> None:
+    play = Scripted([])
+    rows = predict_scripted(play, past, given_gold=True)
+    gold = ["Question", "Information", "Others"]
+    shown = dict(zip(["1", "4", "5"], gold, strict=True)) if past == "gold" else {}
+    assert words_of(play) == (["0", "3", "4"], gold, [shown] * 3)
+    assert play.seen == []
+    assert [(r.gold_strategy, r.predicted_strategy, r.strategy_probabilities) for r in rows] == [
+        (strategy, None, None) for strategy in gold
+    ]
+    assert {(r.extra["strategy_given"], r.extra["past_strategies"]) for r in rows} == {("gold", past)}
+
+
+def test_gold_strategies_that_cannot_be_worded_are_refused() -> None:
+    play = Scripted([])
+    play.strategies = frozenset({"Others", "Question"})
+    with pytest.raises(ModelError, match="no replies under the strategy 'Information': it has Others, Que"):
+        predict_scripted(play, "hidden", given_gold=True)
+    with pytest.raises(ModelError, match="only plans: give it a generator"):
+        predict_scripted(play, "hidden", given_gold=True, generator=False)
 
 
 # --------------------------------------------------------------------------------------------------- the same bytes
@@ -227,7 +277,10 @@ def test_the_same_call_gives_the_same_bytes(
 ) -> None:
     sampled = {"planning": Decoding(temperature=2.0), "seed": 4}
     first = run(decoupled, dialogues, tmp_path / "1.jsonl", **sampled)
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
     assert run(decoupled, dialogues, tmp_path / "2.jsonl", **sampled) == first
+    assert torch.equal(torch.get_rng_state(), before), "the process's random state is nobody's business"
     assert run(decoupled, dialogues, tmp_path / "3.jsonl", **{**sampled, "seed": 5}) != first
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
@@ -269,8 +322,8 @@ def test_the_strategy_is_the_likeliest_and_the_text_is_drawn_as_in_the_paper_unl
     monkeypatch.setattr(module, "predict_conversation", ask)
     predict(decoupled, dialogues[:1], tmp_path / "p.jsonl")
     (settings,) = asked
-    assert settings.pop("calibration") is None
-    assert settings == {"seed": 0, "past": None, "planning": Decoding(greedy=True), "wording": Decoding()}
+    drawn = {"planning": Decoding(greedy=True), "wording": Decoding()}
+    assert settings == {"seed": 0, "past": None, "given_gold": False, **drawn}
     assert (Decoding().greedy, Decoding().temperature, Decoding().top_p) == (False, 0.7, 0.95)
 
 
@@ -407,6 +460,7 @@ def test_a_partial_file_of_another_supporter_is_not_continued(
         {"seed": 1},
         {"past": "gold"},
         {"past": "predicted"},
+        {"given_gold": True},
         {"planning": Decoding(temperature=1.0)},
         {"wording": Decoding(max_new_tokens=4)},
     ],

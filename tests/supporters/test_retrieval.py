@@ -2,19 +2,26 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from esckit.conversation import Conversation
+from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
 from esckit.decoding import Decoding
 from esckit.errors import CorpusError, ModelError
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.rendering import supporter_turns
+from esckit.supporters import Supporter
+from esckit.supporters.parts import Wording
+from esckit.supporters.prediction import predict_conversation
+from esckit.supporters.proposing import TurnRequest
 from esckit.supporters.retrieval import ReplyStore, build_store, context_texts
+from esckit.supporters.supporter import SupporterCard
 from tests.tiny import talk
 
 
@@ -36,7 +43,14 @@ def store(encoder: Encoder, train: list[Conversation]) -> ReplyStore:
 def replies(store: ReplyStore, conversation: Conversation, strategies: list[str] | None = None) -> list[str]:
     turns = [turn for turn in supporter_turns(conversation) if strategies or turn.strategy in store.strategies]
     wanted = strategies or [str(turn.strategy) for turn in turns]
-    return [reply.text for reply in store.reply(conversation, turns, wanted, {}, Decoding())]
+    asked = [wording(conversation, turn.parent, strategy) for turn, strategy in zip(turns, wanted, strict=True)]
+    found = store.write(asked)
+    assert None not in found
+    return [reply.text for reply in found if reply]
+
+
+def wording(conversation: Conversation, parent: str | None, strategy: str, *unlike: str) -> Wording:
+    return Wording(conversation, parent, strategy, {}, Decoding(), 0, frozenset(unlike))
 
 
 def test_replies_have_the_wanted_strategy_and_are_not_said_twice(store: ReplyStore) -> None:
@@ -96,8 +110,32 @@ def test_a_context_is_the_seekers_last_words_and_what_led_there() -> None:
 def test_a_strategy_without_replies_is_a_sentence(store: ReplyStore) -> None:
     assert "Self-disclosure" not in store.strategies
     dialogue = talk(("seeker", "hello"), ("supporter", "…", "Question"))
-    with pytest.raises(ModelError, match="no reply is left under the strategy 'Self-disclosure'"):
-        replies(store, dialogue, ["Self-disclosure"])
+    assert store.write([wording(dialogue, "0", "Self-disclosure")]) == [None]
+    supporter: Any = Supporter(SupporterCard("decoupled", "gold", generator="retrieval"), None, store)  # type: ignore[arg-type]
+    with pytest.raises(ModelError) as error:
+        supporter.propose([TurnRequest(dialogue, "0", 0, strategy="Self-disclosure")])
+    assert "no replies under the strategy 'Self-disclosure': it has Affirmation" in str(error.value)
+
+
+def test_a_dialogue_that_used_up_every_reply_is_a_sentence(encoder: Encoder) -> None:
+    pool = [talk(("seeker", "I panic"), ("supporter", "Why?", "Question"), conversation_id="a")]
+    supporter = Supporter(
+        SupporterCard("decoupled", "gold", generator="retrieval"),
+        Certain(),
+        build_store(pool, encoder, "x", "y", Counter()),
+    )
+    twice = talk(("seeker", "hello"), ("supporter", "…", "Question"), ("supporter", "…", "Question"))
+    with pytest.raises(ModelError, match="no reply left in conversation 'talk': use a larger corpus"):
+        predict_conversation(supporter, twice, seed=0)
+
+
+class Certain:
+    """A planner that is sure of itself."""
+
+    identity = "certain"
+
+    def score(self, _: Conversation, turns: Sequence[Turn], __: Any) -> Any:
+        return np.log(np.tile(np.eye(8)[0] * 0.92 + 0.01, (len(turns), 1)))
 
 
 def test_a_streamed_reply_is_the_nearest_one_that_is_not_unwanted_until_none_is_left(store: ReplyStore) -> None:
@@ -106,8 +144,8 @@ def test_a_streamed_reply_is_the_nearest_one_that_is_not_unwanted_until_none_is_
     told: list[str] = []
 
     def more() -> str | None:
-        turn = dialogue.turns[-1]
-        reply = store.stream(dialogue, turn, "Others", {}, Decoding(), [text.upper() for text in unwanted], told.append)
+        asked = wording(dialogue, "0", "Others", *(text.upper() for text in unwanted))
+        (reply,) = store.write([asked], told.append)
         return reply and reply.text
 
     assert more() == replies(store, dialogue)[0]

@@ -16,15 +16,18 @@ from esckit.decoding import Decoding
 from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.attention import TRIE_ATTENTION
-from esckit.language_models.backbone import Backbone, generate, hash_weights, load_backbone, seed_everything
+from esckit.language_models.backbone import Backbone, hash_weights, load_backbone
+from esckit.language_models.generation import generate
 from esckit.language_models.label_scores import score_strategies
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
 from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter
+from tests.answers import first_of, requests_at, texts
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 HOT: Final = Decoding(temperature=3.0, top_p=1.0, max_new_tokens=8)  # every difference of the logits shows
+GREEDY: Final = Decoding(greedy=True, max_new_tokens=16)
 
 
 def scores(supporter: Supporter) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -49,12 +52,12 @@ def test_a_loaded_supporter_is_the_one_that_was_saved(kind: Kind, supporters: di
         (*tiny_renderer().context(conversation.path(t.parent), shown, 50)[0], *tiny_renderer().label_ids("Question"))
         for t in turns
     ]
-    seed_everything(0)
-    replies = supporters[kind].reply(conversation, turns, ["Question"] * len(turns), shown, HOT)
-    seed_everything(0)
-    assert replies == generate(generator, tiny_tokenizer(), prompts, tiny_renderer().end_of_turn, HOT)
+    asked = requests_at(conversation, turns, ["Question"] * len(turns), shown=shown, wording=GREEDY)
+    end, seeds = tiny_renderer().end_of_turn, range(len(turns))
+    replies = generate(generator, tiny_tokenizer(), prompts, end, GREEDY, seeds)
+    assert [(found.text, found.finish) for found in first_of(supporters[kind], asked)] == replies
     again = supporters[kind].score(conversation, turns, shown)
-    np.testing.assert_array_equal(again, wanted, "the planner's adapter is active again")
+    np.testing.assert_array_equal(again, wanted, "the planner's adapter plays again")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,6 +104,9 @@ def test_a_folder_can_be_moved(folders: dict[Kind, Path], decoupled: Supporter, 
     moved = shutil.move(copy, tmp_path / "second")
     np.testing.assert_array_equal(scores(Supporter.load(moved)), scores(decoupled))
     np.testing.assert_array_equal(scores(Supporter.load(str(moved))), scores(decoupled))
+    (conversation,) = starter_dialogues(1, 6)
+    asked = requests_at(conversation, supporter_turns(conversation), wording=HOT)
+    assert texts(Supporter.load(moved), asked) == texts(decoupled, asked)
 
 
 def test_saving_replaces_what_was_there(folders: dict[Kind, Path], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The control without a model: strategies and replies drawn at random, the replies from other dialogues."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,6 @@ class AtRandom:
     past_strategies: Literal["hidden"] = "hidden"
     past_in_chat: Literal["hidden"] = "hidden"
     strategies = None
-    identity = "random"
 
     def __init__(self, conversations: Iterable[Conversation], taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
@@ -35,8 +34,13 @@ class AtRandom:
             for turn in supporter_turns(conversation):
                 self._replies.setdefault(str(turn.strategy), []).append((conversation.id, turn.text or ""))
 
+    @property
+    def identity(self) -> list[Any]:
+        """The labels, and every reply."""
+        return ["random", self.taxonomy.name, self._replies]
+
     def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
-        """See `Answers.propose`; a strategy without replies gets an empty text."""
+        """See `Answers.propose`; a strategy without replies gets an empty text, unless it must be unlike others."""
         return [self._propose(request) for request in requests]
 
     def _propose(self, request: TurnRequest) -> list[Candidate]:
@@ -48,10 +52,14 @@ class AtRandom:
             even = dict.fromkeys(others, 1 / len(others))
             drawn = random.choice(others, min(request.n, len(others)), replace=False)
             planned = [Candidate(str(label), strategy_probabilities=even) for label in drawn]
-        return planned if request.wording is None else [self._worded(each, request, random) for each in planned]
+        if request.wording is None:
+            return planned
+        worded = [self._worded(each, request, random) for each in planned]
+        return [each for each in worded if each.text or request.unlike is None]
 
     def _worded(self, planned: Candidate, request: TurnRequest, random: np.random.Generator) -> Candidate:
         said = self._replies.get(str(planned.strategy), ())
-        texts = [text for owner, text in said if owner != request.conversation.id]
+        unlike = request.unlike or ()
+        texts = [text for owner, text in said if owner != request.conversation.id and text not in unlike]
         text = texts[random.integers(len(texts))] if texts else ""
         return Candidate(planned.strategy, text, planned.strategy_probabilities, "stop")

@@ -70,6 +70,7 @@ class LanguageParts:
         """See `Generator.write`: a text that must be new is drawn up to four times."""
         written: list[Reply | None] = [None] * len(wanted)
         left = list(range(len(wanted)))
+        on_text = on_text if len(wanted) == 1 else None
         for attempt in range(_TRIES):
             replies = self._draw([wanted[place] for place in left], attempt, on_text)
             for place, reply in zip(left, replies, strict=True):
@@ -83,7 +84,7 @@ class LanguageParts:
 
     def _draw(self, wanted: Sequence[Wording], attempt: int, on_text: OnText | None) -> list[Reply]:
         """One reply for each, those of equal decoding in one batch."""
-        held = _HeldBack(wanted[0].unlike or (), on_text) if on_text and len(wanted) == 1 else None
+        held = _HeldBack(wanted[0].unlike or (), on_text) if on_text else None
         drawn: dict[int, Reply] = {}
         with self.playing("generator") as model:
             for decoding in dict.fromkeys(each.decoding for each in wanted):

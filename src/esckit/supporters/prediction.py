@@ -49,7 +49,7 @@ def predict_conversation(
     talks = supporter.about is not None
     if given_gold and not talks:
         raise ModelError("this supporter only plans: give it a generator.")
-    shown = past_strategies(conversation, mode)
+    shown, turns = past_strategies(conversation, mode), supporter_turns(conversation)
     requests = [
         TurnRequest(
             conversation,
@@ -60,9 +60,8 @@ def predict_conversation(
             planning=planning,
             wording=wording if talks else None,
         )
-        for turn in supporter_turns(conversation)
+        for turn in turns
     ]
-    turns = supporter_turns(conversation)
     if mode == "predicted" and not given_gold:
         found = _one_after_the_other(supporter, turns, requests)
     else:

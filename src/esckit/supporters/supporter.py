@@ -226,7 +226,9 @@ class Supporter:
         """The same supporter with another calibration over its planner's scores."""
         from esckit.supporters.calibrated import CalibratedPlanner
 
-        return Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator)
+        other = Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator)
+        other._lock = self._lock  # they share their parts
+        return other
 
     def score(
         self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
@@ -331,9 +333,8 @@ class Supporter:
 
     def _wording(self, request: TurnRequest, strategy: str, rank: int) -> Wording:
         if (can := self.strategies) is not None and strategy not in can:
-            raise ModelError(
-                f"the supporter has no replies under the strategy {strategy!r}: it has some under {', '.join(can)}."
-            )
+            known = ", ".join(sorted(can))
+            raise ModelError(f"the supporter has no replies under the strategy {strategy!r}: it has {known}.")
         assert request.wording is not None
         seed = seed_of(request.seed, "text", strategy, rank)
         return Wording(
