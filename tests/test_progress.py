@@ -2,7 +2,6 @@
 
 import pytest
 
-from esckit import progress
 from esckit.progress import Progress
 
 
@@ -19,7 +18,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr("esckit.progress.time.monotonic", clock.monotonic)
     monkeypatch.setattr(Progress, "_told", 0.0)
     return clock
 

@@ -128,17 +128,19 @@ def _field_problem(problem: Any, value: Any) -> Problem:
     return Problem(_KINDS.get(field_name, "tree"), where + sentence, None if name is None else str(name))
 
 
-def read_conversations(path: Path) -> list[Conversation]:
+def read_conversations(path: Path | str) -> list[Conversation]:
     """Read a JSON Lines file of conversation trees and check all of it.
 
     Raises:
         CorpusError: one sentence that names the file, the line and the turn.
     """
+    path = Path(path)
     return list(iterate_conversations(path))
 
 
-def iterate_conversations(path: Path) -> Iterator[Conversation]:
+def iterate_conversations(path: Path | str) -> Iterator[Conversation]:
     """Yield the conversations of a file one by one, each checked; ids are unique in a file."""
+    path = Path(path)
     ids: set[str] = set()
     for number, line in read_lines(path, what="a conversation file (JSON Lines)"):
         if not line.strip():
@@ -155,6 +157,7 @@ def iterate_conversations(path: Path) -> Iterator[Conversation]:
         yield conversation
 
 
-def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
+def write_conversations(path: Path | str, conversations: Iterable[Conversation]) -> None:
     """Write conversations as JSON Lines, atomically."""
+    path = Path(path)
     write_jsonl(path, map(conversation_to_json, conversations))

@@ -73,7 +73,7 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 
 
-def read_corpus(path: Path, format: str | None = None) -> list[Conversation]:
+def read_corpus(path: Path | str, format: str | None = None) -> list[Conversation]:
     """Read a file of dialogues.
 
     Where dialogues are left out by the rules of the format (ExTES), ``provenance["dropped"]`` of each conversation
@@ -86,6 +86,7 @@ def read_corpus(path: Path, format: str | None = None) -> list[Conversation]:
     Raises:
         CorpusError: one sentence that names the file and the place, or says that the format is none of ours.
     """
+    path = Path(path)
     conversations: dict[str, Conversation] = {}
     dropped: Counter[str] = Counter()
     for line, reading in read_records(path, find_format(path, format)):
@@ -122,13 +123,14 @@ def read_records(path: Path, format: str) -> Iterator[tuple[int, Reading]]:
             yield record.line, FORMATS[format].read(record.value, position, path.name)
 
 
-def write_corpus(path: Path, conversations: Iterable[Conversation], format: str = "tree") -> None:
+def write_corpus(path: Path | str, conversations: Iterable[Conversation], format: str = "tree") -> None:
     """Write conversations as trees, or in another of ``FORMATS`` that esckit writes, atomically.
 
     Raises:
         CorpusError: a conversation does not fit into the format, or the format is only read.
         EsckitError: the file cannot be written.
     """
+    path = Path(path)
     if format == "tree":
         write_conversations(path, conversations)
         return

@@ -89,7 +89,7 @@ class CheckReport:
         return sum(other is not None and other.file != file for file, other in pairs)
 
 
-def check_files(paths: Sequence[Path], format: str | None = None) -> CheckReport:
+def check_files(paths: Sequence[Path | str], format: str | None = None) -> CheckReport:
     """Look at all dialogues of all files, past every problem.
 
     Args:
@@ -101,7 +101,7 @@ def check_files(paths: Sequence[Path], format: str | None = None) -> CheckReport
     """
     report, stories, places = CheckReport(), Stories(), list[DialoguePlace]()
     seen: dict[str, DialoguePlace] = {}
-    for path in paths:
+    for path in map(Path, paths):
         before = len(places)
         for place, conversation in _check_file(path, find_format(path, format), report.findings):
             if seen.setdefault(place.dialogue, place) != place:

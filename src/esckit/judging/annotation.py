@@ -77,7 +77,7 @@ def open_turns(conversation: Conversation, judge: str) -> list[Turn]:
     ]
 
 
-def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: Path) -> Annotations:
+def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: Path | str) -> Annotations:
     """Write conversations with a verdict for every supporter turn that has a text.
 
     Turns that this judge has judged are left as they are; a stopped annotation goes on where it stopped.
@@ -90,6 +90,7 @@ def annotate(conversations: Sequence[Conversation], annotator: Annotator, out: P
     Raises:
         EsckitError: the annotator cannot go on, or the file cannot be written; what was judged is kept.
     """
+    out = Path(out)
     todo = [open_turns(conversation, annotator.judge) for conversation in conversations]
     texts = repr([conversation_to_json(conversation) for conversation in conversations])
     key = ["annotate/1", annotator.judge, sha256(texts.encode()).hexdigest()]

@@ -21,7 +21,7 @@ from esckit.training.processes import from_main, is_main, join_processes, wait
 __all__ = ["load_checked", "run"]
 
 
-def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> RunFolder:
+def run(recipe: Recipe, out: Path | str, *, fresh: bool = False) -> RunFolder:
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.
 
     Where a launcher started several processes, all train, and the first one does the rest and all writing.
@@ -35,6 +35,7 @@ def run(recipe: Recipe, out: Path, *, fresh: bool = False) -> RunFolder:
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
         EsckitError: another run is at work in the folder; any stage's own.
     """
+    out = Path(out)
     join_processes()
     if recipe.model.path:
         check_source(recipe.model.path)

@@ -22,12 +22,12 @@ __all__ = ["cache_folder", "embedded_supporter", "make_supporter"]
 def make_supporter(
     conversations: Sequence[Conversation],
     name: str,
-    out: Path,
+    out: Path | str,
     *,
-    encoder: str,
-    options: PlannerOptions,
-    seed: int,
-    replies: bool,
+    encoder: str = "embedded",
+    options: PlannerOptions | None = None,
+    seed: int = 0,
+    replies: bool = True,
 ) -> dict[str, Any]:
     """Train an encoder planner beside ``out``, store the corpus's replies where wanted, and write the supporter.
 
@@ -38,7 +38,7 @@ def make_supporter(
         name: of the corpus.
         out: the supporter's folder.
         encoder: `planning.encoder.EMBEDDED`, a folder or a Hub id.
-        options: of the planner.
+        options: of the planner; by default esckit's.
         seed: of its training.
         replies: the supporter answers with the corpus's replies; else it only plans.
 
@@ -49,6 +49,7 @@ def make_supporter(
         CorpusError: nothing can be learnt from the corpus.
         ModelError: the encoder cannot be had.
     """
+    out = Path(out)
     from esckit.planning.encoder import load_encoder
     from esckit.planning.fitting import train_planner
     from esckit.rendering import supporter_turns
@@ -60,7 +61,9 @@ def make_supporter(
         raise CorpusError(f"{name} has no supporter turn with a strategy: a planner cannot be trained on it.")
     loaded, taxonomy = load_encoder(encoder), TAXONOMIES[str(conversations[0].taxonomy)]
     work = out.with_name(f".{out.name}.training")
-    facts = train_planner(conversations, loaded, taxonomy, options, work / "planner", seed=seed, title="planner")
+    facts = train_planner(
+        conversations, loaded, taxonomy, options or PlannerOptions(), work / "planner", seed=seed, title="planner"
+    )
     facts = {key: facts[key] for key in ("dialogues", "turns")}
     parts = {"planner": work / "planner"}
     if replies:

@@ -110,7 +110,7 @@ def _row(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[st
 def predict(
     supporter: Answers,
     conversations: Sequence[Conversation],
-    out: Path,
+    out: Path | str,
     *,
     seed: int = 0,
     planning: Decoding = GREEDY,
@@ -128,6 +128,7 @@ def predict(
         CorpusError: there is nothing to predict.
         EsckitError: the file cannot be written.
     """
+    out = Path(out)
     wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
     if not wanted:
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")

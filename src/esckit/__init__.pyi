@@ -1,0 +1,109 @@
+# The public API, name by name: what `import esckit` offers, and where it comes from (see __init__.py).
+
+# Without torch.
+from .conversation import (
+    REASONS,
+    Conversation,
+    GrowingTree,
+    Preference,
+    Turn,
+    Verdict,
+    check_conversation,
+    iterate_conversations,
+    mined_id,
+    read_conversations,
+    write_conversations,
+)
+from .corpora import Corpus, corpus_statistics, load_corpus, read_corpus, write_corpus
+from .corpora.linter import check_files
+from .decoding import Decoding
+from .errors import EsckitError
+from .judging.annotation import annotate
+from .judging.judge_run import judge_files
+from .judging.open_annotator import AnnotatorOptions, open_annotator
+from .judging.plan import JudgingOptions
+from .measures import (
+    Prediction,
+    add_predictions,
+    agreement,
+    bradley_terry,
+    compare,
+    evaluate,
+    import_predictions,
+    prediction_from_json,
+    prediction_to_json,
+    predictions_in,
+    read_predictions,
+    read_ratings,
+)
+
+# With esckit[train].
+from .mining.inferential import Miner
+from .mining.mining_options import MiningOptions
+from .planning.planner_options import PlannerOptions
+from .recipes.recipe_files import load_recipe, shipped_recipes
+from .recipes.runner import run
+from .strategy import TAXONOMIES, Taxonomy
+from .supporters.chat import Chat
+from .supporters.embedded import embedded_supporter, make_supporter
+from .supporters.prediction import predict, predict_conversation
+from .supporters.proposing import Candidate, TurnRequest
+from .supporters.supporter import Supporter
+
+__version__: str
+
+__all__ = [
+    "REASONS",
+    "TAXONOMIES",
+    "AnnotatorOptions",
+    "Candidate",
+    "Chat",
+    "Conversation",
+    "Corpus",
+    "Decoding",
+    "EsckitError",
+    "GrowingTree",
+    "JudgingOptions",
+    "Miner",
+    "MiningOptions",
+    "PlannerOptions",
+    "Prediction",
+    "Preference",
+    "Supporter",
+    "Taxonomy",
+    "Turn",
+    "TurnRequest",
+    "Verdict",
+    "__version__",
+    "add_predictions",
+    "agreement",
+    "annotate",
+    "bradley_terry",
+    "check_conversation",
+    "check_files",
+    "compare",
+    "corpus_statistics",
+    "embedded_supporter",
+    "evaluate",
+    "import_predictions",
+    "iterate_conversations",
+    "judge_files",
+    "load_corpus",
+    "load_recipe",
+    "make_supporter",
+    "mined_id",
+    "open_annotator",
+    "predict",
+    "predict_conversation",
+    "prediction_from_json",
+    "prediction_to_json",
+    "predictions_in",
+    "read_conversations",
+    "read_corpus",
+    "read_predictions",
+    "read_ratings",
+    "run",
+    "shipped_recipes",
+    "write_conversations",
+    "write_corpus",
+]
