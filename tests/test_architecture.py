@@ -21,7 +21,8 @@ EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress",
 BASE: Final = {"conversation", "strategy", "turns"}
 DATA: Final = BASE | {"corpora", "prompts", "measures"}
 MODELS: Final = DATA | {"rendering", "models"}
-JUDGING: Final = MODELS | {"training", "supporters", "judging"}
+TALK: Final = MODELS | {"safety"}
+JUDGING: Final = TALK | {"training", "supporters", "judging"}
 
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     **{room: set() for room in EVERYWHERE},
@@ -34,16 +35,16 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "rendering": DATA,
     "models": DATA | {"rendering"},
     "training": MODELS,
-    "supporters": MODELS,
-    "judging": MODELS | {"training", "supporters"},
-    "chat": MODELS | {"supporters"},
-    "embedded": MODELS | {"training", "supporters"},
+    "supporters": TALK,
+    "judging": TALK | {"training", "supporters"},
+    "chat": TALK | {"supporters"},
+    "embedded": TALK | {"training", "supporters"},
     "mining": JUDGING,
     "report": DATA,
-    "safety": MODELS,
-    "serving": MODELS | {"supporters", "safety", "chat", "embedded"},
+    "safety": BASE,
+    "serving": TALK | {"supporters", "chat", "embedded"},
     "recipes": JUDGING | {"mining", "report"},
-    "cli": JUDGING | {"chat", "embedded", "mining", "report", "recipes", "safety", "serving"},
+    "cli": JUDGING | {"chat", "embedded", "mining", "report", "recipes", "serving"},
     "__main__": {"cli"},
 }
 
@@ -51,7 +52,7 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "conversation", "turns", "corpora"),
-    *("measures", "prompts", "report", "cli"),
+    *("measures", "prompts", "report", "cli", "safety"),
     *("models/asking.py", "models/chat.py", "models/ledger.py", "models/pacing.py", "models/remote.py"),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/statistics.py"),
     *("models/structured.py", "mining/export.py", "mining/options.py", "mining/pairs.py"),
@@ -59,7 +60,17 @@ LIGHT_TO_IMPORT: Final = (
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 
-NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "conversation", "turns", "corpora", "measures")
+NEVER_HEAVY: Final = (
+    "errors",
+    "files",
+    "progress",
+    "strategy",
+    "conversation",
+    "turns",
+    "corpora",
+    "measures",
+    "safety",
+)
 HUB_ALLOWED_IN: Final = "corpora/esconv.py"
 
 

@@ -3,6 +3,7 @@
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError, TalkError
 from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.rendering import past_strategies
+from esckit.safety import SOURCE, Stop, stop_after
 from esckit.strategy import Taxonomy
 from esckit.supporters import Supporter
 
@@ -35,8 +37,8 @@ class Answer(NamedTuple):
     """A reply and how it came about.
 
     Attributes:
-        turn: the new supporter turn.
-        probabilities: the planner's, by strategy, the most likely first; they sum to 1.
+        turn: the new supporter turn; where the chat is stopped, it holds the fixed text and has no strategy.
+        probabilities: the planner's, by strategy, the most likely first; they sum to 1. None where it is stopped.
         skipped: strategies that were preferred to the reply's and under which there is no other reply.
         forced: the strategy was asked for.
         cut: the text ends at its greatest length, not where the model would end it.
@@ -110,6 +112,15 @@ class Chat:
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
 
+    @property
+    def stopped(self) -> Stop | None:
+        """What has stopped the chat where it stands, by what was said on the path there; then no model speaks."""
+        path = self.conversation.path(self.at)
+        said = [turn for turn in path if turn.speaker == "seeker"]
+        place = {turn.id: number for number, turn in enumerate(said)}
+        recorded = {place[str(turn.parent)]: turn.extra["danger"] for turn in path if _is_fixed(turn)}
+        return stop_after([turn.text or "" for turn in said], recorded)
+
     def say(self, text: str) -> Turn:
         """Add what the seeker says; control characters, which no one writes, are left out.
 
@@ -128,7 +139,8 @@ class Chat:
 
         The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
         there is no other reply under it, the next in this order. The chat then stands on the new turn; where this is
-        interrupted or fails, it stands where it stood.
+        interrupted or fails, it stands where it stood. Where the chat is stopped no model is asked, whatever strategy
+        is asked for: the answer is the fixed text, and a second one to the same words is the first one again.
 
         Args:
             on_text: is told the reply's text piece by piece while it is written.
@@ -138,6 +150,8 @@ class Chat:
             CorpusError: what was said does not fit the model.
         """
         parent = self._answered()
+        if stop := self.stopped:
+            return self._answer_stopped(parent, stop, on_text)
         siblings = [turn for turn in self.conversation.children(parent) if turn.speaker == "supporter"]
         probabilities = self._plan(parent)
         used = {turn.strategy for turn in siblings}
@@ -189,6 +203,25 @@ class Chat:
             children = self.conversation.children(turn.id)
             waiting += [(child, forks + (len(children) > 1)) for child in reversed(children)]
 
+    def _answer_stopped(self, parent: str, stop: Stop, on_text: Callable[[str], None]) -> Answer:
+        """The fixed text as a turn."""
+        self.forced = None  # not carried over to whatever is said after a danger
+        on_text(stop.text)
+        there = (turn for turn in self.conversation.children(parent) if _is_fixed(turn))
+        turn = next(there, None) or self._add(
+            Turn(self._next_id(), parent, "supporter", stop.text, source=SOURCE, extra={"danger": stop.danger})
+        )
+        self.at = turn.id
+        return Answer(turn, {}, (), forced=False, cut=False)
+
+    def _seen(self) -> Conversation:
+        """The conversation as models are shown it: with a short line in place of each fixed text."""
+        turns = [
+            replace(turn, text=Stop(turn.extra["danger"], turn.text or "").seen) if _is_fixed(turn) else turn
+            for turn in self.conversation.turns
+        ]
+        return replace(self.conversation, turns=turns)
+
     def _next_id(self) -> str:
         return str(len(self.conversation.turns) + 1)
 
@@ -210,7 +243,7 @@ class Chat:
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first."""
         planned = Turn("next", parent, "supporter", None)
-        scores = self.supporter.score(self.conversation, [planned], self._shown())[0]
+        scores = self.supporter.score(self._seen(), [planned], self._shown())[0]
         labels = self.supporter.taxonomy.labels
         return {labels[place]: float(np.exp(scores[place])) for place in np.argsort(-scores, kind="stable")}
 
@@ -223,7 +256,12 @@ class Chat:
         seed_everything(self.seed, "chat", len(self.conversation.turns), strategy)
         planned = Turn("next", parent, "supporter", None, strategy)
         shown = self._shown()
-        return self.generator.stream(self.conversation, planned, strategy, shown, Decoding(), said, on_text)
+        return self.generator.stream(self._seen(), planned, strategy, shown, Decoding(), said, on_text)
+
+
+def _is_fixed(turn: Turn) -> bool:
+    """True for a turn that holds the fixed text; a supporter may be named as its source is."""
+    return turn.speaker == "supporter" and turn.source == SOURCE and "danger" in turn.extra
 
 
 def _check_chat(conversation: Conversation, taxonomy: str) -> None:

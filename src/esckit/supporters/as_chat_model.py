@@ -10,6 +10,7 @@ from esckit.errors import ModelError
 from esckit.models.backbone import seed_everything
 from esckit.models.chat import CallFailure, ChatReply, ChatRequest
 from esckit.models.local_chat import request_seed
+from esckit.safety import stop_after
 from esckit.supporters.planner import choose_strategy
 from esckit.supporters.supporter import Supporter
 
@@ -22,7 +23,8 @@ _ANSWER: Final[tuple[Speaker, str]] = ("supporter", "")
 class SupporterChatModel:
     """Answers with the reply's text, without its strategy; the history shows no strategies.
 
-    Strategy and text are drawn as the request's decoding says, by its own seed.
+    Strategy and text are drawn as the request's decoding says, by its own seed. Where a user message speaks of danger
+    and none after it says to go on, no model answers: the reply is the fixed text of `esckit.safety`.
 
     Args:
         supporter: it has a generator.
@@ -50,6 +52,9 @@ class SupporterChatModel:
 
     def _reply(self, request: ChatRequest) -> ChatReply:
         conversation = _dialogue(request)
+        said = [turn.text or "" for turn in conversation.turns if turn.speaker == "seeker"]
+        if stop := stop_after(said):
+            return ChatReply(stop.text, "stop")
         turns = conversation.turns[-1:]
         random = np.random.default_rng(seed_everything(request_seed(request)))
         labels = self.supporter.taxonomy.labels

@@ -1,6 +1,7 @@
 """From a supporter and a corpus to a predictions file; the unit is one conversation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from esckit.models.backbone import Decoding, Reply, seed_everything
 from esckit.models.strategy_calibration import Calibration
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
+from esckit.safety import Stop, stop_after
 from esckit.supporters.planner import choose_strategy
 from esckit.supporters.supporter import Supporter
 
-__all__ = ["predict", "predict_conversation"]
+__all__ = ["predict", "predict_conversation", "stopped_turns"]
 
 
 def predict_conversation(
@@ -30,6 +32,7 @@ def predict_conversation(
     past: PastStrategies | None = None,
     calibration: Calibration | None = None,
     given_gold: bool = False,
+    stop_at_danger: bool = False,
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
 
@@ -46,6 +49,8 @@ def predict_conversation(
         calibration: of the planner's scores.
         given_gold: the generator gets each turn's gold strategy (DecoupledESC, table 6), and nothing is planned: rows
             have no predicted strategy, and say so.
+        stop_at_danger: replies to a seeker who speaks of danger are the fixed text of `esckit.safety`, and
+            ``extra.danger`` says so; their strategies stay as they were planned.
 
     Raises:
         ModelError: gold strategies are given to a supporter without a generator, or to one that cannot word them.
@@ -57,7 +62,8 @@ def predict_conversation(
     shown = past_strategies(conversation, mode)
     can = supporter.generator.strategies if supporter.generator is not None else None
     if given_gold:
-        return add_context(_worded(supporter, conversation, shown, wording, seed, mode), [conversation])
+        told = _worded(supporter, conversation, shown, wording, seed, mode)
+        return add_context(_with_stops(told, conversation) if stop_at_danger else told, [conversation])
     fitted = calibration or Calibration.none(len(labels))
     allowed = np.array([0.0 if can is None or label in can else -np.inf for label in labels])
     if mode == "predicted":
@@ -87,7 +93,28 @@ def predict_conversation(
         )
         for turn, row, strategy, reply in zip(turns, scores, chosen, replies, strict=True)
     ]
-    return add_context(rows, [conversation])
+    return add_context(_with_stops(rows, conversation) if stop_at_danger else rows, [conversation])
+
+
+def stopped_turns(conversation: Conversation) -> dict[str, Stop]:
+    """The turns that would be predicted and that a stop would answer, by id: the seeker spoke of danger before them."""
+    stops = {}
+    for turn in supporter_turns(conversation):
+        path = conversation.path(turn.parent)
+        if stop := stop_after([said.text or "" for said in path if said.speaker == "seeker"]):
+            stops[turn.id] = stop
+    return stops
+
+
+def _with_stops(rows: Sequence[Prediction], conversation: Conversation) -> list[Prediction]:
+    """The rows, with the fixed text in place of replies to danger."""
+    stops = stopped_turns(conversation)
+    return [
+        replace(row, predicted_text=stop.text, finish="stop", extra={**row.extra, "danger": stop.danger})
+        if (stop := stops.get(str(row.turn_id)))
+        else row
+        for row in rows
+    ]
 
 
 def _worded(
@@ -130,6 +157,7 @@ def predict(
     past: PastStrategies | None = None,
     calibration: Calibration | None = None,
     given_gold: bool = False,
+    stop_at_danger: bool = False,
     title: str = "predict",
 ) -> int:
     """Predict a corpus into a predictions file, which appears when it is complete; return its number of rows.
@@ -139,6 +167,7 @@ def predict(
 
     Raises:
         CorpusError: there is nothing to predict.
+        ModelError: replies are to stop at danger and the supporter only plans.
         EsckitError: the file cannot be written.
     """
     wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
@@ -147,8 +176,11 @@ def predict(
     settings: dict[str, Any] = {"planning": planning or Decoding(greedy=True), "wording": wording or Decoding()}
     sizes = [len(supporter_turns(conversation)) for conversation in wanted]
     settings["calibration"] = calibration
-    if given_gold:
-        settings["given_gold"] = True
+    if stop_at_danger and supporter.generator is None:
+        raise ModelError("the supporter only plans: it has no replies that could stop at danger.")
+    for name, wanted_so in (("given_gold", given_gold), ("stop_at_danger", stop_at_danger)):
+        if wanted_so:  # else not in the key, so that predictions begun earlier continue
+            settings[name] = True
     key = _key(supporter, wanted, seed, past, settings)
     with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
         for conversation in wanted[rows.done :]:
