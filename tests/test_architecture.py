@@ -51,7 +51,7 @@ HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "sa
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
     *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "decoding", "conversation", "corpora"),
-    *("measures", "prompts", "report", "cli"),
+    *("measures", "prompts", "report", "cli", "safety"),
     *(
         "chat_models/asker.py",
         "chat_models/live.py",
@@ -67,7 +67,17 @@ LIGHT_TO_IMPORT: Final = (
 )
 """What works, or at least begins, without esckit[train]: heavy imports stand inside functions there."""
 
-NEVER_HEAVY: Final = ("errors", "files", "progress", "strategy", "decoding", "conversation", "corpora", "measures")
+NEVER_HEAVY: Final = (
+    "errors",
+    "files",
+    "progress",
+    "strategy",
+    "decoding",
+    "conversation",
+    "corpora",
+    "measures",
+    "safety",
+)
 HUB_ALLOWED_IN: Final = "corpora/esconv.py"
 
 

@@ -166,6 +166,9 @@ def predict_command(
         bool, typer.Option(help="Draw the strategy at .7 / .95, as the paper's code does.")
     ] = False,
     past_strategies: Annotated[str | None, typer.Option(help="gold, predicted or hidden; default as trained.")] = None,
+    stop_at_danger: Annotated[
+        bool, typer.Option("--stop-at-danger", help="Answer a seeker who speaks of danger with the fixed text.")
+    ] = False,
 ) -> None:
     """Predict every labelled supporter turn of a corpus.
 
@@ -182,6 +185,7 @@ def predict_command(
     from esckit.decoding import Decoding
     from esckit.rendering import PastStrategies
     from esckit.supporters import Supporter, predict
+    from esckit.supporters.prediction import stopped_turns
 
     if past_strategies is not None and past_strategies not in get_args(PastStrategies):
         raise EsckitError(f"--past-strategies {past_strategies!r} is unknown: use gold, predicted or hidden.")
@@ -197,7 +201,11 @@ def predict_command(
         planning=Decoding(greedy=not sample_strategy),
         wording=Decoding(greedy=greedy),
         past=past,
+        stop_at_danger=stop_at_danger,
     )
+    if stop_at_danger:
+        stopped = sum(len(stopped_turns(conversation)) for conversation in conversations)
+        print(f"{stopped} of {rows} replies are the fixed text, as the seeker speaks of danger before them")
     print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
 
 

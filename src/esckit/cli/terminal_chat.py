@@ -26,6 +26,7 @@ HELP: Final = """\
 /go N           go on from turn N (0: from the beginning)
 /tree           draw the conversation; * marks where you are
 /save FILE      write the whole tree to a file
+/continue       go on after a message has stopped the chat
 /quit           leave
 Anything else is what you say. A space before a slash makes it no command."""
 
@@ -165,8 +166,10 @@ class _Terminal:
         return False
 
     def _carry_out(self, line: str) -> None:
+        from esckit.safety import risk_of
+
         command, rest = _command(line), line.partition(" ")[2]
-        if command is None:
+        if command is None or (command != "/save" and risk_of(line)):  # "/help me, I want to die" asks for no commands
             self._say(line)
         elif command == "/strategy":
             self._strategy(rest)
@@ -178,6 +181,8 @@ class _Terminal:
             self._tree()
         elif command == "/save":
             self._save_as(rest.strip())
+        elif command == "/continue":
+            self._go_on(rest.strip())
         elif command == "/help":
             print(HELP)
         else:
@@ -196,14 +201,20 @@ class _Terminal:
             stands = f"you are back at turn {before or 0}, and your words stay in the tree as turn {said.id}."
             raise TalkError(f"no reply came: {error}\n{stands}") from error
 
+    def _go_on(self, words: str) -> None:
+        """Say to go on, in plain words, so that whoever reads the saved chat understands them; a model answers."""
+        if self.chat.stopped is None:
+            raise TalkError("nothing has stopped the chat: say something.")
+        self._say(words or self.chat.stopped.words_to_go_on)
+
     def _reply(self) -> None:
         from esckit.supporters.chat import printable
 
-        begun = False
+        begun, who = False, "esckit" if self.chat.stopped else self.chat.name
 
         def show(piece: str) -> None:
             nonlocal begun
-            print(printable(piece if begun else f"{self.chat.name}> {piece}"), end="", flush=True)
+            print(printable(piece if begun else f"{who}> {piece}"), end="", flush=True)
             begun = True
 
         try:
@@ -230,8 +241,10 @@ class _Terminal:
             print("You are at the beginning.")
             return
         turn = self.chat.conversation.turn(self.chat.at)
-        who = "you" if turn.speaker == "seeker" else self.chat.name
+        who = "you" if turn.speaker == "seeker" else self.chat.name if turn.strategy else "esckit"
         print(f"You go on after turn {turn.id}, {who}: {_short(turn.text or '', 60)}")
+        if stop := self.chat.stopped:
+            print(stop._replace(latest=stop.latest or "").text)
 
     def _tree(self) -> None:
         if not self.chat.conversation.turns:
@@ -286,6 +299,8 @@ def _command(line: str) -> str | None:
 
 def _note(answer: "Answer") -> str:
     """The chosen strategy, how it came about, and the planner's three most likely ones."""
+    if answer.turn.strategy is None:
+        return f"  [{answer.turn.id}] a fixed text; no model has answered"
     chosen = str(answer.turn.strategy)
     if answer.skipped:
         chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
@@ -299,7 +314,7 @@ def _note(answer: "Answer") -> str:
 
 def _drawn(branch: "Branch", short: dict[str, str]) -> str:
     turn = branch.turn
-    who = "you" if turn.speaker == "seeker" else short.get(str(turn.strategy), "")
+    who = "you" if turn.speaker == "seeker" else short.get(str(turn.strategy), turn.source)
     head = f"{'*' if branch.current else ' '}{turn.id:>4} {'  ' * min(branch.forks, 12)}{who}: "
     return head + _short(turn.text or "", max(20, shutil.get_terminal_size().columns - len(head) - 1))
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from esckit.chat_models.local import request_seed
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
 from esckit.errors import CorpusError, ModelError
+from esckit.safety import stop_after
 from esckit.supporters.language_parts import LanguageParts
 from esckit.supporters.proposing import Answers, TurnRequest, expect_one
 from esckit.supporters.said import place_of
@@ -18,7 +19,8 @@ __all__ = ["SupporterChatModel", "prompted"]
 class SupporterChatModel:
     """Answers a dialogue; the history shows no strategies.
 
-    Strategy and text are drawn as the request's decoding says, by its own seed.
+    Strategy and text are drawn as the request's decoding says, by its own seed. Where a user message speaks of danger
+    and none after it says to go on, no model answers: the reply is the fixed text of `esckit.safety`.
 
     Args:
         supporter: who answers.
@@ -53,6 +55,8 @@ class SupporterChatModel:
                 "alone, or ask its language model (docs/asking.md)."
             )
         messages = [{"role": m.role, "content": m.content} for m in request.messages if not m.filler]
+        if stop := stop_after([m.content for m in request.messages if m.role == "user" and not m.filler]):
+            return ChatReply(stop.text, "stop")
         place, how = place_of(messages), request.decoding
         asked = TurnRequest(place.conversation, place.parent, request_seed(request), planning=how, wording=how)
         asked = replace(asked, wording=None) if self.gives == "strategy" else asked

@@ -11,6 +11,7 @@ from esckit.conversation import Conversation, GrowingTree, Turn
 from esckit.decoding import seed_of
 from esckit.errors import ModelError, TalkError
 from esckit.rendering import past_strategies
+from esckit.safety import SOURCE, Stop, stop_after
 from esckit.strategy import Taxonomy
 from esckit.supporters.parts import OnText
 from esckit.supporters.proposing import Answers, Candidate, TurnRequest
@@ -35,8 +36,8 @@ class Answer(NamedTuple):
     """A reply and how it came about.
 
     Attributes:
-        turn: the new supporter turn.
-        probabilities: the planner's, by strategy, the most likely first; they sum to 1.
+        turn: the new supporter turn; where the chat is stopped, it holds the fixed text and has no strategy.
+        probabilities: the planner's, by strategy, the most likely first; they sum to 1. None where it is stopped.
         skipped: strategies that were preferred to the reply's and under which there is no other reply.
         forced: the strategy was asked for.
         cut: the text ends at its greatest length, not where the model would end it.
@@ -116,6 +117,15 @@ class Chat:
         """The tree as it stands."""
         return self.tree.conversation
 
+    @property
+    def stopped(self) -> Stop | None:
+        """What has stopped the chat where it stands, by what was said on the path there; then no model speaks."""
+        path = self.conversation.path(self.at)
+        said = [turn for turn in path if turn.speaker == "seeker"]
+        place = {turn.id: number for number, turn in enumerate(said)}
+        recorded = {place[str(turn.parent)]: turn.extra["danger"] for turn in path if _is_fixed(turn)}
+        return stop_after([turn.text or "" for turn in said], recorded)
+
     def say(self, text: str) -> Turn:
         """Add what the seeker says; control characters, which no one writes, are left out.
 
@@ -134,7 +144,8 @@ class Chat:
 
         The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
         there is no other reply under it, the next in this order. The chat then stands on the new turn; where this is
-        interrupted or fails, it stands where it stood.
+        interrupted or fails, it stands where it stood. Where the chat is stopped no model is asked, whatever strategy
+        is asked for: the answer is the fixed text, and a second one to the same words is the first one again.
 
         Args:
             on_text: is told the reply's text piece by piece while it is written.
@@ -144,6 +155,8 @@ class Chat:
             CorpusError: what was said does not fit the model.
         """
         parent = self._answered()
+        if stop := self.stopped:
+            return self._answer_stopped(parent, stop, on_text)
         siblings = [turn for turn in self.conversation.children(parent) if turn.speaker == "supporter"]
         probabilities = self._plan(parent)
         used = {turn.strategy for turn in siblings}
@@ -194,6 +207,27 @@ class Chat:
             children = self.conversation.children(turn.id)
             waiting += [(child, forks + (len(children) > 1)) for child in reversed(children)]
 
+    def _answer_stopped(self, parent: str, stop: Stop, on_text: OnText) -> Answer:
+        """The fixed text as a turn."""
+        self.forced = None  # not carried over to whatever is said after a danger
+        on_text(stop.text)
+        there = (turn for turn in self.conversation.children(parent) if _is_fixed(turn))
+        turn = next(there, None) or self._add(
+            Turn(self._next_id(), parent, "supporter", stop.text, source=SOURCE, extra={"danger": stop.danger})
+        )
+        self.at = turn.id
+        return Answer(turn, {}, (), forced=False, cut=False)
+
+    def _seen(self) -> Conversation:
+        """The conversation as models are shown it: with a short line in place of each fixed text."""
+        if not any(map(_is_fixed, self.conversation.turns)):
+            return self.conversation
+        turns = [
+            replace(turn, text=Stop(turn.extra["danger"], turn.text or "").seen) if _is_fixed(turn) else turn
+            for turn in self.conversation.turns
+        ]
+        return replace(self.conversation, turns=turns)
+
     def _next_id(self) -> str:
         return str(len(self.conversation.turns) + 1)
 
@@ -213,7 +247,7 @@ class Chat:
 
     def _request(self, parent: str) -> TurnRequest:
         seed = seed_of(self.seed, "chat", len(self.conversation.turns))
-        return TurnRequest(self.conversation, parent, seed, self._shown())
+        return TurnRequest(self._seen(), parent, seed, self._shown())
 
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first."""
@@ -228,6 +262,11 @@ class Chat:
         if not self._can(strategy):
             return []
         return self.supporter.propose([replace(self._request(parent), strategy=strategy, unlike=said)], on_text)[0]
+
+
+def _is_fixed(turn: Turn) -> bool:
+    """True for a turn that holds the fixed text; a supporter may be named as its source is."""
+    return turn.speaker == "supporter" and turn.source == SOURCE and "danger" in turn.extra
 
 
 def _check_chat(conversation: Conversation, taxonomy: str) -> None:

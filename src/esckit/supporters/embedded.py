@@ -15,6 +15,7 @@ from esckit.conversation import Conversation, conversation_to_json
 from esckit.corpora.starter import LICENCE, read_starter
 from esckit.errors import CorpusError, ModelError
 from esckit.planning.planner_options import PlannerOptions
+from esckit.safety import words_hash
 
 __all__ = ["cache_folder", "embedded_supporter", "make_supporter"]
 
@@ -104,7 +105,7 @@ def embedded_supporter(on_making: Callable[[], None] = lambda: None, *, options:
     corpus = read_starter()
     everything = (*corpus.train, *corpus.valid, *corpus.test)
     dialogues = [conversation for conversation in everything if conversation.labels["outcome"] == "better"]
-    made_of = [[conversation_to_json(dialogue) for dialogue in dialogues], options.model_dump(), LICENCE]
+    made_of = [[conversation_to_json(dialogue) for dialogue in dialogues], options.model_dump(), LICENCE, words_hash()]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / f"supporter-{__version__}-{key}"
     if not (folder / "supporter.json").exists():  # written last: a folder that has it is whole

@@ -12,9 +12,10 @@ from esckit.files import resume_jsonl
 from esckit.measures import Prediction, add_context, prediction_to_json
 from esckit.progress import progress
 from esckit.rendering import PastStrategies, past_strategies, supporter_turns
+from esckit.safety import Stop, stop_after
 from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest, expect_one
 
-__all__ = ["predict", "predict_conversation"]
+__all__ = ["predict", "predict_conversation", "stopped_turns"]
 
 
 def predict_conversation(
@@ -26,6 +27,7 @@ def predict_conversation(
     wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
     past: PastStrategies | None = None,
     given_gold: bool = False,
+    stop_at_danger: bool = False,
 ) -> list[Prediction]:
     """Predict every labelled supporter turn of a conversation's trunk, each from the gold history before it.
 
@@ -41,6 +43,8 @@ def predict_conversation(
             the model's own choices at the turns before.
         given_gold: the generator gets each turn's gold strategy (DecoupledESC, table 6), and nothing is planned: rows
             have no predicted strategy, and say so.
+        stop_at_danger: replies to a seeker who speaks of danger are the fixed text of `esckit.safety`, and
+            ``extra.danger`` says so; their strategies stay as they were planned.
 
     Raises:
         ModelError: gold strategies are given to a supporter without a generator, or there is no reply under one.
@@ -71,7 +75,28 @@ def predict_conversation(
         _row(conversation, turn, candidate, {"past_strategies": mode, **given})
         for turn, candidate in zip(turns, found, strict=True)
     ]
-    return add_context(rows, [conversation])
+    return add_context(_with_stops(rows, conversation) if stop_at_danger else rows, [conversation])
+
+
+def stopped_turns(conversation: Conversation) -> dict[str, Stop]:
+    """The turns that would be predicted and that a stop would answer, by id: the seeker spoke of danger before them."""
+    stops = {}
+    for turn in supporter_turns(conversation):
+        path = conversation.path(turn.parent)
+        if stop := stop_after([said.text or "" for said in path if said.speaker == "seeker"]):
+            stops[turn.id] = stop
+    return stops
+
+
+def _with_stops(rows: Sequence[Prediction], conversation: Conversation) -> list[Prediction]:
+    """The rows, with the fixed text in place of replies to danger."""
+    stops = stopped_turns(conversation)
+    return [
+        replace(row, predicted_text=stop.text, finish="stop", extra={**row.extra, "danger": stop.danger})
+        if (stop := stops.get(str(row.turn_id)))
+        else row
+        for row in rows
+    ]
 
 
 def _one_after_the_other(supporter: Answers, turns: Sequence[Turn], requests: Sequence[TurnRequest]) -> list[Candidate]:
@@ -117,6 +142,7 @@ def predict(
     wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
     past: PastStrategies | None = None,
     given_gold: bool = False,
+    stop_at_danger: bool = False,
     title: str = "predict",
 ) -> int:
     """Predict a corpus into a predictions file, which appears when it is complete; return its number of rows.
@@ -126,6 +152,7 @@ def predict(
 
     Raises:
         CorpusError: there is nothing to predict.
+        ModelError: replies are to stop at danger and the supporter only plans.
         EsckitError: the file cannot be written.
     """
     out = Path(out)
@@ -134,6 +161,10 @@ def predict(
         raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
     how: dict[str, Any] = {"planning": planning, "wording": wording, "past": past, "given_gold": given_gold}
     sizes = [len(supporter_turns(conversation)) for conversation in wanted]
+    if stop_at_danger:
+        if supporter.about is None:
+            raise ModelError("the supporter only plans: it has no replies that could stop at danger.")
+        how["stop_at_danger"] = True  # else not in the key, so that predictions begun earlier continue
     key = _key(supporter, wanted, seed, how)
     with resume_jsonl(out, key, sizes) as rows, progress(title, len(wanted), rows.done) as bar:
         for conversation in wanted[rows.done :]:

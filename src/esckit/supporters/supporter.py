@@ -18,6 +18,7 @@ from esckit.errors import ModelError, TalkError
 from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strategies
+from esckit.safety import stop_after
 from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.language_parts import LanguageParts, load_adapters
 from esckit.supporters.parts import Generator, OnText, Planner, Wording
@@ -261,6 +262,9 @@ class Supporter:
     ) -> Candidate:
         """The next reply, with its strategy and how it came about.
 
+        Where a message of the seeker speaks of danger and none after it says to go on, no model answers: the reply is
+        the fixed text of `esckit.safety`, without a strategy, and ``extra["danger"]`` names the kind.
+
         Args:
             said: the dialogue so far, as in `plan`.
             strategy: of the reply; the planner chooses by default.
@@ -276,6 +280,9 @@ class Supporter:
             raise TalkError(f"there is no strategy {strategy!r}: choose one of {', '.join(self.taxonomy.labels)}.")
         chosen = strategy and self.taxonomy.match(strategy)
         request = replace(self._request(said, seed), strategy=chosen, wording=wording, unlike=frozenset())
+        path = request.conversation.path(request.parent)
+        if stop := stop_after([turn.text or "" for turn in path if turn.speaker == "seeker"]):
+            return Candidate(None, stop.text, finish="stop", extra={"danger": stop.danger})
         return expect_one(self.propose([request], on_text)[0], request)
 
     def _request(self, said: Said, seed: int) -> TurnRequest:

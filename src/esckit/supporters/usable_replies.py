@@ -1,6 +1,7 @@
 """Which human replies a program may say again: none that are about a life, a place, a person, a payment or a danger.
 
-The rules are English, err towards leaving out, and are counted by reason. They are filters, not a guarantee.
+The rules are English (those of danger have more languages), err towards leaving out, and are counted by reason. They
+are filters, not a guarantee.
 """
 
 import re
@@ -10,16 +11,10 @@ from typing import Final, NamedTuple
 
 from esckit.conversation import Conversation, Turn
 from esckit.rendering import supporter_turns
+from esckit.safety import risk_of
 
 __all__ = ["UsableReply", "explicit_risk", "names_of", "unusable", "usable_replies"]
 
-_RISK: Final = re.compile(
-    r"\bsuicid\w*|\bkill(?:ing)?\s+(?:my|your|him|her|them)sel\w+|\bself[- ]?harm\w*"
-    r"|\bend(?:ing)?\s+(?:it\s+all|my\s+life)|\b(?:want|wish|ready|like)\w*\s+to\s+(?:die|be\s+dead)\b|\bwish\s+i\s+(?:was|were)\s+dead|\bbetter\s+off\s+dead"
-    r"|\b(?:don'?t|not)\s+want\s+to\s+(?:live|be\s+alive|wake\s+up)\b|\b(?:cut|hurt|harm)(?:ting|ing)?\s+myself"
-    r"|\boverdos\w*|\btake\s+my\s+(?:own\s+)?life|\bno\s+(?:point|reason)\s+(?:in|to)\s+(?:living|live)\b",
-    re.IGNORECASE,
-)
 _CONTACT: Final = re.compile(
     r"(?:\+?\d[\d\s().-]{5,}\d)|\b\d{3}[- ]\d{4}\b|https?://|www\.|\b\w+\.(?:com|org|net|gov|edu|co\.uk)\b|\S+@\S+\.\w+"
     r"|\b(?:hot|help|crisis)[- ]?line\b|\b(?:911|988|999|112|741741)\b",
@@ -68,10 +63,9 @@ class UsableReply(NamedTuple):
 
 
 def explicit_risk(conversation: Conversation) -> bool:
-    """True where someone in the dialogue speaks of suicide, self-harm or not wanting to live."""
-    return any(_RISK.search(turn.text or "") for turn in conversation.turns) or bool(
-        _RISK.search(conversation.situation or "")
-    )
+    """True where someone in the dialogue, or its situation, speaks of a danger (`esckit.safety.risk_of`)."""
+    said = [turn.text for turn in conversation.turns]
+    return any(risk_of(text) for text in (*said, conversation.situation) if text)
 
 
 def names_of(conversations: Iterable[Conversation]) -> frozenset[str]:
@@ -90,7 +84,7 @@ def names_of(conversations: Iterable[Conversation]) -> frozenset[str]:
 
 def unusable(text: str, names: frozenset[str]) -> str | None:
     """Why a reply must not be said again; None where nothing speaks against it."""
-    if _RISK.search(text):
+    if risk_of(text):
         return "risk"
     if _CONTACT.search(text):
         return "phone numbers, links and helplines"
