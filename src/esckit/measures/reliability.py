@@ -1,4 +1,4 @@
-"""Calibration of a planner's strategy probabilities."""
+"""How far a planner's strategy probabilities can be believed."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from esckit.measures.intervals import FloatArray
 from esckit.measures.predictions import Prediction
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["BINS", "Bin", "Calibration", "calibration"]
+__all__ = ["BINS", "Bin", "Reliability", "reliability"]
 
 BINS: Final = 15
 _LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
@@ -24,7 +24,7 @@ class Bin(NamedTuple):
     accuracy: float  # how often it is gold, 0..1
 
 
-class Calibration(NamedTuple):
+class Reliability(NamedTuple):
     """Figures over the turns that have probabilities."""
 
     n: int  # turns
@@ -34,7 +34,7 @@ class Calibration(NamedTuple):
     bins: list[Bin]  # those of the error that hold turns, in order: a reliability diagram's points
 
 
-def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Calibration | None:
+def reliability(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Reliability | None:
     """Measure strategy probabilities against gold; None where no turn has any.
 
     ECE (Guo et al. 2017, eq. 3): over 15 bins of equal width of the highest probability, the mean distance between how
@@ -55,7 +55,7 @@ def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) 
     order = np.argsort(-probabilities, axis=1, kind="stable")  # (n, K)
     given = probabilities[np.arange(len(rows)), gold]
     bins = _bins(probabilities.max(1), order[:, 0] == gold)
-    return Calibration(
+    return Reliability(
         n=len(rows),
         ece=sum(bin.n * abs(bin.confidence - bin.accuracy) for bin in bins) / len(rows),
         nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),

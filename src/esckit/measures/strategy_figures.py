@@ -9,7 +9,7 @@ from esckit.measures.bias_inference import bias_interval
 from esckit.measures.intervals import FloatArray, IntArray, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
-from esckit.measures.reliability import calibration
+from esckit.measures.reliability import reliability
 from esckit.measures.strategy_measures import (
     STAGES,
     Scores,
@@ -42,7 +42,7 @@ def strategy_figures(
     scores = score(counts)
     replicates = score(resampled)
     bias = preference_bias(counts)
-    measured = calibration(rows, taxonomy)
+    measured = reliability(rows, taxonomy)
     return {
         "n": all_turns,
         "q": float(scores.q),
