@@ -273,9 +273,9 @@ def predict_turns(
         batch = collate_turns([dialogues[index] for index in here], labels)
         if hidden:
             batch = batch.hide(torch.ones(len(batch.vectors), dtype=torch.bool), labels)
-        scores = network(batch).planned.double().log_softmax(-1).numpy()
+        log_probabilities = network(batch).planned.double().log_softmax(-1).numpy()
         ends = np.cumsum([len(dialogues[index].gold) for index in here])
-        found.update(zip(here, np.split(scores, ends[:-1]), strict=True))
+        found.update(zip(here, np.split(log_probabilities, ends[:-1]), strict=True))
     return np.concatenate([found[index] for index in range(len(dialogues))])
 
 
