@@ -14,6 +14,8 @@ from esckit.errors import EsckitError
 from esckit.measures.agreement import LEVELS, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from esckit.measures.intervals import IntArray
 
+from .coverage import COEFFICIENTS, RATERS, Raters, agreement_coverage
+
 FLEISS_1971 = np.array(
     [
         [0, 0, 0, 0, 14],
@@ -100,7 +102,7 @@ def test_quadratic_kappa_and_interval_alpha_agree_for_many_items() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
-def test_perfect_agreement_is_1_even_in_one_category(ratings: list[int]) -> None:
+def test_perfect_agreement_is_1_and_certain_only_in_one_category(ratings: list[int]) -> None:
     counts = np.stack([[3 * (rating == category) for category in range(4)] for rating in ratings])
     found = [
         fleiss_kappa(counts, resamples=20),
@@ -108,7 +110,22 @@ def test_perfect_agreement_is_1_even_in_one_category(ratings: list[int]) -> None
         cohen_kappa(ratings, ratings, quadratic=True, resamples=20),
         *(krippendorff_alpha([[r, r] for r in ratings], level, resamples=20) for level in LEVELS),
     ]
-    assert all(coefficient == (1, (1, 1)) for coefficient in found)
+    for coefficient in found:
+        assert coefficient.value == coefficient.interval.high == 1
+        assert (coefficient.interval.low == 1) == (len(set(ratings)) == 1)
+
+
+@given(tables)
+def test_a_coefficient_lies_in_its_interval(table: list[list[int | None]]) -> None:
+    assume(any(sum(rating is not None for rating in item) > 1 for item in table))
+    found = [krippendorff_alpha(table, level, resamples=20) for level in LEVELS]
+    pairs = [item[:2] for item in table]
+    if any(None not in pair for pair in pairs):
+        found.append(cohen_kappa(*zip(*pairs, strict=True), resamples=20))
+    full = [[rating or 1 for rating in item] for item in table]
+    found.append(fleiss_kappa(np.array([[item.count(c) for c in range(1, 5)] for item in full]), resamples=20))
+    for value, (low, high) in found:
+        assert -1 <= low <= value <= high <= 1 or value < -1
 
 
 @given(tables, st.permutations(range(3)))
@@ -139,6 +156,13 @@ def test_interval_covers_and_narrows() -> None:
         assert low < value < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COEFFICIENTS)
+@pytest.mark.parametrize("raters", RATERS, ids=lambda raters: f"{min(raters.shares)}-{raters.kappa}-{raters.items}")
+def test_intervals_hold_the_truth_where_a_label_is_rare(name: str, raters: Raters) -> None:
+    assert agreement_coverage(name, raters, repetitions=300, seed=7) >= 0.86
 
 
 def test_bad_input() -> None:

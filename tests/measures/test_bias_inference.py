@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from esckit.measures.bias_inference import bias_derivative, bias_interval
+from esckit.measures.bias_inference import bias_derivative, bias_interval, squared_bias
 from esckit.measures.intervals import IntArray, resample_totals
 from esckit.measures.preference_bias import preference_bias
 
+from .coverage import bias_coverage
 from .simulate import draw, planner
 
 counts = arrays(np.int64, (6, 4, 3), elements=st.integers(0, 4))  # 6 dialogues, 3 labels and unparsed
@@ -73,14 +74,16 @@ def test_derivative_is_finite(by_dialogue: IntArray) -> None:
     assert np.isfinite(bias_derivative(by_dialogue.astype(np.float64))[1]).all()
 
 
+def test_the_square_of_b_is_not_pushed_up_by_noise() -> None:
+    rng = np.random.default_rng(5)
+    for true in (1e-9, 0.3):
+        drawn = [draw([planner(true, 0.35, rng)], 130, rng)[0] for _ in range(12)]
+        found = [squared_bias(each) for each in drawn]
+        assert np.mean(found) == pytest.approx(true**2, abs=3 * float(np.std(found)) / 12**0.5)
+        assert np.mean([float(preference_bias(each.sum(0)).b) ** 2 for each in drawn]) > true**2 + 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("true", [0.0, 0.1, 0.3])
 def test_covers_the_true_b_of_130_dialogues(true: float) -> None:
-    rng = np.random.default_rng(11)
-    hits, repetitions = 0, 250
-    for seed in range(repetitions):
-        by_dialogue = draw([planner(max(true, 1e-9), 0.35, rng)], 130, rng)[0]
-        replicates = preference_bias(resample_totals(by_dialogue, 300, seed))
-        low, high = bias_interval(preference_bias(by_dialogue.sum(0)), replicates)
-        hits += low <= true <= high
-    assert hits / repetitions >= 0.9
+    assert bias_coverage(true, repetitions=250, seed=11)[0] >= 0.9

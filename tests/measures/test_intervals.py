@@ -40,6 +40,24 @@ def test_ends_stay_in_the_figures_range() -> None:
     assert basic_interval(0.95, np.linspace(0.8, 1, 101), high=1).high == 1
 
 
+def test_an_estimate_lies_in_its_interval() -> None:
+    for replicates in (np.linspace(0.5, 0.6, 101), np.linspace(0.0, 0.1, 101)):
+        low, high = basic_interval(0.3, replicates)
+        assert low <= 0.3 <= high
+
+
+def test_a_mean_is_at_least_the_measure_s_least_value() -> None:
+    """Of shares that are mostly 0 the mirrored interval would go below 0; a measure may itself go below 0."""
+    rare = np.array([1.0] + [0.0] * 19)
+    dialogues = [str(place) for place in range(20)]
+    found = mean_intervals({"share": rare, "cosine": rare - 0.5}, dialogues, resamples=500, seed=0)
+    assert found["share"] is not None
+    assert found["cosine"] is not None
+    assert found["share"][0] == 0
+    assert found["cosine"][0] == -0.5
+    assert found["share"][1] - found["cosine"][1] == pytest.approx(0.5)
+
+
 def test_covers_a_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0

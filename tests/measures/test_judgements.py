@@ -1,6 +1,7 @@
 """Figures of scores: means with intervals over dialogues, tests, known groups."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,3 +102,13 @@ def test_known_groups_may_stand_in_other_dialogues_and_one_may_be_missing() -> N
     rows = group_orders(gold + failed + like + stock, {"empathy": pairs}, resamples=200)
     assert [row.found for row in rows] == ["in order", "reversed", "not told apart", "not judged"]
     assert rows[0].difference == pytest.approx(high.mean() - low.mean())
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_no_resample_lacks_a_known_group(shared: int) -> None:
+    """Scores that never vary leave no doubt, however few dialogues there are of each group."""
+    gold = judged("gold", lambda d, t: 3, dialogues=1 + shared)
+    failed = [replace(row, system="failed", conversation_id=f"{place // 4}") for place, row in enumerate(gold[:4])]
+    failed += [replace(row, system="failed") for row in gold[4:]]
+    (row,) = group_orders(gold + failed, {"empathy": [("gold", "failed")]}, resamples=200)
+    assert (row.difference, row.interval, row.found) == (0, (0, 0), "not told apart")

@@ -43,7 +43,7 @@ def test_everything_is_there(tmp_path: Path) -> None:
     expected = krippendorff_alpha(ratings.table, "ordinal").value
     assert found["krippendorff"]["ordinal"]["value"] == expected
     assert [pair["raters"] for pair in found["cohen"]] == [["a", "b"], ["a", "c"], ["b", "c"]]
-    assert found["cohen"][0]["plain"] == {"value": 1, "interval": [1, 1]}
+    assert found["cohen"][0]["plain"]["value"] == found["cohen"][0]["plain"]["interval"][1] == 1
     columns = list(zip(*ratings.table, strict=True))
     assert found["cohen"][1]["quadratic"]["value"] == cohen_kappa(columns[0], columns[2], quadratic=True).value
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
-from esckit.decoding import Decoding
+from esckit.decoding import Decoding, choose_strategy
 from esckit.errors import CorpusError, ModelError
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.encoder_planner import EncoderPlanner
@@ -211,24 +211,18 @@ def test_a_strategy_of_another_taxonomy_is_a_sentence(planner: EncoderPlanner, d
         planner.score(dialogue, turns, {turns[0].id: CSO.labels[0]})
 
 
-def test_majority_says_one_strategy_and_chance_draws_by_frequency(tmp_path: Path) -> None:
+def test_frequencies_are_probabilities_and_drawing_is_the_caller_s(tmp_path: Path) -> None:
+    """Greedy, the most frequent strategy; drawn by the caller, each as often as in training, and by one draw alone."""
     train, test = load_corpus("starter").train, load_corpus("starter").test
-    shares = {}
-    for model in ("majority", "chance"):
-        options = TINY_PLANNER.model_copy(update={"model": model})
-        shares = train_planner(train, None, ESCONV, options, tmp_path / model, seed=5)["frequencies"]
-    majority, chance = (EncoderPlanner.load(tmp_path / model) for model in ("majority", "chance"))
+    options = TINY_PLANNER.model_copy(update={"model": "majority"})
+    shares = train_planner(train, None, ESCONV, options, tmp_path, seed=5)["frequencies"]
+    planner, wanted = EncoderPlanner.load(tmp_path), np.array(list(shares.values()))
     turns = [(dialogue, turn) for dialogue in [*train, *test] for turn in supporter_turns(dialogue)]
-
-    def choices(planner: EncoderPlanner) -> list[int]:
-        return [int(planner.score(dialogue, [turn], {}).argmax()) for dialogue, turn in turns]
-
-    wanted = np.array(list(shares.values()))
-    assert set(choices(majority)) == {int(wanted.argmax())}
-    drawn = choices(chance)
-    assert drawn == choices(chance), "each turn's draw is its own"
-    np.testing.assert_allclose(np.bincount(drawn, minlength=8) / len(drawn), wanted, atol=0.05)
-    np.testing.assert_allclose(np.exp(chance.uncalibrated.score(turns[0][0], [turns[0][1]], {})[0]), wanted, atol=0.01)
+    found = np.concatenate([planner.score(dialogue, [turn], {}) for dialogue, turn in turns])
+    np.testing.assert_allclose(np.exp(found), np.tile(wanted, (len(turns), 1)), atol=0.01)
+    random, by_frequency = np.random.default_rng(0), Decoding(temperature=1, top_p=1)
+    drawn = [choose_strategy(row, by_frequency, random) for row in np.tile(found, (5, 1))]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=8) / len(drawn), wanted, atol=0.03)
 
 
 @pytest.mark.parametrize("past", ["gold", "predicted", "hidden"])

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from esckit.conversation import Conversation, Turn
+from esckit.planning import network as module
 from esckit.planning.encoder import Encoder
-from esckit.planning.network import Binner, TurnBatch
-from esckit.planning.planner_folder import Sizes, new_network
-from esckit.planning.turn_batches import ReadTurns, TextVectors, collate_turns, read_turns
+from esckit.planning.network import Binner, Sizes, new_network, train_network
+from esckit.planning.planner_options import PlannerOptions
+from esckit.planning.turn_batches import ReadTurns, TextVectors, TurnBatch, collate_turns, read_turns
 from esckit.planning.turn_features import history_width
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import ESCONV
@@ -164,3 +165,46 @@ def test_a_hidden_history_reads_as_an_average_one(encoder: Encoder, dialogues: l
     assert (encoded[batch.hidden][:, :-1][:, history] == 0).all()
     assert (encoded[~batch.hidden][:, :-1][:, history] != 0).any()
     assert torch.equal(encoded[:, -1].bool(), batch.hidden)
+
+
+def telling(encoder: Encoder) -> list[ReadTurns]:
+    """Turns in an order that says nothing, whose own texts say all."""
+    random, labels = np.random.default_rng(0), ESCONV.labels[:4]
+    dialogues = []
+    for number in range(24):
+        turns = [Turn("0", None, "seeker", "I see")]
+        for place, label in enumerate(random.choice(labels, size=6), start=1):
+            turns.append(Turn(str(place), str(place - 1), "supporter", f"{label} {label} {label}", str(label)))
+        dialogues.append(read(encoder, Conversation(str(number), turns)))
+    return dialogues
+
+
+def test_networks_learn_to_name_strategies_from_texts(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    items, options = telling(encoder), PlannerOptions(epochs=12, learning_rate=0.03, batch_size=4)
+    sizes, named = Sizes(vectors=encoder.width, width=16, head=16, dropout=0.4), []
+    for weight in (module._SAID_WEIGHT, 0.0):
+        monkeypatch.setattr(module, "_SAID_WEIGHT", weight)
+        made = train_network(items, ESCONV, sizes, options, 0).train()
+        batch = collate_turns(items, K)
+        with torch.no_grad():
+            named.append((made(batch).said.argmax(1) == batch.gold).float().mean().item())
+    assert named[0] > 0.6 > 0.4 > named[1], "by chance .25"
+
+
+def test_weights_that_nothing_moves_decay(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vector of padding, which no turn reads, shrinks by rate times decay at every step, and by nothing else."""
+    items, options = telling(encoder), PlannerOptions(epochs=2, learning_rate=0.03, batch_size=8)
+    sizes = Sizes(vectors=encoder.width, width=8, head=8, dropout=0.4)
+    padding = []
+    for decay in (module._WEIGHT_DECAY, 0.0):
+        monkeypatch.setattr(module, "_WEIGHT_DECAY", decay)
+        padding.append(train_network(items, ESCONV, sizes, options, 0).get_parameter("speaker.weight")[2].detach())
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.03)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, 6, pct_start=0.15)
+    kept = 1.0
+    for _ in range(6):
+        kept *= 1 - 0.05 * optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        schedule.step()
+    assert kept < 0.999
+    torch.testing.assert_close(padding[0], kept * padding[1])

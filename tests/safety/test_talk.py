@@ -264,3 +264,13 @@ def test_a_supporter_that_only_plans_has_no_replies_to_stop(language: Path, tmp_
             tmp_path / "p.jsonl",
             stop_at_danger=True,
         )
+
+
+def test_a_reply_asked_for_from_python_stops_too(language: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supporter = Supporter.load(language)
+    went_on = supporter.reply([DANGER, "Are you safe?", "I am safe, go on"], strategy="Question")
+    assert went_on.strategy == "Question"
+    monkeypatch.setattr(supporter, "propose", refuse)
+    stopped = supporter.reply(["Hello", "Hi.", DANGER], strategy="Question")
+    assert (stopped.strategy, stopped.text) == (None, FULL.text if FULL else "")
+    assert stopped.extra == {"danger": "suicide"}

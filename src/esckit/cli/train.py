@@ -27,7 +27,7 @@ def planner_command(
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The supporter's folder to write.")],
     encoder: Annotated[str, typer.Option(help="embedded, a folder or a Hub id.")] = "embedded",
-    model: Annotated[str, typer.Option(help="encoder, linear, majority or chance.")] = "encoder",
+    model: Annotated[str, typer.Option(help="encoder, linear or majority.")] = "encoder",
     seed: Annotated[int, typer.Option(help="Of folds, nets and their training.")] = 0,
     replies: Annotated[
         bool, typer.Option("--replies", help="Also store the corpus's replies: a supporter that answers.")

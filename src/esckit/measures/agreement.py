@@ -1,7 +1,8 @@
 """Agreement between raters: Fleiss' and Cohen's kappa, Krippendorff's alpha, each with an interval over items.
 
 All are 1 minus observed over expected disagreement: 1 is perfect, 0 chance, below 0 worse than chance. Where everyone
-always gives one and the same rating nothing but agreement was possible, and they are 1.
+always gives one and the same rating nothing but agreement was possible, and they are 1. All come from tables (C, C) of
+pairs of ratings of one item, summed over items, and differ in what they expect by chance.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 
 from esckit.errors import EsckitError
-from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
+from esckit.measures.intervals import LEVEL, FloatArray, IntArray, Interval
 
 __all__ = ["LEVELS", "Coefficient", "Level", "cohen_kappa", "fleiss_kappa", "krippendorff_alpha"]
 
@@ -18,10 +19,16 @@ Level = Literal["nominal", "ordinal", "interval"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 _NOTHING: Final = 1e-12  # expected disagreement that rounding leaves of 0
+_BATCH: Final = 50  # draws at a time
+_PRIOR: Final = 2.0  # items, spread evenly over all pairs of ratings: else a rare rating's interval covers 50 to 90%
 
 
 class Coefficient(NamedTuple):
-    """A coefficient, at most 1, and its 95% basic bootstrap interval over items, cut to -1..1."""
+    """A coefficient, at most 1, and its 95% interval over items, which holds it.
+
+    The interval is the middle 95% under a Bayesian bootstrap (Rubin 1981): each item weighs an exponential draw, beside
+    two made-up items. A plain bootstrap cannot know that a rating seen five times, always agreed on, might be disputed.
+    """
 
     value: float
     interval: Interval
@@ -32,8 +39,8 @@ def fleiss_kappa(counts: IntArray, *, resamples: int = 1000, seed: int = 0) -> C
 
     Args:
         counts: (items, categories) how many raters put an item into a category.
-        resamples: bootstrap resamples of items.
-        seed: of the resamples.
+        resamples: draws of the items' weights.
+        seed: of the draws.
 
     Raises:
         EsckitError: there is no item, one was rated less than twice, or some were rated more often than others.
@@ -41,14 +48,9 @@ def fleiss_kappa(counts: IntArray, *, resamples: int = 1000, seed: int = 0) -> C
     raters = counts.sum(1)
     if not len(counts) or raters.min() != raters.max() or raters[0] < 2:
         raise EsckitError("Fleiss' kappa needs items that are all rated equally often, at least twice each.")
-    apart = (raters**2 - (counts**2).sum(1)) / (raters * (raters - 1))  # (N,) share of pairs of raters that differ
-    totals = np.column_stack([apart, counts, np.ones(len(counts))])
-
-    def kappa(sums: FloatArray) -> FloatArray:
-        shares = sums[:, 1:-1] / sums[:, 1:-1].sum(1, keepdims=True)
-        return _one_minus(sums[:, 0] / sums[:, -1], 1 - (shares**2).sum(1))
-
-    return _with_interval(totals, kappa, resamples, seed)
+    counts = counts[:, counts.any(0)]
+    kappa = _coefficient(1 - np.eye(counts.shape[1]))
+    return _with_interval(_coincidences(counts), len(counts), kappa, resamples, seed)
 
 
 def cohen_kappa(
@@ -66,31 +68,25 @@ def cohen_kappa(
         first: one rater's ratings, None where an item is not rated.
         second: the other's, of the same items.
         quadratic: weigh a disagreement by the squared difference of the ratings, which then must be numbers.
-        clusters: what each item belongs to, such as its dialogue; these are then drawn instead of items.
-        resamples: bootstrap resamples of items.
-        seed: of the resamples.
+        clusters: what each item belongs to, such as its dialogue; these are then weighed instead of items.
+        resamples: draws of the weights.
+        seed: of the draws.
 
     Raises:
         EsckitError: no item is rated by both, or ``quadratic`` and a rating is no number.
     """
     whole = range(len(first)) if clusters is None else clusters
     rated = [item for item in zip(first, second, whole, strict=True) if None not in item[:2]]
-    pairs = [item[:2] for item in rated]
-    if not pairs:
+    if not rated:
         raise EsckitError("Cohen's kappa needs items that both raters rated: there is none.")
-    categories = _categories(pairs)
+    categories = _categories([item[:2] for item in rated])
     index = {category: i for i, category in enumerate(categories)}
     row = {cluster: place for place, cluster in enumerate(dict.fromkeys(cluster for *_, cluster in rated))}
     totals = np.zeros((len(row), len(categories), len(categories)))
     for one, two, cluster in rated:
         totals[row[cluster], index[one], index[two]] += 1
-    distance = _squared(categories) if quadratic else 1 - np.eye(len(categories))
-
-    def kappa(sums: FloatArray) -> FloatArray:
-        expected = sums.sum(2)[:, :, None] * sums.sum(1)[:, None, :] / sums.sum((1, 2))[:, None, None]
-        return _one_minus((sums * distance).sum((1, 2)), (expected * distance).sum((1, 2)))
-
-    return _with_interval(totals, kappa, resamples, seed)
+    kappa = _coefficient(_squared(categories) if quadratic else 1 - np.eye(len(categories)))
+    return _with_interval(totals, len(rated), kappa, resamples, seed)
 
 
 def krippendorff_alpha(
@@ -103,8 +99,8 @@ def krippendorff_alpha(
             left out. Numbers, unless the level is nominal.
         level: what the distance between two ratings is: any difference counts 1 (nominal), the number of ratings in
             between, squared (ordinal), or the squared difference (interval).
-        resamples: bootstrap resamples of items.
-        seed: of the resamples.
+        resamples: draws of the items' weights.
+        seed: of the draws.
 
     Raises:
         EsckitError: no item has two ratings, or a rating is no number where the level asks for one.
@@ -115,23 +111,14 @@ def krippendorff_alpha(
         raise EsckitError("Krippendorff's alpha needs items with at least two ratings: there is none.")
     categories = _categories(kept)
     fixed = 1 - np.eye(len(categories)) if level == "nominal" else _squared(categories)
-
-    def alpha(sums: FloatArray) -> FloatArray:
-        margin = sums.sum(2)  # (R, C)
-        distance = _ordinal(margin) if level == "ordinal" else fixed
-        expected = (margin[:, :, None] * margin[:, None, :] * distance).sum((1, 2)) / (margin.sum(1) - 1)
-        return _one_minus((sums * distance).sum((1, 2)), expected)
-
-    return _with_interval(_coincidences(kept, categories), alpha, resamples, seed)
+    alpha = _coefficient(None if level == "ordinal" else fixed, less=1)
+    counts = np.array([[item.count(category) for category in categories] for item in kept])
+    return _with_interval(_coincidences(counts), len(kept), alpha, resamples, seed)
 
 
-def _coincidences(items: Sequence[Sequence[Hashable]], categories: Sequence[Hashable]) -> FloatArray:
+def _coincidences(counts: IntArray) -> FloatArray:
     """(N, C, C): in each item the pairs of ratings by different raters, each weighing 1 / (ratings - 1)."""
-    index = {category: i for i, category in enumerate(categories)}
-    counts = np.zeros((len(items), len(categories)))
-    for row, item in enumerate(items):
-        np.add.at(counts[row], [index[rating] for rating in item], 1)
-    pairs = counts[:, :, None] * (counts[:, None, :] - np.eye(len(categories)))
+    pairs = counts[:, :, None] * (counts[:, None, :] - np.eye(counts.shape[1]))
     return np.asarray(pairs / (counts.sum(1) - 1)[:, None, None])
 
 
@@ -142,18 +129,37 @@ def _categories(items: Sequence[Sequence[Hashable]]) -> list[Any]:
     return sorted(numbers) if len(numbers) == len(found) else sorted(found, key=repr)
 
 
+def _coefficient(distance: FloatArray | None, less: int = 0) -> Callable[[FloatArray], FloatArray]:
+    """1 minus observed over expected distance, from tables (R, C, C) of pairs; (C, C), or None for the ordinal one.
+
+    ``less`` is what chance pairs a rating with: all ratings, or all but itself (1).
+    """
+
+    def coefficient(pairs: FloatArray) -> FloatArray:
+        first, second = pairs.sum(2), pairs.sum(1)
+        apart = _ordinal(first) if distance is None else distance
+        by_chance = first[:, :, None] * second[:, None, :] / (first.sum(1) - less)[:, None, None]
+        observed, expected = ((each * apart).sum((1, 2)) for each in (pairs, by_chance))
+        return np.asarray(1 - np.divide(observed, expected, out=np.zeros_like(observed), where=expected > _NOTHING))
+
+    return coefficient
+
+
 def _with_interval(
-    totals: FloatArray, coefficient: Callable[[FloatArray], FloatArray], resamples: int, seed: int
+    totals: FloatArray, items: int, coefficient: Callable[[FloatArray], FloatArray], resamples: int, seed: int
 ) -> Coefficient:
+    """Of clusters' tables of pairs (N, C, C), which hold so many items."""
     value = float(coefficient(totals.sum(0)[None])[0])
-    replicates = coefficient(resample_totals(totals, resamples, seed))
-    return Coefficient(value, basic_interval(value, replicates, low=-1, high=1))
-
-
-def _one_minus(observed: FloatArray, expected: FloatArray) -> FloatArray:
-    possible = expected > _NOTHING
-    ratio = np.divide(observed, expected, out=np.zeros_like(expected), where=possible)
-    return np.asarray(1 - ratio)
+    n, k, _ = totals.shape
+    flat, rng, tail = totals.reshape(n, k * k), np.random.default_rng(seed), (1 - LEVEL) / 2
+    drawn = []
+    for start in range(0, resamples, _BATCH):  # a (resamples, clusters) matrix need not fit in memory
+        size = min(_BATCH, resamples - start)
+        prior = rng.gamma(_PRIOR / k**2, size=(size, k * k)) * flat.sum() / items
+        weighed = rng.standard_exponential((size, n)) @ flat + prior
+        drawn.append(coefficient(weighed.reshape(size, k, k)))
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    return Coefficient(value, Interval(min(float(low), value), max(float(high), value)))
 
 
 def _squared(categories: Sequence[Hashable]) -> FloatArray:

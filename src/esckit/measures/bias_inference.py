@@ -4,10 +4,10 @@ from typing import Final
 
 import numpy as np
 
-from esckit.measures.intervals import LEVEL, FloatArray, Interval
+from esckit.measures.intervals import LEVEL, FloatArray, IntArray, Interval
 from esckit.measures.preference_bias import Bias, contests_of, preference_bias
 
-__all__ = ["bias_derivative", "bias_interval"]
+__all__ = ["bias_derivative", "bias_interval", "squared_bias"]
 
 _STEPS: Final = 1000  # candidates for the true B: at K = 8, .0026 apart
 _TINY: Final = 1e-12
@@ -29,8 +29,7 @@ def bias_interval(bias: Bias, replicates: Bias) -> Interval:
     here = ~np.isnan(bias.p)
     b, members = float(bias.b), int(here.sum())
     highest = float(np.sqrt(bias.p.shape[-1] - 1))
-    noise = replicates.p[:, here] - bias.p[here]  # (R, members)
-    noise = np.where(np.isnan(noise), 0, noise)  # a resample may hold no evidence about a strategy
+    noise = np.nan_to_num(replicates.p[:, here] - bias.p[here])  # a resample may hold no evidence about a strategy
     along = noise @ (bias.p[here] - 1) / max(members * b, _TINY)  # (R,)
     across = (noise**2).sum(1) / max(members, 1)  # (R,)
     candidates = np.sort(np.append(np.linspace(0, highest, _STEPS + 1), b))[:, None]  # (S, 1)
@@ -41,6 +40,23 @@ def bias_interval(bias: Bias, replicates: Bias) -> Interval:
     low = candidates[not_too_high][0, 0] if not_too_high.any() else highest
     high = candidates[not_too_low][-1, 0] if not_too_low.any() else 0.0
     return Interval(float(min(low, high)), float(high))
+
+
+def squared_bias(by_dialogue: IntArray, *, halvings: int = 20, seed: int = 0) -> float:
+    """Return an estimate of B^2 that noise does not push up, and that may come out below 0.
+
+    It is the product of p - 1 in two random halves of the dialogues, whose noise is not the same, over many halvings.
+
+    Args:
+        by_dialogue: (D, K + 1, K) counts, two dialogues or more.
+        halvings: how many.
+        seed: of the halvings.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(rng.random((halvings, len(by_dialogue))), axis=1)
+    halves = np.stack([by_dialogue[half].sum(1) for half in np.array_split(order, 2, axis=1)])
+    first, second = preference_bias(halves).p - 1
+    return float(np.nan_to_num(np.nanmean(first * second, axis=1)).mean())
 
 
 def bias_derivative(counts: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -59,7 +59,7 @@ def resample_totals(totals: IntArray | FloatArray, resamples: int, seed: int) ->
 
 
 def basic_interval(estimate: float, replicates: FloatArray, *, low: float = 0.0, high: float = np.inf) -> Interval:
-    """Return the basic (reverse percentile) bootstrap interval, cut to the figure's range.
+    """Return the basic (reverse percentile) bootstrap interval, cut to the figure's range; it holds the estimate.
 
     The basic interval mirrors the replicates around the estimate: [2t - q(.975), 2t - q(.025)] (Davison and Hinkley
     1997, eq. 5.6). For a figure with upward bias, as preference bias is near 0, the percentile interval lies above the
@@ -74,7 +74,7 @@ def basic_interval(estimate: float, replicates: FloatArray, *, low: float = 0.0,
     tail = (1 - LEVEL) / 2
     below, above = np.quantile(replicates, [tail, 1 - tail])
     ends = np.clip([2 * estimate - above, 2 * estimate - below], low, high)
-    return Interval(float(ends[0]), float(ends[1]))
+    return Interval(min(float(ends[0]), estimate), max(float(ends[1]), estimate))
 
 
 def dialogue_places(dialogues: Sequence[str]) -> tuple[int, IntArray]:

@@ -11,7 +11,7 @@ import numpy as np
 from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, dialogue_places, resample_totals
 from esckit.measures.judging_results import GroupOrder, ScoreTest, States, SystemScore
 from esckit.measures.length_control import difference_at_equal_length, longer_wins
-from esckit.measures.permutation import Estimate, difference_interval, holm, mean_of, permutation_p
+from esckit.measures.permutation import difference_interval, holm, mean_of, permutation_p
 
 __all__ = [
     "STATES",
@@ -110,7 +110,9 @@ def group_orders(
     Args:
         judgements: ``system`` is the group.
         orders: rubric to pairs of groups, the better one first.
-        resamples: of the bootstrap over dialogues; where both groups stand in one dialogue, it is drawn for both.
+        resamples: of the bootstrap over dialogues; where both groups stand in one dialogue, it is drawn for both. As
+            many dialogues are drawn with both groups, with the one and with the other as there are of each, so that no
+            resample lacks a group.
         seed: of the resamples.
 
     Returns:
@@ -146,9 +148,8 @@ def _score(
     mean = interval = None
     if scored:
         totals = _sums(scored, *dialogue_places([each.conversation_id for each in scored]))
-        mean = float(_ratio(totals.sum(0, keepdims=True)).value[0])
-        replicates = _ratio(resample_totals(totals, resamples, seed)).value
-        interval = basic_interval(mean, replicates, low=scale[0], high=scale[1])
+        mean = float(_means(totals.sum(0)))
+        interval = basic_interval(mean, _means(resample_totals(totals, resamples, seed)), low=scale[0], high=scale[1])
     return SystemScore(
         system=system,
         rubric=group.rubric,
@@ -168,11 +169,9 @@ def _sums(scored: Sequence[Judgement], dialogues: int, places: IntArray) -> Floa
     return totals
 
 
-def _ratio(totals: FloatArray) -> Estimate:
-    """The mean score of totals (R, 2)."""
-    number = np.maximum(totals[:, 1], 1)
-    mean = totals[:, 0] / number
-    return Estimate(mean, np.stack([1 / number, -mean / number], axis=1))
+def _means(totals: FloatArray) -> FloatArray:
+    """Mean scores of sums and numbers (..., 2)."""
+    return np.asarray(totals[..., 0] / totals[..., 1])
 
 
 def _shared(first: Sequence[Judgement], second: Sequence[Judgement]) -> Iterator[tuple[Judgement, Judgement]]:
@@ -224,9 +223,13 @@ def _difference_of_groups(
         dialogues, places = dialogue_places([each.conversation_id for side in sides for each in side])
         cut = len(sides[0])
         first, second = _sums(sides[0], dialogues, places[:cut]), _sums(sides[1], dialogues, places[cut:])
-        one, two = (float(_ratio(side.sum(0, keepdims=True)).value[0]) for side in (first, second))
-        interval = difference_interval(first, second, _ratio, resamples=resamples, seed=seed)
-        difference, found = one - two, _found(interval)
+        both = np.concatenate([first, second], axis=1)  # (D, 4)
+        holds = (first[:, 1] > 0) + 2 * (second[:, 1] > 0)
+        drawn = [resample_totals(both[holds == kind], resamples, seed + int(kind)) for kind in np.unique(holds)]
+        value, replicates = (_means(t[..., :2]) - _means(t[..., 2:]) for t in (both.sum(0), np.sum(drawn, axis=0)))
+        difference = float(value)
+        interval = basic_interval(difference, replicates, low=-np.inf)
+        found = _found(interval)
     return GroupOrder(rubric=rubric, above=above, below=below, difference=difference, interval=interval, found=found)
 
 

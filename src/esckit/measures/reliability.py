@@ -1,4 +1,4 @@
-"""Calibration of a planner's strategy probabilities."""
+"""How far a planner's strategy probabilities can be believed."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,13 +11,13 @@ from esckit.measures.predictions import Prediction
 from esckit.measures.results import Reliability, ReliabilityBin
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["BINS", "calibration"]
+__all__ = ["BINS", "reliability"]
 
 BINS: Final = 15
 _LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
 
 
-def calibration(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Reliability | None:
+def reliability(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Reliability | None:
     """Measure strategy probabilities against gold; None where no turn has any.
 
     ECE (Guo et al. 2017, eq. 3): over 15 bins of equal width of the highest probability, the mean distance between how

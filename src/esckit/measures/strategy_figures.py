@@ -9,7 +9,7 @@ from esckit.measures.bias_inference import bias_interval
 from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
-from esckit.measures.reliability import calibration
+from esckit.measures.reliability import reliability
 from esckit.measures.results import PerStrategy, StageShares, StrategyFigures
 from esckit.measures.strategy_measures import (
     STAGES,
@@ -56,7 +56,7 @@ def strategy_figures(
         per_strategy=_per_strategy(taxonomy.labels, scores, bias),
         subsets=bias_over_subsets(rows, taxonomy, seed=seed, unparsed=unparsed),
         stages=_stages(rows, taxonomy),
-        calibration=calibration(rows, taxonomy),
+        calibration=reliability(rows, taxonomy),
     )
 
 

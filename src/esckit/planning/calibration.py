@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Calibration", "fit_calibration", "log_normalise"]
+__all__ = ["Calibration", "LogProbabilities", "fit_calibration", "log_normalise"]
 
-Scores = NDArray[np.float64]
+LogProbabilities = NDArray[np.float64]
+"""(..., K) natural logarithms of K labels' probabilities, which sum to 1."""
 
 _STEPS: Final = 300
 _RATE: Final = 0.5
@@ -50,13 +51,13 @@ class Calibration:
         """JSON-ready."""
         return {"temperature": self.temperature, "offsets": list(self.offsets)}
 
-    def apply(self, log_probabilities: Scores) -> Scores:
+    def apply(self, log_probabilities: LogProbabilities) -> LogProbabilities:
         """Calibrate log-probabilities (..., K), normalised before and after."""
         return log_normalise(log_probabilities / self.temperature + np.array(self.offsets))
 
 
 def fit_calibration(
-    log_probabilities: Scores, gold: NDArray[np.intp], wanted: NDArray[np.float64] | None = None
+    log_probabilities: LogProbabilities, gold: NDArray[np.intp], wanted: NDArray[np.float64] | None = None
 ) -> Calibration:
     """Fit a calibration to predictions that were made without having seen their gold labels.
 
@@ -81,13 +82,13 @@ def fit_calibration(
     return Calibration(temperature, tuple(offsets.tolist()))
 
 
-def log_normalise(scores: Scores) -> Scores:
-    """Log-softmax over the last axis."""
+def log_normalise(scores: NDArray[np.float64]) -> LogProbabilities:
+    """Log-softmax of any scores over the last axis."""
     shifted = scores - scores.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-def _fit_temperature(log_probabilities: Scores, gold: NDArray[np.intp]) -> float:
+def _fit_temperature(log_probabilities: LogProbabilities, gold: NDArray[np.intp]) -> float:
     """Search 1 / temperature, in which the likelihood is concave, by golden section."""
     rows, ratio = np.arange(len(gold)), (5**0.5 - 1) / 2
 
@@ -101,7 +102,7 @@ def _fit_temperature(log_probabilities: Scores, gold: NDArray[np.intp]) -> float
     return 2 / (low + high)
 
 
-def _match_counts(scores: Scores, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+def _match_counts(scores: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Offsets (K,) under which the counts of the largest score (N, K) come nearest to those wanted (K,)."""
     k = scores.shape[1]
     offsets, best, fewest = np.zeros(k), np.zeros(k), np.inf

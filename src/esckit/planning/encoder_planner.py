@@ -13,10 +13,11 @@ from torch import Tensor
 
 from esckit.conversation import Conversation, Turn
 from esckit.errors import ModelError
-from esckit.planning.calibration import log_normalise
+from esckit.planning.calibration import LogProbabilities, log_normalise
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.planner_folder import PlannerCard, ensemble, members_of, read_planner_folder
 from esckit.planning.turn_batches import Embed, TextVectors, collate_turns, read_turns
+from esckit.planning.unseen import apply_modes
 from esckit.strategy import TAXONOMIES, Taxonomy
 
 __all__ = ["EncoderPlanner"]
@@ -82,13 +83,13 @@ class EncoderPlanner:
 
     @property
     def uncalibrated(self) -> Self:
-        """The same planner without its calibration; chance becomes the frequencies that it draws by."""
+        """The same planner without its calibration."""
         plain = copy.copy(self)  # members and remembered vectors are shared
         plain.calibrated = False
         return plain
 
-    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]) -> NDArray[np.float64]:
-        """Log-probability of each label at each turn, calibrated and normalised (natural log).
+    def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]) -> LogProbabilities:
+        """Log-probability of each label at each turn, calibrated and normalised (natural log); nothing is drawn.
 
         Calibrated probabilities are for choosing: their offsets trade likelihood for even use of the labels.
 
@@ -107,27 +108,12 @@ class EncoderPlanner:
         if not turns:
             return np.zeros((0, len(self.taxonomy.labels)))
         if not self._members:
-            return self._by_frequency(conversation, turns)
+            return np.repeat(log_normalise(self._tensors["log_frequencies"].numpy())[None], len(turns), axis=0)
         unlabelled = [replace(turn, strategy=None) for turn in turns]
         read = read_turns(conversation, unlabelled, shown, self.taxonomy, self.embed)
         batch = collate_turns([read], len(self.taxonomy.labels))
-        scores = ensemble(self._members, batch, self.card.forest_weight).numpy()
-        if not self.calibrated:
-            return scores
-        shown_too, hidden = (self.card.calibration[mode].apply(scores) for mode in ("shown", "hidden"))
-        return np.where(read.hidden[:, None], hidden, shown_too)
-
-    def _by_frequency(self, conversation: Conversation, turns: Sequence[Turn]) -> NDArray[np.float64]:
-        """The training frequencies; of chance, with Gumbel noise, so that the largest is a draw by frequency."""
-        scores = np.repeat(self._tensors["log_frequencies"].numpy()[None], len(turns), axis=0)
-        if self.card.model == "majority" or not self.calibrated:
-            return log_normalise(scores)
-        noise = [self._random(conversation.id, turn.parent).gumbel(size=scores.shape[1]) for turn in turns]
-        return log_normalise(scores + np.stack(noise))
-
-    def _random(self, conversation_id: str, parent: str | None) -> np.random.Generator:
-        digest = hashlib.sha256(repr([self.card.seed, conversation_id, parent]).encode()).digest()
-        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        plain = ensemble(self._members, batch, self.card.forest_weight).numpy()
+        return apply_modes(self.card.calibration, plain, read.hidden) if self.calibrated else plain
 
 
 def _no_vectors(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 
 from esckit.conversation import Conversation, conversation_to_json
 from esckit.errors import CorpusError, ModelError
-from esckit.planning.calibration import Calibration, log_normalise
+from esckit.planning.calibration import Calibration, LogProbabilities, log_normalise
 from esckit.planning.encoder import Encoder
-from esckit.planning.forest_fitting import grow_forest
-from esckit.planning.network_fitting import check_finite, predict_turns, train_network
+from esckit.planning.forest import grow_forest
+from esckit.planning.network import DROPOUT, Sizes, check_finite, predict_turns, train_network
 from esckit.planning.planner_folder import (
+    FOREST_WEIGHT,
+    MODES,
     Mode,
     PlannerCard,
-    Sizes,
     load_tensors,
     member_weights,
     read_planner_folder,
@@ -38,7 +39,7 @@ from esckit.planning.planner_folder import (
 )
 from esckit.planning.planner_options import PlannerOptions
 from esckit.planning.turn_batches import Embed, ReadTurns, plain_text, read_turns
-from esckit.planning.unseen import MODES, Scores, Unseen, fit_modes, unseen_figures
+from esckit.planning.unseen import Unseen, fit_modes, unseen_figures
 from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
@@ -69,14 +70,13 @@ class _Making:
     @property
     def sizes(self) -> Sizes | None:
         """Of its networks; None of linear ones."""
-        options = self.options
-        return Sizes(self.encoder.width, options.width, options.head, options.dropout) if self.encoder else None
+        return Sizes(self.encoder.width, self.options.width, self.options.head, DROPOUT) if self.encoder else None
 
     def write(self, calibration: Mapping[Mode, Calibration], facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Write the folder."""
         source, weights = (self.encoder.source, self.encoder.weights_hash) if self.encoder else (None, None)
         model, name = self.options.model, self.taxonomy.name
-        share = self.options.forest_weight if self.options.forests else 0.0
+        share = FOREST_WEIGHT if self.options.forests else 0.0
         card = PlannerCard(model, name, self.seed, source, weights, self.sizes, share, calibration, self.key, facts)
         write_planner_folder(self.folder, card, tensors)
 
@@ -105,7 +105,8 @@ def train_planner(
     Returns:
         JSON-ready facts: ``dialogues``, ``turns``, ``members``, ``frequencies`` (label to share, 0..1), ``options``
         and, where there are members, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``,
-        ``calibrated``, the latter fitted to the other folds) n, q, q_w, accuracy (0..1), b, b_floor and nll (nats).
+        ``calibrated``, the latter fitted to other dialogues) n, q, q_w, accuracy (0..1), b, b_interval
+        (`unseen.unseen_figures`) and nll (nats).
 
     Raises:
         CorpusError: there are fewer dialogues than folds, or a label is outside the taxonomy.
@@ -120,7 +121,7 @@ def train_planner(
         return done
     facts = {**_counts(wanted, taxonomy), "options": options.model_dump()}
     none = dict.fromkeys(MODES, Calibration.none(len(taxonomy.labels)))
-    if options.model in ("majority", "chance"):
+    if options.model == "majority":
         making.write(none, facts, _frequencies(facts, taxonomy))
         return facts
     dialogues = _read(making, wanted)
@@ -245,7 +246,7 @@ def _train_all(making: _Making, dialogues: Sequence[ReadTurns]) -> tuple[dict[st
         for name, tensor in tensors.items()
         if name.startswith(_PREFIX)
     }
-    counted = member_weights([name == "forest" for name in names], options.forest_weight) * options.folds
+    counted = member_weights([name == "forest" for name in names], FOREST_WEIGHT) * options.folds
     return weights, _gather(dialogues, folds, [fold for fold, _ in jobs], counted, saved)
 
 
@@ -255,7 +256,7 @@ def _train_one(
     """A member's weights, and by mode its log-probabilities for dialogues that it has not seen."""
     member: nn.Module
     if forest:
-        member = grow_forest(seen, making.taxonomy, making.options, seed)
+        member = grow_forest(seen, making.taxonomy, making.options.trees, seed)
     else:
         member = train_network(seen, making.taxonomy, making.sizes, making.options, seed, making.title)
     k = len(making.taxonomy.labels)
@@ -286,12 +287,13 @@ def _gather(
         weights: of each member; those of a fold's members sum to 1.
         saved: of each member, its predictions by mode.
     """
-    fold = np.repeat(folds, [len(each.gold) for each in dialogues])
-    scores: dict[Mode, Scores] = {}
+    dialogue = np.repeat(np.arange(len(dialogues)), [len(each.gold) for each in dialogues])
+    fold = folds[dialogue]
+    averaged: dict[Mode, LogProbabilities] = {}
     for mode in MODES:
         total = np.zeros((len(fold), saved[0][mode].shape[1]))
         for own, weight, tensors in zip(left_out, weights, saved, strict=True):
             total[fold == own] += weight * tensors[mode].numpy()
-        scores[mode] = log_normalise(total)
+        averaged[mode] = log_normalise(total)
     gold = np.concatenate([each.gold for each in dialogues])
-    return Unseen(scores, gold, np.concatenate([each.follows for each in dialogues]), fold)
+    return Unseen(averaged, gold, np.concatenate([each.follows for each in dialogues]), dialogue)

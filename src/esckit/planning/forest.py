@@ -1,18 +1,26 @@
 """The encoder planner's trees: they read the explicit features, and are wrong in other places than the networks.
 
-A forest here is arrays, so that it is saved beside the networks' weights and needs no library to score.
+They are extremely randomised trees (Geurts et al. 2006), kept as arrays: saved beside the networks' weights, and
+scored without a library.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from esckit.planning.network import Logits, TurnBatch
+from esckit.planning.network import Logits
+from esckit.planning.turn_batches import ReadTurns, TurnBatch
+from esckit.planning.turn_features import history_width
+from esckit.strategy import Taxonomy
 
-__all__ = ["StrategyForest", "Trees"]
+__all__ = ["StrategyForest", "Trees", "grow_forest"]
 
+_LEAF: Final = 8  # fewest training turns in a leaf
+_SPLIT_FEATURES: Final = 0.4  # share of the features among which a split is chosen
 _FLOOR: Final = 0.02  # shared by the labels: a leaf that never saw a label does not rule it out
 
 
@@ -81,3 +89,47 @@ class StrategyForest(nn.Module):
                 shares[here] = trees(batch.features[here][:, self.history if hidden else 0 :])
         k = shares.shape[1]
         return Logits(((1 - _FLOOR) * shares + _FLOOR / k).log(), None)
+
+
+def grow_forest(dialogues: Sequence[ReadTurns], taxonomy: Taxonomy, trees: int, seed: int) -> StrategyForest:
+    """Grow so many trees for each mode on dialogues, at least one, that were read with their gold strategies shown."""
+    rows = np.concatenate([each.features for each in dialogues])
+    gold = np.concatenate([each.gold for each in dialogues])
+    k, history = len(taxonomy.labels), history_width(taxonomy)
+    shown, hidden = (_grow(rows[:, first:], gold, k, trees, seed) for first in (0, history))
+    return StrategyForest(shown, hidden, history)
+
+
+def _grow(rows: NDArray[np.float32], gold: NDArray[np.int64], labels: int, number: int, seed: int) -> Trees:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    model = ExtraTreesClassifier(number, min_samples_leaf=_LEAF, max_features=_SPLIT_FEATURES, random_state=seed)
+    model.fit(rows, gold)
+    trees = [_arrays(each.tree_, model.classes_, labels) for each in model.estimators_]
+    nodes = np.cumsum([0, *(len(tree["column"]) for tree in trees)])[:-1]
+    leaves = np.cumsum([0, *(len(tree["leaves"]) for tree in trees)])[:-1]
+    for tree, first, leaf in zip(trees, nodes, leaves, strict=True):
+        tree["right"] += np.where(tree["column"] < 0, leaf, first)
+    whole = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+    return Trees(
+        roots=torch.from_numpy(nodes.astype(np.int32)),
+        column=torch.from_numpy(whole["column"].astype(np.int16)),
+        threshold=torch.from_numpy(whole["threshold"].astype(np.float32)),
+        right=torch.from_numpy(whole["right"].astype(np.int32)),
+        leaves=torch.from_numpy(whole["leaves"].astype(np.float16)),
+    )
+
+
+def _arrays(tree: Any, classes: NDArray[np.int64], labels: int) -> dict[str, NDArray[Any]]:
+    """A tree of scikit-learn as the arrays of `Trees`, its own node 0 and leaf 0 first."""
+    leaf = tree.children_left < 0
+    inner = np.flatnonzero(~leaf)
+    assert (tree.children_left[inner] == inner + 1).all(), "a tree is grown depth first: left children follow"
+    shares = np.zeros((int(leaf.sum()), labels))
+    shares[:, classes] = tree.value[leaf, 0] / tree.value[leaf, 0].sum(1, keepdims=True)
+    return {
+        "column": np.where(leaf, -1, tree.feature),
+        "threshold": np.where(leaf, 0.0, tree.threshold),
+        "right": np.where(leaf, np.cumsum(leaf) - 1, tree.children_right),
+        "leaves": shares,
+    }

@@ -1,38 +1,47 @@
-"""The encoder planner's networks: from what stands before a turn to a logit a strategy.
+"""The encoder planner's networks: from what stands before a turn to a logit a strategy, and how they are trained.
 
 Two are here. `StrategyNetwork` reads the utterances' frozen vectors with a GRU, beside the explicit features;
 `LinearNetwork` reads the explicit features alone. Both see features through a piecewise-linear encoding.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Binner", "LinearNetwork", "Logits", "StrategyNetwork", "TurnBatch"]
+from esckit.errors import EsckitError
+from esckit.planning.planner_options import PlannerOptions
+from esckit.planning.turn_batches import SURFACE, ReadTurns, TurnBatch, collate_turns
+from esckit.planning.turn_features import history_width
+from esckit.strategy import Taxonomy
 
-_FEATURE_DROPOUT = 0.2
+__all__ = [
+    "DROPOUT",
+    "Binner",
+    "LinearNetwork",
+    "Logits",
+    "Sizes",
+    "StrategyNetwork",
+    "check_finite",
+    "new_network",
+    "predict_turns",
+    "train_network",
+]
 
+DROPOUT: Final = 0.4
+"""Share of a `StrategyNetwork`'s inputs and hidden units left out in training."""
 
-class TurnBatch(NamedTuple):
-    """T turns to plan, and the B paths of at most N utterances on which they stand; K labels."""
-
-    vectors: Tensor  # (B, N, D) utterances
-    speakers: Tensor  # (B, N) 0 seeker, 1 supporter, 2 padding
-    strategies: Tensor  # (B, N) label index, K where none is shown
-    features: Tensor  # (T, F) explicit, the history's first
-    hidden: Tensor  # (T,) bool: past strategies exist and none is shown
-    follows: Tensor  # (T,) bool: a supporter turn stands before
-    row: Tensor  # (T,) the turn's path
-    place: Tensor  # (T,) utterances before it on that path
-    gold: Tensor  # (T,) label index, -1 where the turn has none
-
-    def hide(self, paths: Tensor, labels: int) -> "TurnBatch":
-        """Hide the past strategies of some paths, (B,) bool."""
-        strategies = self.strategies.masked_fill(paths[:, None], labels)
-        return self._replace(strategies=strategies, hidden=self.hidden | (paths[self.row] & self.follows))
+_FEATURE_DROPOUT: Final = 0.2
+_SAID_WEIGHT: Final = 0.3  # of the second task, naming the strategy of the turn from its own text
+_WEIGHT_DECAY: Final = 0.05
+_WARMUP: Final = 0.15  # share of the steps over which the rate rises
+_MAX_GRAD_NORM: Final = 1.0
+_POOL: Final = 6  # batches whose dialogues are sorted by length together: little padding, and still random
+_AT_ONCE: Final = 64  # dialogues a batch of predictions
 
 
 class Logits(NamedTuple):
@@ -170,3 +179,127 @@ class StrategyNetwork(nn.Module):
         if not self.training:
             return Logits(planned, None)
         return Logits(planned, self.said(torch.cat([utterances[row, place], self.dropout(state)], 1)))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a `StrategyNetwork`; see there. ``vectors`` is the encoder's width."""
+
+    vectors: int
+    width: int
+    head: int
+    dropout: float
+
+
+def new_network(binner: Binner, taxonomy: Taxonomy, sizes: Sizes | None) -> nn.Module:
+    """A network before training: a `StrategyNetwork`, or a `LinearNetwork` where there are no sizes."""
+    history, labels = history_width(taxonomy), len(taxonomy.labels)
+    if sizes is None:
+        return LinearNetwork(binner, history, labels)
+    return StrategyNetwork(
+        binner,
+        history,
+        labels,
+        vectors=sizes.vectors + SURFACE,
+        width=sizes.width,
+        head=sizes.head,
+        dropout=sizes.dropout,
+    )
+
+
+def train_network(
+    dialogues: Sequence[ReadTurns],
+    taxonomy: Taxonomy,
+    sizes: Sizes | None,
+    options: PlannerOptions,
+    seed: int,
+    title: str = "planner",
+) -> nn.Module:
+    """Train a network on dialogues that were read with their gold strategies shown, and with their turns' own texts.
+
+    The loss of a batch is the mean cross-entropy of its turns' strategies, and a share of that of naming
+    them from their own texts. The global random state is left as it was.
+
+    Args:
+        dialogues: at least one.
+        taxonomy: the labels.
+        sizes: of the network; None trains a linear one.
+        options: how.
+        seed: of weights, order, dropout and of which dialogues' past is hidden.
+        title: for the error.
+
+    Raises:
+        EsckitError: the loss is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random = np.random.default_rng(seed)
+        network = new_network(Binner.fit(np.concatenate([each.features for each in dialogues])), taxonomy, sizes)
+        optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=_WEIGHT_DECAY)
+        batches = (each for _ in range(options.epochs) for each in _batches(dialogues, options.batch_size, random))
+        steps = options.epochs * len(_batches(dialogues, options.batch_size, np.random.default_rng(0)))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=_WARMUP)
+        network.train()
+        for step, batch in enumerate(batches, 1):
+            loss = _loss(network, batch, len(taxonomy.labels), options, random)
+            check_finite(loss, f"loss at step {step}", title)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRAD_NORM)
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def check_finite(values: Tensor, what: str, title: str) -> None:
+    """Stop a training whose figures have overflowed.
+
+    Raises:
+        EsckitError: some value is infinite or not a number.
+    """
+    if not torch.isfinite(values).all():
+        raise EsckitError(f"{title} stopped, a network has no finite {what}: lower its learning_rate.")
+
+
+@torch.no_grad()
+def predict_turns(
+    network: nn.Module, dialogues: Sequence[ReadTurns], labels: int, *, hidden: bool
+) -> NDArray[np.float64]:
+    """Log-probabilities (T, K) of all dialogues' turns in order, past strategies shown or hidden."""
+    found: dict[int, NDArray[np.float64]] = {}
+    order = sorted(range(len(dialogues)), key=lambda index: _length(dialogues[index]))
+    for start in range(0, len(order), _AT_ONCE):
+        here = order[start : start + _AT_ONCE]
+        batch = collate_turns([dialogues[index] for index in here], labels)
+        if hidden:
+            batch = batch.hide(torch.ones(len(batch.vectors), dtype=torch.bool), labels)
+        log_probabilities = network(batch).planned.double().log_softmax(-1).numpy()
+        ends = np.cumsum([len(dialogues[index].gold) for index in here])
+        found.update(zip(here, np.split(log_probabilities, ends[:-1]), strict=True))
+    return np.concatenate([found[index] for index in range(len(dialogues))])
+
+
+def _loss(
+    network: nn.Module, dialogues: list[ReadTurns], labels: int, options: PlannerOptions, random: np.random.Generator
+) -> Tensor:
+    batch = collate_turns(dialogues, labels)
+    hide = torch.from_numpy(random.random(len(batch.vectors)) < options.hidden_rate)
+    logits = network(batch.hide(hide, labels))
+    loss = nn.functional.cross_entropy(logits.planned, batch.gold)
+    if logits.said is not None:
+        loss = loss + _SAID_WEIGHT * nn.functional.cross_entropy(logits.said, batch.gold)
+    return loss
+
+
+def _batches(dialogues: Sequence[ReadTurns], size: int, random: np.random.Generator) -> list[list[ReadTurns]]:
+    """Random batches of dialogues of similar length."""
+    order = random.permutation(len(dialogues))
+    batches = []
+    for start in range(0, len(order), size * _POOL):
+        pool = sorted(order[start : start + size * _POOL].tolist(), key=lambda index: _length(dialogues[index]))
+        batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+    return [[dialogues[index] for index in batches[place]] for place in random.permutation(len(batches))]
+
+
+def _length(dialogue: ReadTurns) -> int:
+    return max(map(len, dialogue.vectors))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,44 +13,36 @@ from esckit.errors import ModelError
 from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.planning.calibration import Calibration
 from esckit.planning.forest import StrategyForest
-from esckit.planning.network import Binner, LinearNetwork, StrategyNetwork, TurnBatch
-from esckit.planning.turn_batches import SURFACE
+from esckit.planning.network import Binner, Sizes, new_network
+from esckit.planning.turn_batches import TurnBatch
 from esckit.planning.turn_features import feature_names, history_width
-from esckit.strategy import TAXONOMIES, Taxonomy
+from esckit.strategy import TAXONOMIES
 
 __all__ = [
+    "FOREST_WEIGHT",
     "FORMAT",
+    "MODES",
     "Mode",
     "PlannerCard",
     "PlannerModel",
-    "Sizes",
     "ensemble",
     "load_tensors",
     "member_weights",
     "members_of",
-    "new_network",
     "read_planner_folder",
     "save_tensors",
     "write_planner_folder",
 ]
 
 FORMAT: Final = 1
-PlannerModel = Literal["encoder", "linear", "majority", "chance"]
+FOREST_WEIGHT: Final = 0.4
+"""The forests' share in the average of log-probabilities."""
+
+PlannerModel = Literal["encoder", "linear", "majority"]
 Mode = Literal["shown", "hidden"]
 """Whether the history shows past strategies: gold or predicted ones, or none."""
 
-_MODELS: Final = ("encoder", "linear", "majority", "chance")
-_MODES: Final[tuple[Mode, ...]] = ("shown", "hidden")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a `StrategyNetwork`; see there. ``vectors`` is the encoder's width."""
-
-    vectors: int
-    width: int
-    head: int
-    dropout: float
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class PlannerCard:
     Attributes:
         model: what it is.
         taxonomy: its labels' name.
-        seed: of its training, and of chance.
+        seed: of its training.
         encoder, encoder_hash: what embeds utterances and the SHA-256 of its weights; None where nothing does.
         sizes: of its networks, where it is an encoder planner.
         forest_weight: its forests' share in the average, 0..1.
@@ -79,22 +71,6 @@ class PlannerCard:
     calibration: Mapping[Mode, Calibration]
     key: str
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def new_network(binner: Binner, taxonomy: Taxonomy, sizes: Sizes | None) -> nn.Module:
-    """A network before training: a `StrategyNetwork`, or a `LinearNetwork` where there are no sizes."""
-    history, labels = history_width(taxonomy), len(taxonomy.labels)
-    if sizes is None:
-        return LinearNetwork(binner, history, labels)
-    return StrategyNetwork(
-        binner,
-        history,
-        labels,
-        vectors=sizes.vectors + SURFACE,
-        width=sizes.width,
-        head=sizes.head,
-        dropout=sizes.dropout,
-    )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -192,12 +168,12 @@ def _member(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
 
 def _card(fields: Mapping[str, Any]) -> PlannerCard:
     """Read the fields of ``planner.json``."""
-    if fields["model"] not in _MODELS:
+    if fields["model"] not in get_args(PlannerModel):
         raise ValueError(f"unknown model {fields['model']!r}")
     taxonomy = TAXONOMIES[fields["taxonomy"]]
     if list(taxonomy.labels) != fields["labels"] or list(feature_names(taxonomy)) != fields["features"]:
         raise ValueError("its labels or features are not this version's")
-    calibration = {mode: Calibration.from_json(fields["calibration"][mode]) for mode in _MODES}
+    calibration = {mode: Calibration.from_json(fields["calibration"][mode]) for mode in MODES}
     if any(len(each.offsets) != len(taxonomy.labels) for each in calibration.values()):
         raise ValueError("a calibration has not one offset a label")
     encoder = fields["encoder"] or {"source": None, "weights_hash": None}

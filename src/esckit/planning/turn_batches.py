@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from esckit.conversation import Conversation, Turn
 from esckit.planning.encoder import Encoder
-from esckit.planning.network import TurnBatch
 from esckit.planning.turn_features import read_text, shown_indices, turn_features
 from esckit.strategy import Taxonomy
 
-__all__ = ["SURFACE", "Embed", "ReadTurns", "TextVectors", "collate_turns", "plain_text", "read_turns"]
+__all__ = ["SURFACE", "Embed", "ReadTurns", "TextVectors", "TurnBatch", "collate_turns", "plain_text", "read_turns"]
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors (N, D) of length 1; D may be 0, where only explicit features are read."""
@@ -38,6 +38,25 @@ class ReadTurns(NamedTuple):
     row: NDArray[np.int64]  # (T,) its path
     place: NDArray[np.int64]  # (T,) utterances before it
     gold: NDArray[np.int64]  # (T,) -1 where it has no strategy
+
+
+class TurnBatch(NamedTuple):
+    """T turns to plan, and the B paths of at most N utterances on which they stand; K labels."""
+
+    vectors: Tensor  # (B, N, D) utterances
+    speakers: Tensor  # (B, N) 0 seeker, 1 supporter, 2 padding
+    strategies: Tensor  # (B, N) label index, K where none is shown
+    features: Tensor  # (T, F) explicit, the history's first
+    hidden: Tensor  # (T,) bool: past strategies exist and none is shown
+    follows: Tensor  # (T,) bool: a supporter turn stands before
+    row: Tensor  # (T,) the turn's path
+    place: Tensor  # (T,) utterances before it on that path
+    gold: Tensor  # (T,) label index, -1 where the turn has none
+
+    def hide(self, paths: Tensor, labels: int) -> "TurnBatch":
+        """Hide the past strategies of some paths, (B,) bool."""
+        strategies = self.strategies.masked_fill(paths[:, None], labels)
+        return self._replace(strategies=strategies, hidden=self.hidden | (paths[self.row] & self.follows))
 
 
 class TextVectors:
@@ -118,11 +137,11 @@ def collate_turns(items: Sequence[ReadTurns], labels: int) -> TurnBatch:
     vectors = [path for item in items for path in item.vectors]
     longest = max(1, *map(len, vectors))  # even where every turn opens its dialogue, there is something to index
 
-    def pad(paths: list[NDArray[np.int64]], empty: int) -> torch.Tensor:
+    def pad(paths: list[NDArray[np.int64]], empty: int) -> Tensor:
         rows = [np.pad(path, (0, longest - len(path)), constant_values=empty) for path in paths]
         return torch.from_numpy(np.stack(rows))
 
-    def join(name: str) -> torch.Tensor:
+    def join(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(item, name) for item in items]))
 
     return TurnBatch(

@@ -19,7 +19,15 @@ from esckit.conversation import Turn
 from esckit.errors import CorpusError
 from esckit.strategy import Taxonomy
 
-__all__ = ["TurnFeatures", "Utterance", "feature_names", "history_width", "read_text", "shown_indices", "turn_features"]
+__all__ = [
+    "TextSurface",
+    "TurnFeatures",
+    "feature_names",
+    "history_width",
+    "read_text",
+    "shown_indices",
+    "turn_features",
+]
 
 _THANKS: Final = re.compile(r"\bthank|appreciate", re.I)
 _FAREWELL: Final = re.compile(r"\b(bye|goodbye|take care|good luck|have a (good|great|nice)|good night)", re.I)
@@ -38,7 +46,7 @@ _OPENING: Final = 40  # characters in which agreement and denial are looked for
 _NEVER: Final = 25.0  # supporter turns since a strategy that has not been used
 
 
-class Utterance(NamedTuple):
+class TextSurface(NamedTuple):
     """What a text shows on its surface; counts unless said otherwise."""
 
     words: int
@@ -80,10 +88,10 @@ class TurnFeatures(NamedTuple):
 
 
 @lru_cache(maxsize=65536)
-def read_text(text: str) -> Utterance:
+def read_text(text: str) -> TextSurface:
     """Read a text's surface; the same text is read once."""
     opening, closed = text[:_OPENING], text.rstrip()
-    return Utterance(
+    return TextSurface(
         words=len(_IDEOGRAPH.sub(" x ", text).split()),
         characters=len(text),
         letters=sum(map(len, text.split())),
@@ -204,7 +212,7 @@ def _history(path: Sequence[Turn], strategies: Sequence[int], k: int) -> dict[st
     }
 
 
-Past = Sequence[tuple[bool, Utterance]]
+Past = Sequence[tuple[bool, TextSurface]]
 """The utterances before a turn: whether the supporter's, and its surface."""
 
 
@@ -234,7 +242,7 @@ def _last_run(past: Past, *, of_supporter: bool) -> int:
     return next(turned, len(past))
 
 
-def _place(past: Past, supporter: Sequence[Utterance], seeker: Sequence[Utterance]) -> dict[str, float]:
+def _place(past: Past, supporter: Sequence[TextSurface], seeker: Sequence[TextSurface]) -> dict[str, float]:
     """Counts since the dialogue began."""
     pairs = pairwise(past)
     words = [sum(utterance.words for utterance in side) for side in (supporter, seeker)]
@@ -258,7 +266,7 @@ def _place(past: Past, supporter: Sequence[Utterance], seeker: Sequence[Utteranc
     }
 
 
-def _cues(name: str, text: Utterance) -> dict[str, float]:
+def _cues(name: str, text: TextSurface) -> dict[str, float]:
     """What an utterance does."""
     words = max(text.words, 1)
     cues: dict[str, float] = {
@@ -281,7 +289,7 @@ def _cues(name: str, text: Utterance) -> dict[str, float]:
     return {f"{name}: {cue}": float(value) for cue, value in cues.items()}
 
 
-def _style(name: str, texts: Sequence[Utterance]) -> dict[str, float]:
+def _style(name: str, texts: Sequence[TextSurface]) -> dict[str, float]:
     """How one side types, which tells one annotator's habits from another's; rates are per 50 characters."""
     fifties = max(sum(text.characters for text in texts), 1) / 50
     words = sum(text.words for text in texts)

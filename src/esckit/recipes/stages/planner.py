@@ -54,5 +54,6 @@ class PlannerStage(Stage, PlannerOptions):
             f"{figure}_unseen_{mode}": round(figures["calibrated"][figure], 4)
             for mode, figures in facts.get("out_of_fold", {}).items()
             for figure in ("q", "q_w", "b")
+            if figures["calibrated"][figure] is not None
         }
         return {"dialogues": facts["dialogues"], "turns": facts["turns"], **unseen}
