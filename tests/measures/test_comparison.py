@@ -143,33 +143,6 @@ def test_a_turn_that_one_side_has_no_value_for_is_in_neither_mean(monkeypatch: p
     assert back.difference == pytest.approx(-test.difference)
 
 
-def test_dropped_predictions_are_dropped_from_the_tests_too() -> None:
-    rows = random_rows()
-    files = {"a": rows, "b": other(rows)}
-    wrong, dropped = (compare(files, unparsed=how, **FAST) for how in ("wrong", "drop"))
-    for result in (wrong, dropped):
-        for entry in result["comparisons"][:3]:
-            one, two = (result["files"][name]["strategy"][entry["metric"]] for name in "ab")
-            assert entry["difference"] == pytest.approx(one - two)
-    assert wrong["comparisons"][0]["difference"] != pytest.approx(dropped["comparisons"][0]["difference"])
-
-
-def test_a_turn_without_a_value_in_one_file_is_left_out_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = random_rows(40)
-    values = np.random.default_rng(0).random((2, 40))
-    values[0, 3] = values[1, 7] = np.nan
-
-    def measured(rows: list[Prediction], settings: Any) -> Measured:
-        found = measure(rows, settings)
-        return found._replace(each={"f1": values[0 if rows is files["a"] else 1]})
-
-    files = {"a": rows, "b": other(rows)}
-    monkeypatch.setattr("esckit.measures.comparison.measure", measured)
-    (entry,) = [each for each in compare(files, **FAST)["comparisons"] if each["metric"] == "f1_utterance"]
-    assert entry["turns"] == 38
-    assert entry["difference"] == pytest.approx(np.nanmean(values[0] - values[1]))
-
-
 def test_past_strategies_that_differ_are_said() -> None:
     rows = random_rows(40)
     files = {name: other(rows, extra={"past_strategies": kind}) for name, kind in (("a", "hidden"), ("b", "gold"))}

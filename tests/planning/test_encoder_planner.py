@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus
-from esckit.decoding import Decoding, choose_strategy
+from esckit.decoding import Decoding, choose_strategies
 from esckit.errors import CorpusError, ModelError
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.encoder_planner import EncoderPlanner
@@ -220,8 +220,8 @@ def test_frequencies_are_probabilities_and_drawing_is_the_caller_s(tmp_path: Pat
     turns = [(dialogue, turn) for dialogue in [*train, *test] for turn in supporter_turns(dialogue)]
     found = np.concatenate([planner.score(dialogue, [turn], {}) for dialogue, turn in turns])
     np.testing.assert_allclose(np.exp(found), np.tile(wanted, (len(turns), 1)), atol=0.01)
-    random, by_frequency = np.random.default_rng(0), Decoding(temperature=1, top_p=1)
-    drawn = [choose_strategy(row, by_frequency, random) for row in np.tile(found, (5, 1))]
+    by_frequency = Decoding(temperature=1, top_p=1)
+    drawn = [choose_strategies(row, by_frequency, 1, seed)[0] for seed, row in enumerate(np.tile(found, (5, 1)))]
     np.testing.assert_allclose(np.bincount(drawn, minlength=8) / len(drawn), wanted, atol=0.03)
 
 
