@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
-from esckit.decoding import Decoding
 from esckit.files import write_jsonl
-from esckit.judging import asked_errors, embedded_annotator
+from esckit.judging import embedded_annotator
 from esckit.measures import prediction_to_json
 from esckit.planning import encoder
 from tests.cli.test_entry import call
@@ -125,19 +124,18 @@ def test_a_chat_model_s_folder_annotates(
 ) -> None:
     """What fails is tried again; weights are random, so no answer can be read, which is said and is no verdict."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(asked_errors, "_DECODING", Decoding(greedy=True, max_new_tokens=3))
     base, tree, out = save_base(tmp_path / "base"), tmp_path / "trees.jsonl", tmp_path / "out.jsonl"
     write_conversations(tree, [small_tree()])
-    assert call(monkeypatch, "annotate", tree, out, "--model", base) == 0
+    assert call(monkeypatch, "annotate", tree, out, "--model", base, "--max-new-tokens", "3") == 0
     assert "0 of them now: nothing; 3 could not be judged, the same command tries" in capsys.readouterr().out
     config = json.loads((base / "config.json").read_text())  # its tokens are letters, and too many
     (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))
-    assert call(monkeypatch, "annotate", tree, out, "--model", base) == 0
+    assert call(monkeypatch, "annotate", tree, out, "--model", base, "--max-new-tokens", "3") == 0
     assert re.search(r"3 turns judged by base@\w+, 3 of them now: unparsed 3", capsys.readouterr().out)
     (written,) = read_conversations(out)
     assert {verdict.state for turn in written.turns for verdict in turn.verdicts} == {"unparsed"}
     labels.write_text(json.dumps(json.loads(labels.read_text(encoding="utf-8"))[:1]), encoding="utf-8")
-    assert call(monkeypatch, "check", "annotator", labels, "--model", base) == 2
+    assert call(monkeypatch, "check", "annotator", labels, "--model", base, "--max-new-tokens", "3") == 2
     assert "judged none of the 1 replies: see its answers in the ledger." in capsys.readouterr().err
 
 

@@ -22,7 +22,7 @@ class LocalChatModel:
     """Any backbone, asked by its tokenizer's chat template in padded batches.
 
     A reply is drawn by its request's own seed, so it does not depend on the batch (but for the last bits of floats).
-    A schema is not enforced here: say it in the prompt (`structured.schema_text`).
+    A schema is not enforced here: say it in the prompt (`json_replies.schema_text`).
 
     Args:
         backbone: its tokenizer has a chat template.

@@ -20,6 +20,7 @@ from esckit.corpora.error_labels import example_reply
 from esckit.decoding import Decoding
 from esckit.judging.annotation import RUBRIC
 from esckit.judging.evidence import Case
+from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
@@ -28,7 +29,7 @@ __all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose
 STEP: Final = f"annotate/{RUBRIC}"
 _OURS: Final = Prompts("psychological_errors")
 _EACH: Final = 3  # examples of each outcome
-_DECODING: Final = Decoding(greedy=True, max_new_tokens=300)
+_DECODING: Final = AnnotatorOptions().decoding
 
 
 class ErrorReply(BaseModel):

@@ -4,7 +4,8 @@ The shipped model is fitted on the examples of psychological errors that esckit'
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Final, NamedTuple
@@ -89,16 +90,14 @@ def cross_validate(replies: Sequence[LabelledReply], encoder: Encoder) -> Array:
         CorpusError: there are fewer than two groups or two outcomes.
     """
     read, outcomes, groups = _read(replies, encoder), _outcomes(replies), _groups(replies)
-    logits = np.zeros((len(replies), len(OUTCOMES)))
-    fold = _folds(groups)
-    with progress("cross-validation", int(fold.max()) + 1) as bar:
-        for held in range(int(fold.max()) + 1):
-            seen = fold != held
+    with progress("cross-validation", int(_folds(groups).max()) + 1) as bar:
+
+        def fit(seen: Array) -> ErrorModel:
             model = _fit_chosen(read.only(seen), outcomes[seen], groups[seen], encoder, "")
-            unseen = read.only(~seen)
-            logits[~seen] = model.logits(unseen.evidence, unseen.vectors)
             bar.advance()
-    return _softmax(logits)
+            return model
+
+        return _unseen(read, _folds(groups), fit)
 
 
 def fit_shipped(encoder: Encoder) -> ErrorModel:
@@ -124,14 +123,17 @@ def _fit_chosen(read: _Read, outcomes: Array, groups: Array, encoder: Encoder, o
 
 def _held_out_loss(read: _Read, outcomes: Array, fold: Array, penalty: Penalty) -> float:
     """Negative log-likelihood of each fold under a model of the others, summed."""
-    loss = 0.0
+    likely = _unseen(read, fold, lambda seen: _fit(read.only(seen), outcomes[seen], np.ones(int(seen.sum())), penalty))
+    return -float(np.log(likely[np.arange(len(likely)), outcomes]).sum())
+
+
+def _unseen(read: _Read, fold: Array, fit: Callable[[Array], ErrorModel]) -> Array:
+    """Probabilities (N, K) of each fold by a model that is fitted on the others, which a mask (N,) tells."""
+    likely = np.zeros((len(fold), len(OUTCOMES)))
     for held in range(int(fold.max()) + 1):
-        seen = fold != held
-        model = _fit(read.only(seen), outcomes[seen], np.ones(int(seen.sum())), penalty)
-        unseen = read.only(~seen)
-        likely = _softmax(model.logits(unseen.evidence, unseen.vectors))
-        loss -= float(np.log(likely[np.arange(len(likely)), outcomes[~seen]]).sum())
-    return loss
+        unseen = read.only(fold == held)
+        likely[fold == held] = _softmax(fit(fold != held).logits(unseen.evidence, unseen.vectors))
+    return likely
 
 
 def _fit(read: _Read, outcomes: Array, counts: Array, penalty: Penalty) -> ErrorModel:
@@ -171,16 +173,7 @@ def _fit(read: _Read, outcomes: Array, counts: Array, penalty: Penalty) -> Error
 
 
 def _named(model: ErrorModel, bias: Array, encoder: Encoder, origin: str) -> ErrorModel:
-    return ErrorModel(
-        encoder.source,
-        encoder.weights_hash,
-        origin,
-        bias,
-        model.weights,
-        model.usual,
-        model.vector_weights,
-        model.vector_usual,
-    )
+    return replace(model, encoder=encoder.source, encoder_hash=encoder.weights_hash, origin=origin, bias=bias)
 
 
 def _softmax(logits: Array) -> Array:
