@@ -28,7 +28,8 @@ class Known:
 
     def score(self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]) -> NDArray[np.float64]:
         self.scored.append((conversation.id, [turn.parent for turn in turns], dict(shown)))
-        return np.log(np.tile(np.array(SHARES), (len(turns), 1)))
+        scores: NDArray[np.float64] = np.log(np.tile(np.array(SHARES), (len(turns), 1)))
+        return scores
 
     def write(self, wanted: Sequence[Wording], on_text: OnText | None = None) -> list[Reply | None]:
         found = [Reply(f"{each.strategy} {each.seed}", "length") for each in wanted]
