@@ -10,7 +10,6 @@ import pytest
 
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures import Prediction, compare, evaluate
-from esckit.measures.evaluation import Measured, measure
 from esckit.measures.permutation import holm
 from esckit.measures.results import Comparison
 from esckit.measures.strategy_measures import Unparsed
