@@ -36,8 +36,8 @@ class SupporterChatModel:
 
     @property
     def identity(self) -> Any:
-        """The supporter's, and what it gives."""
-        return [self.supporter.identity, self.gives]
+        """The supporter's; of its strategies alone, another one."""
+        return self.supporter.identity if self.gives == "reply" else [self.supporter.identity, self.gives]
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`.
