@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 import pytest
@@ -18,34 +19,50 @@ SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress", "quiet"}
 """Rooms that anyone may import and that import only each other."""
 
-BASE: Final = {"conversation", "strategy", "decoding"}
-DATA: Final = BASE | {"corpora", "prompts", "measures", "safety"}
-MODELS: Final = DATA | {"rendering", "language_models"}
-ANSWERING: Final = MODELS | {"chat_models", "planning", "supporters"}
-MINING: Final = ANSWERING | {"training", "judging", "mining"}
+TREE: Final = {"conversation", "strategy"}
 
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     **{room: set() for room in EVERYWHERE},
     "strategy": set(),
     "decoding": set(),
+    "safety": set(),
     "conversation": {"strategy"},
-    "safety": BASE,
-    "corpora": BASE,
-    "prompts": BASE,
-    "measures": BASE,
-    "rendering": BASE | {"prompts"},
-    "language_models": BASE | {"prompts", "rendering"},
-    "chat_models": MODELS,
-    "planning": MODELS,
-    "training": MODELS,
-    "supporters": MODELS | {"chat_models", "planning"},
-    "judging": ANSWERING,
-    "mining": ANSWERING | {"judging"},
-    "report": DATA,
-    "recipes": MINING | {"report"},
-    "cli": MINING | {"report", "recipes"},
+    "corpora": TREE,
+    "measures": TREE,
+    "prompts": {"conversation"},
+    "rendering": TREE | {"prompts"},
+    "language_models": {"conversation", "decoding", "rendering"},
+    "chat_models": {"conversation", "decoding", "language_models", "prompts", "rendering"},
+    "planning": TREE | {"language_models", "measures", "rendering"},
+    "training": {"language_models", "rendering"},
+    "supporters": TREE
+    | {
+        "chat_models",
+        "corpora",
+        "decoding",
+        "language_models",
+        "measures",
+        "planning",
+        "prompts",
+        "rendering",
+        "safety",
+    },
+    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts"},
+    "mining": TREE | {"decoding", "judging", "measures", "prompts", "rendering", "supporters"},
+    "report": TREE | {"measures"},
+    "recipes": TREE
+    | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
+    | {"rendering", "report", "supporters", "training"},
+    "cli": TREE
+    | {"chat_models", "corpora", "decoding", "judging", "measures", "mining", "planning", "prompts", "recipes"}
+    | {"rendering", "report", "safety", "supporters", "training"},
     "__main__": {"cli"},
 }
+"""What a room imports: no other room, and each of these."""
+
+LONGEST_FUNCTION: Final = 60
+LONGEST_FILE: Final = 400
+MEDIAN_FUNCTION: Final = 8
 
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "openai"}
 HUB: Final = {"huggingface_hub"}
@@ -162,6 +179,27 @@ def test_rooms_import_only_what_they_may() -> None:
         if imported not in (None, room, *EVERYWHERE, *MAY_IMPORT.get(room, ())):
             wrong.append(f"{found}: {room} may import {', '.join(sorted(MAY_IMPORT[room])) or 'nothing'}")
     assert wrong == []
+
+
+def test_every_arrow_of_the_table_is_there() -> None:
+    used = {(room_at(found.file), room_of(found.module)) for found in ALL}
+    gone = [(room, other) for room, others in MAY_IMPORT.items() for other in others if (room, other) not in used]
+    assert gone == [], "take these out of MAY_IMPORT"
+
+
+def test_files_and_functions_are_short() -> None:
+    long, lengths = [], []
+    for path in sorted(SOURCE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > LONGEST_FILE:
+            long.append(f"{path.name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lengths.append((node.end_lineno or node.lineno) - node.lineno + 1)
+                if lengths[-1] > LONGEST_FUNCTION:
+                    long.append(f"{path.name}, {node.name}: {lengths[-1]} lines")
+    assert long == []
+    assert median(lengths) <= MEDIAN_FUNCTION
 
 
 def test_heavy_libraries_are_imported_inside_functions_where_a_room_must_stay_light() -> None:
