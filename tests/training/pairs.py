@@ -13,9 +13,15 @@ from esckit.mining.pairs import pairs_of, render_pairs
 from esckit.rendering import Example, PairExample, Part
 from esckit.strategy import ESCONV
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
-from esckit.training.references import Reference
+from esckit.training.references import Reference, in_evaluation
 from esckit.training.training_options import PreferenceOptions
 from tests.tiny import starter_dialogues, tiny_renderer
+
+
+def frozen_model(model: Any) -> Reference:
+    """A reference that is another model, for policies whose every weight is trained."""
+    return lambda _: in_evaluation(model)
+
 
 OTHER_TEXTS = ("That sounds hard.", "What would help you tonight, do you think?", "I see.")
 

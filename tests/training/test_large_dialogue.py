@@ -20,9 +20,9 @@ def _train_on_200_turns() -> tuple[int, int, float]:
     from esckit.rendering import Renderer, supporter_turns
     from esckit.strategy import ESCONV
     from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
-    from esckit.training.references import frozen_model
     from esckit.training.training_options import PreferenceOptions
     from tests.tiny import talk
+    from tests.training.pairs import frozen_model
 
     torch.set_num_threads(1)
     train = load_corpus("starter").train

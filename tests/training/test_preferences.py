@@ -1,7 +1,7 @@
 """Preference learning on tries equals TRL's trainers on separate rows: loss, rewards and gradient."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +11,33 @@ import torch
 from torch import Tensor
 
 from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
+from esckit.mining.export import to_kto
+from esckit.mining.pairs import pairs_of
 from esckit.rendering import Example, PairExample, Part
+from esckit.training.adapters import load_policy
 from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, store_reference
-from esckit.training.references import adapter_off, frozen_adapter, frozen_model
-from esckit.training.training_options import PreferenceOptions
-from tests.tiny import Architecture, randomise_adapter, tiny_model, with_lora
+from esckit.training.references import adapter_off, frozen_adapter
+from esckit.training.trainer import train
+from esckit.training.training_options import LoraOptions, PreferenceOptions, TrainingOptions
+from tests.tiny import Architecture, randomise_adapter, save_base, tiny_model, with_lora
+from tests.tolerance import tolerance
 from tests.training import peers
-from tests.training.pairs import Outcome, flat, gradients, rendered_pairs, sequence, trie_outcome, tries
+from tests.training.pairs import (
+    Outcome,
+    flat,
+    frozen_model,
+    gradients,
+    grown,
+    rendered_pairs,
+    sequence,
+    trie_outcome,
+    tries,
+)
 from tests.training.step import Step, one_step
 
 ARCHITECTURES: Final[tuple[Architecture, ...]] = ("qwen2", "llama")
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
+FLOAT32: Final = TrainingOptions(precision="float32")
 # Our options, and TRL's for the same loss.
 LOSSES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "dpo": ({"loss": "dpo", "beta": 0.3}, {"loss_type": ["sigmoid"], "beta": 0.3}),
@@ -31,7 +47,6 @@ LOSSES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7], "beta": 0.1},
     ),
 }
-TOLERANCE: Final = 1e-5
 
 
 @cache
@@ -39,16 +54,22 @@ def pairs_for(part: Part, each: int = 1) -> tuple[tuple[PairExample, ...], ...]:
     return tuple(tuple(members) for members in rendered_pairs(part, each=each))
 
 
-def assert_equal(ours: Outcome, wanted: Outcome, tolerance: float = TOLERANCE) -> None:
+def longest(pairs: Iterable[Sequence[PairExample]]) -> int:
+    """Tokens of the longest side."""
+    return max(len(side.scored) for pair in flat(pairs) for side in pair)
+
+
+def assert_equal(ours: Outcome, wanted: Outcome, pairs: Iterable[Sequence[PairExample]]) -> None:
     """Loss and rewards within the tolerance, relative where they are above 1; the gradient relative to its norm."""
+    most = tolerance(tokens=longest(pairs))
     for name in ("loss", "chosen_reward", "rejected_reward"):
         found, other = getattr(ours, name), getattr(wanted, name)
-        assert abs(found - other) <= tolerance * max(1, abs(other)), (name, found, other)
+        assert abs(found - other) <= most * max(1, abs(other)), (name, found, other)
     if not math.isnan(wanted.accuracy):
         assert ours.accuracy == pytest.approx(wanted.accuracy)
     assert ours.gradients.keys() == wanted.gradients.keys()
     assert float(wanted.gradient.norm()) > 1e-3, "there is a gradient to compare"
-    assert float((ours.gradient - wanted.gradient).norm() / wanted.gradient.norm()) <= tolerance
+    assert float((ours.gradient - wanted.gradient).norm() / wanted.gradient.norm()) <= most
 
 
 # ----------------------------------------------------------------------------------------------------------------- TRL
@@ -67,7 +88,7 @@ def test_losses_with_a_frozen_model_equal_trls(
     )
     reference = frozen_model(tiny_model(architecture, seed=2))
     ours = tries(tiny_model(architecture, seed=1).train(), pairs, reference, **own)
-    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)))
+    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)), pairs)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -81,7 +102,7 @@ def test_losses_with_the_adapter_off_equal_trls(architecture: Architecture, loss
     trainer = peers.dpo_trainer(tiny_model(architecture), flat(pairs), tmp_path, peft_config=fresh, **theirs)
     policy = with_lora(tiny_model(architecture), "generator", seed=3)
     copy_adapter(policy, "generator", trainer.model, "default")
-    assert_equal(tries(policy.train(), pairs, adapter_off, **own), peers.run_dpo(trainer, flat(pairs)))
+    assert_equal(tries(policy.train(), pairs, adapter_off, **own), peers.run_dpo(trainer, flat(pairs)), pairs)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -95,7 +116,7 @@ def test_losses_with_a_frozen_adapter_equal_trls(architecture: Architecture, los
     randomise_adapter(trainer.model, ".default.")  # the policies move on; their references stay
     copy_adapter(policy, "planner", trainer.model, "default")
     ours = tries(policy.train(), pairs, frozen_adapter("planner", "reference"), **own)
-    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)))
+    assert_equal(ours, peers.run_dpo(trainer, flat(pairs)), pairs)
     assert ours.chosen_reward != 0
 
 
@@ -104,8 +125,8 @@ def test_losses_with_stored_log_probabilities_equal_trls(loss: str, tmp_path: Pa
     own, theirs = LOSSES[loss]
     pairs = pairs_for("coupled")
     trainer = peers.dpo_trainer(tiny_model(seed=1), flat(pairs), tmp_path, ref_model=tiny_model(seed=2), **theirs)
-    dataset = store_reference(tiny_model(seed=2).train(), PairDataset(map(make_item, pairs)))
-    assert_equal(trie_outcome(tiny_model(seed=1), dataset, **own), peers.run_dpo(trainer, flat(pairs)))
+    dataset = store_reference(tiny_model(seed=2).train(), PairDataset(map(make_item, pairs)), FLOAT32)
+    assert_equal(trie_outcome(tiny_model(seed=1), dataset, **own), peers.run_dpo(trainer, flat(pairs)), pairs)
 
 
 def with_reference(policy: Any, part: str) -> Any:
@@ -130,7 +151,7 @@ def test_simpo_equals_trls(architecture: Architecture, part: Part, tmp_path: Pat
     pairs = pairs_for(part)
     ours = tries(tiny_model(architecture), pairs, loss="simpo", beta=2.0, margin=0.8)
     wanted = peers.simpo(tiny_model(architecture), flat(pairs), tmp_path, beta=2.0, margin=0.8)
-    assert_equal(ours, wanted)
+    assert_equal(ours, wanted, pairs)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -150,8 +171,9 @@ def test_orpo_is_trls_odds_ratio_and_the_likelihood_of_the_replies(
     wins = [float(metrics[f"rewards/{name}"]) for name in ("chosen", "rejected", "accuracies")]
     wanted = Outcome(float((odds + likelihood).detach()), wins[0], wins[1], wins[2], gradients(trainer.model))
     ours = tries(tiny_model(architecture), pairs_for(part), loss="orpo", beta=0.4)
-    assert_equal(ours, wanted)
-    assert float(loss - whole) == pytest.approx(ours.loss - float(likelihood), abs=TOLERANCE)
+    assert_equal(ours, wanted, pairs_for(part))
+    odds_alone = float((loss - whole).detach())
+    assert odds_alone == pytest.approx(ours.loss - float(likelihood.detach()), abs=tolerance(tokens=longest([pairs])))
 
 
 def mismatched(pairs: Sequence[Sequence[PairExample]]) -> list[tuple[list[int], list[int]]]:
@@ -178,8 +200,50 @@ def test_kto_equals_trls_given_the_same_mismatched_replies(seeds: tuple[int, int
         ref_model=tiny_model(seed=reference),
     )
     ours = tries(tiny_model(seed=policy), pairs, frozen_model(tiny_model(seed=reference)), loss="kto", beta=0.2)
-    assert_equal(ours, wanted)
+    assert_equal(ours, wanted, pairs)
     assert divergence >= 0
+
+
+def test_kto_counts_each_reply_once() -> None:
+    """One is chosen over three others; of these one is chosen over another: both kinds of it count."""
+    first, second = (list(members) for members in rendered_pairs("coupled", each=3))
+    others = [pair.rejected for pair in first[:3]]
+    first.insert(1, PairExample(others[0], others[1]))
+    pairs = [first, second]
+    policy, other = tiny_model(seed=1), tiny_model(seed=2)
+
+    def ratio(example: Example) -> Tensor:
+        return alone(policy, example) - alone(other, example)
+
+    replies = {(label, *sequence_of(pair[side])) for pair in flat(pairs) for side, label in ((0, 1), (1, -1))}
+    crossed = {(tuple(prompt), tuple(reply)) for prompt, reply in mismatched(pairs)} - {
+        (prompt, reply) for _, prompt, reply in replies
+    }
+    with torch.no_grad():
+        ratios = [ratio(Example("", prompt, (), reply)) for prompt, reply in crossed]
+        z = torch.stack(ratios).mean().clamp(min=0)
+        losses = [
+            1 - torch.sigmoid(0.2 * label * (ratio(Example("", prompt, (), reply)) - z))
+            for label, prompt, reply in replies
+        ]
+    assert len(replies) < 2 * len(flat(pairs))
+    found = tries(policy, pairs, frozen_model(other), loss="kto", beta=0.2)
+    assert found.loss == pytest.approx(float(torch.stack(losses).mean()), abs=tolerance(tokens=longest(pairs)))
+
+
+def sequence_of(example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    prompt, reply = sequence(example)
+    return tuple(prompt), tuple(reply)
+
+
+@pytest.mark.parametrize("most", [None, 300], ids=["whole", "divided"])
+@pytest.mark.parametrize("part", PARTS)
+def test_kto_counts_the_replies_that_its_export_writes(part: Part, most: int | None) -> None:
+    exported = list(to_kto(pairs_of(grown(part, 2, 6, 3), part), "hidden"))
+    objective = PreferenceObjective(PreferenceOptions(loss="kto"))
+    items = [make_item(members, most) for members in pairs_for(part, 3)]
+    replies = sum(int(objective.units(inputs)[0]) for inputs in PairDataset.forwards(items, most))
+    assert replies == len(exported) < 2 * len(flat(pairs_for(part, 3)))
 
 
 # ----------------------------------------------------------------------------------------------------------- reference
@@ -234,7 +298,7 @@ def test_the_reference_is_the_sft_supporter_without_dropout(form: str, dropout: 
         policy.train()
         found = objective._reference(policy, batch, inputs)
         assert found is not None
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, wanted, atol=tolerance(tokens=longest(pairs_for("generator"))), rtol=0)
         assert policy.training
         assert [name for name, p in policy.named_parameters() if p.requires_grad] == trained
 
@@ -252,9 +316,43 @@ def test_the_first_loss_is_ln_2_and_every_margin_0(form: str, part: Part) -> Non
 
     objective._note = keep  # type: ignore[method-assign]
     loss = objective.loss(policy.train(), inputs, objective.units(inputs))
-    assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
-    # Stored ones come from batches of one conversation: equal but for rounding, where all others are the same numbers.
-    assert float(margins[0].abs().max()) <= (1e-5 if form == "stored" else 0.0)
+    most = tolerance(tokens=2 * longest(pairs_for(part)))
+    assert float(loss.detach()) == pytest.approx(math.log(2), abs=most)
+    assert float(margins[0].abs().max()) <= most
+
+
+class Noting(PreferenceObjective):
+    """Keeps the margins of the first step."""
+
+    margins: Tensor | None = None
+
+    def _note(self, scores: Tensor, inputs: dict[str, Any]) -> None:
+        super()._note(scores, inputs)
+        if self.margins is None:
+            self.margins = scores[inputs["chosen"]] - scores[inputs["rejected"]]
+
+
+@pytest.mark.parametrize("form", ["frozen", "merged", "stored"])
+def test_under_bfloat16_too_every_margin_is_0_at_first(form: Any, tmp_path: Path) -> None:
+    """Policy and reference round alike, but where a sum in another order falls on the other side of a rounding.
+
+    That changes a logit of up to about 8 by one place of bfloat16, eps / 2 of it, and happens to few of them.
+    """
+    with_lora(tiny_model(), "generator", seed=1).save_pretrained(str(tmp_path))
+    base, pairs = save_base(tmp_path / "base"), rendered_pairs("generator", count=4, each=2)
+    policy = load_policy(str(base), tmp_path, "generator", form, LoraOptions(r=4, dropout=0))[1]
+    options = TrainingOptions(precision="bfloat16", epochs=1, batch_size=10**6)
+    dataset = PairDataset(map(make_item, pairs))
+    if form == "stored":
+        dataset = store_reference(policy.model, dataset, options)
+    objective = Noting(PreferenceOptions(reference=form, beta=1), policy.reference)
+    trained = train(policy.model, dataset, options, folder=tmp_path / "run", title="test", seed=0, objective=objective)
+    eps = torch.finfo(torch.bfloat16).eps
+    assert objective.margins is not None
+    assert len(objective.margins) == len(flat(pairs))
+    assert float(objective.margins.abs().max()) <= 8 * eps
+    assert float(objective.margins.abs().mean()) <= eps
+    assert trained.curve[0]["loss"] == pytest.approx(math.log(2), abs=eps / 2), "the slope of -log sigmoid there"
 
 
 def reference_form(form: str, dropout: float, part: Part = "generator") -> tuple[Any, Any, Any, PairDataset]:
@@ -275,7 +373,7 @@ def reference_form(form: str, dropout: float, part: Part = "generator") -> tuple
         return policy, adapter_off, sft, dataset
     policy = with_lora(tiny_model(), part, seed=1, dropout=dropout)
     if form == "stored":
-        return policy, None, sft, store_reference(policy.train(), dataset)
+        return policy, None, sft, store_reference(policy.train(), dataset, FLOAT32)
     return with_reference(policy, part), frozen_adapter(part, "reference"), sft, dataset
 
 
@@ -311,14 +409,16 @@ def test_pairs_on_tries_equal_pairs_read_alone(
     pairs = pairs_for(part, each)
     items = [make_item(members, most) for members in pairs]
     assert all((len(item.tries) > 1) == (most is not None) for item in items)
-    for dtype, (value, gradient) in {torch.float64: (1e-6, 1e-6), torch.float32: (2e-4, 1e-4)}.items():
+    rotated_in_float32 = 1e-6  # the angles of positions, whatever the model's dtype
+    for dtype in (torch.float64, torch.float32):
+        near = max(tolerance(dtype, longest(pairs)), rotated_in_float32)
         models = [tiny_model(architecture, seed=seed, dtype=dtype) for seed in (1, 2)]
         loss, wanted = plain_outcome(models[0], models[1], flat(pairs))
         ours = trie_outcome(models[0], PairDataset(items), frozen_model(models[1]))
-        assert abs(ours.loss - loss) <= value
+        assert abs(ours.loss - loss) <= near
         for name, grad in wanted.items():
             assert float(grad.norm()) > 0, f"{name} is not tried"
-            assert float((ours.gradients[name] - grad).norm() / grad.norm()) <= gradient, name
+            assert float((ours.gradients[name] - grad).norm() / grad.norm()) <= near, name
 
 
 def test_sides_that_are_the_same_are_read_once() -> None:
@@ -342,7 +442,7 @@ def test_every_conversation_finds_its_own_targets_in_a_batch() -> None:
 
 def test_stored_log_probabilities_count_only_where_all_have_them() -> None:
     plain = PairDataset(map(make_item, pairs_for("planner")))
-    stored = store_reference(tiny_model(), plain)
+    stored = store_reference(tiny_model(), plain, FLOAT32)
     assert "stored" in stored.collate(stored.items)
     assert "stored" not in plain.collate([stored.items[0], plain.items[1]])
 
@@ -377,9 +477,10 @@ def test_loss_and_gradients_do_not_depend_on_grouping_or_accumulation(
 ) -> None:
     together = step([0, 1, 2, 3], 1, tmp_path / "one", **loss)
     divided = step([3, 1, 0, 2], passes, tmp_path / "other", **loss)
-    assert divided.logged["loss"] == pytest.approx(together.logged["loss"], rel=1e-5)
+    most = tolerance(tokens=longest(uneven()))
+    assert divided.logged["loss"] == pytest.approx(together.logged["loss"], rel=most)
     for name, gradient in together.gradients.items():
-        assert float((divided.gradients[name] - gradient).norm() / gradient.norm()) < 1e-4, name
+        assert float((divided.gradients[name] - gradient).norm() / gradient.norm()) < most, name
 
 
 def test_metrics_are_means_since_the_last_call_over_uneven_batches() -> None:
@@ -390,9 +491,10 @@ def test_metrics_are_means_since_the_last_call_over_uneven_batches() -> None:
         objective.loss(model, inputs, objective.units(inputs))
     divided = objective.metrics()
     whole = tries(tiny_model(seed=1), uneven(), frozen_model(tiny_model(seed=2)), beta=0.5)
-    wanted = (whole.chosen_reward, whole.rejected_reward, whole.accuracy)
-    assert [divided[k] for k in ("chosen_reward", "rejected_reward", "accuracy")] == pytest.approx(wanted, rel=1e-5)
-    assert divided["margin"] == pytest.approx(whole.chosen_reward - whole.rejected_reward, rel=1e-4)
+    most = tolerance(tokens=longest(uneven()))
+    for name in ("chosen_reward", "rejected_reward", "accuracy"):
+        assert divided[name] == pytest.approx(getattr(whole, name), abs=most)
+    assert divided["margin"] == pytest.approx(whole.chosen_reward - whole.rejected_reward, abs=most)
     assert objective.metrics() == {}
 
 
@@ -409,7 +511,7 @@ def test_ipo_divides_by_tokens_only_where_asked() -> None:
         chosen, rejected = (float((alone(policy, side) - alone(other, side)).detach()) for side in pair)
         margins.append(chosen - rejected)
     wanted = sum((margin - 5) ** 2 for margin in margins) / len(margins)
-    assert papers.loss == pytest.approx(wanted, rel=1e-4)
+    assert papers.loss == pytest.approx(wanted, rel=tolerance(tokens=longest(pairs)))
 
 
 def test_a_whole_conversation_is_one_trie_unless_divided() -> None:
@@ -435,8 +537,9 @@ def test_forward_passes_of_a_batch_add_up_to_one(most: int) -> None:
         torch.autograd.backward(losses)
         outcomes.append((float(sum(loss.detach() for loss in losses)), [p.grad for p in model.parameters()]))
     assert len(divided.forwards(divided.items, most)) > 2
-    assert outcomes[1][0] == pytest.approx(outcomes[0][0], abs=2e-5)
+    near = tolerance(tokens=longest(pairs))
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], abs=near)
     for one, other in zip(outcomes[0][1], outcomes[1][1], strict=True):
         assert one is not None
         assert other is not None
-        assert float((one - other).norm() / one.norm()) < 1e-3
+        assert float((one - other).norm() / one.norm()) < near

@@ -282,7 +282,7 @@ def align(this: "Run", stage: PreferenceStage) -> dict[str, Any]:
     dataset = PairDataset(items)
     if stage.reference == "stored" and stage.needs_reference:
         with progress(f"{stage.name} reference", len(items)) as bar:
-            dataset = store_reference(policy.model, dataset, bar.advance)
+            dataset = store_reference(policy.model, dataset, stage, bar.advance)
     trained = this.train(
         stage,
         stage,

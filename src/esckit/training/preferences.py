@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from esckit.rendering import Example, PairExample
 from esckit.training import objectives
 from esckit.training.processes import total
 from esckit.training.references import Reference, in_evaluation
-from esckit.training.training_options import PreferenceOptions
+from esckit.training.training_options import PreferenceOptions, TrainingOptions
 
 __all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "rows_of", "store_reference"]
 
@@ -33,6 +33,7 @@ class PairItem(NamedTuple):
     Attributes:
         tries: of all targets, each different one once.
         chosen, rejected: (P,) indices of targets.
+        desirable, undesirable: those of chosen and of rejected replies, each reply once: what KTO counts.
         mismatched: indices of chosen replies rendered in the next pair's context, for KTO's estimate of the divergence.
         reference: (T,) log-probabilities of the targets where they are stored.
     """
@@ -40,8 +41,13 @@ class PairItem(NamedTuple):
     tries: list[TokenTrie]
     chosen: list[int]
     rejected: list[int]
+    desirable: list[int]
+    undesirable: list[int]
     mismatched: list[int]
     reference: Tensor | None = None
+
+
+_SIDES: Final = ("chosen", "rejected", "desirable", "undesirable", "mismatched")
 
 
 def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mismatched: bool = False) -> PairItem:
@@ -59,17 +65,29 @@ def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mi
         units.setdefault(pair.chosen, []).append((pair, following))
     examples: list[Example] = []
     numbers: list[int] = []
-    item = PairItem([], [], [], [])
+    chosen: list[int] = []
+    rejected: list[int] = []
+    crossed: list[int] = []
     for number, members in enumerate(units.values()):
         sides = [side for pair, _ in members for side in pair]
         wrong = [found for pair, following in members if (found := _mismatched(pair, following))] if mismatched else []
         own = {example: len(examples) + n for n, example in enumerate(dict.fromkeys([*sides, *wrong]))}
         examples += own
         numbers += [number] * len(own)
-        item.chosen.extend(own[pair.chosen] for pair, _ in members)
-        item.rejected.extend(own[pair.rejected] for pair, _ in members)
-        item.mismatched.extend(own[example] for example in wrong)
-    return item._replace(tries=build_tries(examples, max_tokens, numbers))
+        chosen += (own[pair.chosen] for pair, _ in members)
+        rejected += (own[pair.rejected] for pair, _ in members)
+        crossed += (own[example] for example in wrong)
+    desirable, undesirable, crossed = (_each_once(side, examples) for side in (chosen, rejected, crossed))
+    return PairItem(build_tries(examples, max_tokens, numbers), chosen, rejected, desirable, undesirable, crossed)
+
+
+def _each_once(indices: Sequence[int], examples: Sequence[Example]) -> list[int]:
+    """Of targets with the same tokens the first: one reply in several pairs, or two turns that say the same."""
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    for index in indices:
+        example = examples[index]
+        first.setdefault((example.context, example.given, example.scored), index)
+    return list(first.values())
 
 
 def _mismatched(pair: PairExample, following: PairExample) -> Example | None:
@@ -83,12 +101,9 @@ def rows_of(item: PairItem) -> list[PairItem]:
     rows, first = [], 0
     for trie in item.tries:
         last = first + len(trie.targets)
-        chosen, rejected, wrong = (
-            [index - first for index in side if first <= index < last]
-            for side in (item.chosen, item.rejected, item.mismatched)
-        )
+        own: Any = {side: [i - first for i in getattr(item, side) if first <= i < last] for side in _SIDES}
         known = None if item.reference is None else item.reference[first:last]
-        rows.append(PairItem([trie], chosen, rejected, wrong, known))
+        rows.append(item._replace(tries=[trie], reference=known, **own))
         first = last
     return [row for row in rows if row.chosen]
 
@@ -121,7 +136,7 @@ class PairDataset(Dataset[PairItem]):
     @staticmethod
     def idle(inputs: dict[str, Any]) -> dict[str, Any]:
         """The same forward pass without pairs."""
-        return {**inputs, **{side: inputs[side][:0] for side in ("chosen", "rejected", "mismatched")}}
+        return {**inputs, **{side: inputs[side][:0] for side in _SIDES}}
 
     @staticmethod
     def forwards(items: Sequence[PairItem], max_tokens: int | None) -> list[dict[str, Any]]:
@@ -134,9 +149,9 @@ class PairDataset(Dataset[PairItem]):
 
     @staticmethod
     def collate(items: Sequence[PairItem]) -> dict[str, Any]:
-        """The tensors of a batch by name: the trie's, and ``chosen``, ``rejected`` (P,), ``mismatched``, ``stored``."""
+        """The tensors of a batch by name: the trie's, the indices of each side, and ``stored`` (T,)."""
         batch = collate([trie for item in items for trie in item.tries])
-        found: dict[str, list[int]] = {"chosen": [], "rejected": [], "mismatched": []}
+        found: dict[str, list[int]] = {side: [] for side in _SIDES}
         first = 0
         for item in items:
             for name, indices in found.items():
@@ -148,11 +163,17 @@ class PairDataset(Dataset[PairItem]):
 
 
 @torch.no_grad()
-def store_reference(model: Any, dataset: PairDataset, advance: Callable[[], None] = lambda: None) -> PairDataset:
-    """The dataset with the log-probabilities that ``model`` gives now to its targets; ``advance`` after each item."""
+def store_reference(
+    model: Any, dataset: PairDataset, options: TrainingOptions, advance: Callable[[], None] = lambda: None
+) -> PairDataset:
+    """The dataset with the log-probabilities that ``model`` gives now to its targets; ``advance`` after each item.
+
+    They are computed in the precision in which ``options`` trains, or margins would start with its rounding.
+    """
     device = next(model.parameters()).device
     items = []
-    with in_evaluation(model):
+    half = torch.autocast(device.type, torch.bfloat16, enabled=options.in_bfloat16(device.type))
+    with in_evaluation(model), half:
         for item in dataset.items:
             each = [target_log_probabilities(model, collate([trie]).to(device)).cpu() for trie in item.tries]
             known = torch.cat(each)
@@ -178,13 +199,19 @@ class PreferenceObjective:
         self.sums: defaultdict[str, float] = defaultdict(float)
 
     def units(self, inputs: dict[str, Any]) -> Tensor:
-        """(2,) the batch's pairs and the tokens of their chosen replies."""
+        """(2,) the batch's pairs, or KTO's replies, and the tokens of those that are chosen."""
         lengths = torch.bincount(inputs["target"], minlength=inputs["targets"])
-        chosen = inputs["chosen"]
-        return torch.stack([chosen.new_tensor(len(chosen)), lengths[chosen].sum()])
+        chosen, rejected = self._sides(inputs)
+        counted = len(chosen) + len(rejected) if self.options.loss == "kto" else len(chosen)
+        return torch.stack([chosen.new_tensor(counted), lengths[chosen].sum()])
+
+    def _sides(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Targets that are chosen and rejected: those of each pair; for KTO, which knows no pairs, each reply once."""
+        names = ("desirable", "undesirable") if self.options.loss == "kto" else ("chosen", "rejected")
+        return inputs[names[0]], inputs[names[1]]
 
     def loss(self, model: Any, inputs: dict[str, Any], units: Tensor) -> Tensor:
-        """Sum of the batch's losses over the step's pairs, plus the weighted likelihood over the step's tokens."""
+        """Sum of the pass's losses over the step's units, plus the weighted likelihood over the step's tokens."""
         batch = TrieBatch(**{name: inputs[name] for name in TrieBatch._fields})
         reference = self._reference(model, batch, inputs)  # first: it may switch adapters, and with them gradients
         policy = sum_targets(token_log_probabilities(model, batch), batch)
@@ -194,7 +221,7 @@ class PreferenceObjective:
         if self.options.loss == "ipo" and self.options.length_normalised:
             scores = scores / lengths
         losses = self._losses(scores, inputs)
-        likelihood = policy[inputs["chosen"]].sum() / units[1]
+        likelihood = policy[self._sides(inputs)[0]].sum() / units[1]
         return losses.sum() / units[0] - self.options.likelihood_weight * likelihood
 
     @torch.no_grad()
@@ -209,8 +236,9 @@ class PreferenceObjective:
             return target_log_probabilities(frozen, batch)
 
     def _losses(self, scores: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """(P,) losses from a score (T,) a target: log ratios, or mean log-probabilities where there is no reference."""
-        options, chosen, rejected = self.options, scores[inputs["chosen"]], scores[inputs["rejected"]]
+        """Losses from a score (T,) a target: log ratios, or mean log-probabilities where there is no reference."""
+        options = self.options
+        chosen, rejected = (scores[side] for side in self._sides(inputs))
         match options.loss:
             case "dpo":
                 return objectives.dpo(chosen, rejected, beta=options.beta)
@@ -225,8 +253,7 @@ class PreferenceObjective:
                 divergence = wrong.mean().clamp(min=0) if len(wrong) else scores.new_zeros(())
                 both = torch.cat([chosen, rejected])
                 desirable = torch.arange(len(both), device=both.device) < len(chosen)
-                losses = objectives.kto(both, desirable, divergence=divergence, beta=options.beta)
-                return losses.view(2, len(chosen)).mean(0)
+                return objectives.kto(both, desirable, divergence=divergence, beta=options.beta)
 
     def _note(self, scores: Tensor, inputs: dict[str, Any]) -> None:
         chosen, rejected = (self.options.beta * scores[inputs[side]].double() for side in ("chosen", "rejected"))

@@ -1,8 +1,7 @@
 """The reference of preference learning: the model after SFT, never the bare base.
 
-A `Reference` is called with the policy and gives a context in which a frozen model answers. Three forms: SFT merged
-into the base under a fresh adapter (`adapter_off`), the SFT adapter loaded a second time (`frozen_adapter`), or another
-model (`frozen_model`). In all of them dropout is off.
+A `Reference` is called with the policy and gives a context in which a frozen model answers: SFT merged into the base
+under a fresh adapter (`adapter_off`), or the SFT adapter loaded a second time (`frozen_adapter`). Dropout is off.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import torch
 from esckit.language_models.token_tree import collate, kept_logits
 from esckit.training.batches import TrieDataset
 
-__all__ = ["Drift", "Reference", "adapter_off", "drift", "frozen_adapter", "frozen_model", "in_evaluation"]
+__all__ = ["Drift", "Reference", "adapter_off", "drift", "frozen_adapter", "in_evaluation"]
 
 Reference = Callable[[Any], AbstractContextManager[Any]]
 
@@ -49,17 +48,6 @@ def frozen_adapter(trained: str, name: str) -> Reference:
                 yield policy
             finally:
                 plain.set_adapter(trained)
-
-    return reference
-
-
-def frozen_model(model: Any) -> Reference:
-    """Another model, for policies whose every weight is trained."""
-
-    @contextmanager
-    def reference(policy: Any) -> Iterator[Any]:
-        with in_evaluation(model):
-            yield model
 
     return reference
 

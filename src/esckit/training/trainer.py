@@ -1,7 +1,7 @@
 """The training loop: transformers' Trainer over token tries.
 
-What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over its forward passes
-and all processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
+What is minimised is an `Objective`: a mean over the optimiser step's units (scored tokens, or pairs), over all forward
+passes and processes; so gradients do not depend on how conversations are grouped. The batches of all epochs are planned
 before the first step, so resuming is skipping. A batch is a step; processes and passes divide it among themselves.
 """
 
@@ -25,6 +25,7 @@ from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, divide, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.processes import from_main
+from esckit.training.references import in_evaluation
 from esckit.training.training_options import TrainingOptions
 
 __all__ = [
@@ -81,15 +82,13 @@ class Likelihood:
 @torch.no_grad()
 def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
     """Mean negative log-likelihood of the scored tokens, in nats."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
-    for batch in plan_batches(dataset.counts(), batch_size, 1, 0)[0]:
-        tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
-        total -= float(token_log_probabilities(model, tensors).double().sum())
-        tokens += len(tensors.token)
-    model.train(was_training)
+    with in_evaluation(model):
+        for batch in plan_batches(dataset.counts(), batch_size, 1, 0)[0]:
+            tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
+            total -= float(token_log_probabilities(model, tensors).double().sum())
+            tokens += len(tensors.token)
     return total / tokens
 
 
@@ -248,7 +247,7 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
         activation_checkpointing=options.gradient_checkpointing,
-        bf16=options.precision == "bfloat16" or (options.precision == "auto" and cuda),
+        bf16=options.in_bfloat16("cuda" if cuda else "cpu"),
         use_cpu=not cuda,
         seed=seed,
         save_strategy="no",  # _Watch saves

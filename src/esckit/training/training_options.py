@@ -24,7 +24,7 @@ class TrainingOptions(BaseModel):
         epochs: passes over the training part.
         batch_size: targets (supporter turns, or utterances when pretraining) an optimiser step; whole conversations are
             added until it is reached, so a step overshoots by at most one conversation.
-        accumulation: parts that a step's conversations are divided into, a forward pass each: less memory, the same step.
+        accumulation: parts that a step's conversations are divided into, a forward pass each: less memory, same step.
         learning_rate: peak rate of AdamW.
         schedule: of the rate after warm-up.
         warmup: share of the steps over which the rate rises, 0 to 1.
@@ -52,6 +52,10 @@ class TrainingOptions(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
     checkpoint_seconds: float = Field(300, ge=0)
+
+    def in_bfloat16(self, device: str) -> bool:
+        """Whether forward passes on this type of device are under bfloat16's autocast."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
 
 
 class PreferenceOptions(BaseModel):
