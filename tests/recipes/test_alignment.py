@@ -1,6 +1,7 @@
 """Stages mine and preference in a run: folds that did not see what they mine, references, stops, faults, rounds."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +29,9 @@ from esckit.training.adapters import open_adapter
 from esckit.training.preferences import PreferenceObjective
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues
+from tests.tolerance import tolerance
 
+NEAR: Final = tolerance(tokens=16)  # of two strategies' names
 RECIPE: Final = """
 format: 1
 corpus: {{name: tree, train: {folder}/train.jsonl, valid: {folder}/valid.jsonl}}
@@ -219,8 +222,8 @@ def test_alignment_says_what_it_did(place: Path, out: Path) -> None:
     run(recipe_of(place), out)
     found, points = facts(out, "dpo"), curve(out)
     assert found["pairs"] == facts(out, "mine")["pairs"]
-    assert points[0]["loss"] == pytest.approx(0.693147, abs=1e-5), "the reference is where training starts"
-    assert points[0]["margin"] == pytest.approx(0, abs=1e-6)
+    assert points[0]["loss"] == pytest.approx(math.log(2), abs=NEAR), "the reference is where training starts"
+    assert points[0]["margin"] == pytest.approx(0, abs=NEAR)
     assert points[-1]["margin"] > 0
     assert points[-1]["accuracy"] > 0.5
     assert found["choice_kl"] > 0, "a rate like this moves something"
@@ -228,13 +231,14 @@ def test_alignment_says_what_it_did(place: Path, out: Path) -> None:
 
 
 def test_frozen_and_stored_references_train_the_same_weights(place: Path, out: Path) -> None:
+    """But for rounding, which AdamW makes larger where a gradient is nearly 0."""
     shutil.copytree(out, out.with_name("stored"))
     run(recipe_of(place), out)
     run(recipe_of(place, "dpo.reference=stored"), out.with_name("stored"))
-    one, other = weights(out), weights(out.with_name("stored"))
+    start, one, other = weights(out, "sft"), weights(out), weights(out.with_name("stored"))
     assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0)
+    moved, apart = (torch.cat([(one[name] - far[name]).flatten() for name in one]).norm() for far in (start, other))
+    assert apart <= 1e-2 * moved
 
 
 @pytest.mark.parametrize("reference", ["frozen", "merged", "stored"])
@@ -319,7 +323,7 @@ def _with_equal_texts(tree: Conversation) -> Conversation:
 def test_a_second_round_starts_from_the_first(reference: str, place: Path, out: Path) -> None:
     run(recipe_of(place, f"dpo.reference={reference}", f"dpo-again.reference={reference}", name="long"), out)
     first = curve(out, "dpo-again")[0]
-    assert first["loss"] == pytest.approx(0.693147, abs=1e-5), "the reference is the first round's model"
+    assert first["loss"] == pytest.approx(math.log(2), abs=NEAR), "the reference is the first round's model"
     trees = read_conversations(out / "mine-again" / TREES)
     mined = [tree.turn(preference.rejected) for tree in trees for preference in tree.preferences]
     assert {turn.source for turn in mined} == {"dpo"}, "its own mistakes"

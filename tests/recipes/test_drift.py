@@ -21,8 +21,10 @@ from esckit.training.batches import TrieDataset
 from esckit.training.references import drift
 from esckit.training.training_options import LoraOptions
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.tolerance import tolerance
 from tests.training.pairs import frozen_model
 
+NEAR: Final = tolerance(tokens=8)  # of a strategy's name
 PARTS: Final[tuple[Part, ...]] = ("planner", "generator", "coupled")
 
 
@@ -83,7 +85,7 @@ def test_tokens_that_changed_and_their_divergence(part: Part, folder: Path, dial
     found = moved(policy, tiny_renderer(), sft_of(part), dialogues)
     now = separate(policy.model.eval(), part, dialogues)
     before = separate(open_adapter(load_backbone(str(folder / "base")), folder / "sft", part), part, dialogues)
-    assert found["token_kl"] == pytest.approx(float((now.exp() * (now - before)).sum(-1).mean()), abs=1e-5)
+    assert found["token_kl"] == pytest.approx(float((now.exp() * (now - before)).sum(-1).mean()), abs=tolerance())
     assert found["tokens_changed"] == pytest.approx(
         float((now.argmax(-1) != before.argmax(-1)).double().mean()), abs=1e-4
     )
@@ -103,7 +105,7 @@ def test_choices_that_changed_and_their_divergence(folder: Path, dialogues: list
         return np.concatenate(rows)
 
     now, before = scores(policy.model.eval()), scores(sft)
-    assert found["choice_kl"] == pytest.approx((np.exp(now) * (now - before)).sum(1).mean(), abs=1e-5)
+    assert found["choice_kl"] == pytest.approx((np.exp(now) * (now - before)).sum(1).mean(), abs=NEAR)
     assert found["choices_changed"] == pytest.approx((now.argmax(1) != before.argmax(1)).mean(), abs=1e-4)
     assert found["choice_kl"] > 0.01
 
@@ -135,7 +137,9 @@ def test_positions_of_two_models(dialogues: list[Conversation]) -> None:
     one, other = tiny_model(seed=0), tiny_model(seed=1)
     examples = [tiny_renderer().examples(c, "generator", {}) for c in dialogues]
     dataset = TrieDataset(map(build_tries, examples))
-    assert drift(one, frozen_model(one), dataset) == (sum(len(e.scored) for own in examples for e in own), 0, 0)
+    same = drift(one, frozen_model(one), dataset)
+    assert (same.positions, same.changed) == (sum(len(e.scored) for own in examples for e in own), 0)
+    assert same.divergence == pytest.approx(0, abs=tolerance())
     forth, back = drift(one, frozen_model(other), dataset), drift(other, frozen_model(one), dataset)
     assert forth.changed == back.changed > 0.5
     assert 0 < forth.divergence != back.divergence > 0

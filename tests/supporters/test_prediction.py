@@ -36,6 +36,7 @@ from tests.tiny import (
     with_lora,
     write_supporter,
 )
+from tests.tolerance import tolerance
 
 SHORT: Final = Decoding(max_new_tokens=5)
 Predict = Callable[..., bytes]
@@ -112,7 +113,7 @@ def test_the_planner_predicts_with_what_training_saw(
     shown = past_strategies(conversation, mode, {str(row.turn_id): str(row.predicted_strategy) for row in rows})
     wanted = training_scores(with_lora(tiny_model(), part, seed=1), conversation, part, shown)
     written = np.array([list((row.strategy_probabilities or {}).values()) for row in rows])
-    np.testing.assert_allclose(written, np.exp(wanted), atol=2e-6)  # six decimals are written
+    np.testing.assert_allclose(written, np.exp(wanted), atol=5e-7 + tolerance(tokens=8))  # six decimals are written
     scores = supporters[kind].score(conversation, supporter_turns(conversation), shown)
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
     assert {row.extra["past_strategies"] for row in rows} == {mode}

@@ -12,6 +12,7 @@ from esckit.language_models.backbone import load_backbone
 from esckit.training.adapters import Policy, load_policy, open_adapter, save_policy
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
+from tests.tolerance import tolerance
 
 Form = Literal["frozen", "merged", "stored"]
 FORMS: Final[tuple[Form, ...]] = ("frozen", "merged", "stored")
@@ -62,8 +63,8 @@ def trainable(policy: Policy) -> list[str]:
 def test_policy_and_reference_begin_as_the_model_after_sft(form: Form, base: Path, start: Path) -> None:
     policy = policy_of(base, start, form)
     wanted = after_sft(base, start)
-    torch.testing.assert_close(logits(policy.model.eval()), wanted, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(reference_logits(policy), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(policy.model.eval()), wanted, atol=tolerance(), rtol=tolerance())
+    torch.testing.assert_close(reference_logits(policy), wanted, atol=tolerance(), rtol=tolerance())
     assert (wanted - logits(tiny_model())).abs().max() > 0.1, "the bare base would be seen"
 
 
@@ -76,7 +77,7 @@ def test_training_moves_the_policy_and_not_the_reference(form: Form, base: Path,
     assert all(f".{PART}." in name for name in before), "one adapter is trained, and nothing else"
     policy.model.train()
     randomise_adapter(policy.model, f".{PART}.")
-    torch.testing.assert_close(reference_logits(policy), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reference_logits(policy), wanted, atol=tolerance(), rtol=tolerance())
     assert policy.model.training, "dropout is off in the reference alone"
     assert trainable(policy) == before, "asking the reference freezes nothing"
     assert (logits(policy.model.eval()) - wanted).abs().max() > 0.1
@@ -99,7 +100,7 @@ def test_what_is_saved_is_the_policy_as_one_adapter_on_the_base(
     randomise_adapter(policy.model, f".{PART}.")
     wanted = logits(policy.model.eval())
     save_policy(policy, str(base), start, tmp_path, PART, PreferenceOptions(reference=form))
-    torch.testing.assert_close(logits(plain(base, tmp_path)), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(plain(base, tmp_path)), wanted, atol=tolerance(), rtol=tolerance())
     config = json.loads((tmp_path / PART / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["r"] == (4 + LORA.r if form == "merged" else 4), "ranks add up where SFT was merged"
     assert (wanted - after_sft(base, start)).abs().max() > 0.1
@@ -112,8 +113,10 @@ def test_a_saved_policy_starts_another_round(form: Form, base: Path, start: Path
     place = start
     for number in range(2):
         policy = policy_of(base, place, form)
-        torch.testing.assert_close(reference_logits(policy), after_sft(base, place), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(reference_logits(policy), after_sft(base, place), atol=tolerance(), rtol=tolerance())
         randomise_adapter(policy.model, f".{PART}.")
         save_policy(policy, str(base), place, tmp_path / str(number), PART, PreferenceOptions(reference=form))
         place = tmp_path / str(number)
-    torch.testing.assert_close(logits(plain(base, place)), logits(policy.model.eval()), atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(
+        logits(plain(base, place)), logits(policy.model.eval()), atol=2 * tolerance(), rtol=2 * tolerance()
+    )

@@ -12,11 +12,13 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 from esckit.training.objectives import dpo, ipo, kto, log_odds, orpo, simpo
+from tests.tolerance import tolerance
 
 log_ratios = st.floats(-50, 50)
 extremes = st.floats(-1e6, 1e6)
 betas = st.floats(0.01, 5)
 means = st.floats(-20, -1e-3)
+likely = st.floats(-20, -0.05)
 
 
 def one(value: float) -> Tensor:
@@ -48,11 +50,12 @@ def test_simpo_is_trls(pairs: list[tuple[float, float]], beta: float, margin: fl
     )
 
 
-@given(st.lists(st.tuples(means, means), min_size=1, max_size=5), betas)
+@given(st.lists(st.tuples(likely, likely), min_size=1, max_size=5), betas)
 def test_orpo_is_minus_what_trl_adds_up(pairs: list[tuple[float, float]], beta: float) -> None:
+    """In float32, in which TRL computes; it loses digits of 1 - p where p is near 1, so p is at most .95."""
     chosen, rejected = torch.tensor(pairs).T
     losses = trl_function(ORPOTrainer, beta=beta).odds_ratio_loss(chosen, rejected)[0]
-    torch.testing.assert_close(orpo(chosen, rejected, beta=beta), -losses, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(orpo(chosen, rejected, beta=beta), -losses, atol=tolerance(), rtol=tolerance())
 
 
 # ---------------------------------------------------------------------------------------------------------- properties

@@ -411,14 +411,14 @@ def test_pairs_on_tries_equal_pairs_read_alone(
     assert all((len(item.tries) > 1) == (most is not None) for item in items)
     rotated_in_float32 = 1e-6  # the angles of positions, whatever the model's dtype
     for dtype in (torch.float64, torch.float32):
-        most = max(tolerance(dtype, longest(pairs)), rotated_in_float32)
+        near = max(tolerance(dtype, longest(pairs)), rotated_in_float32)
         models = [tiny_model(architecture, seed=seed, dtype=dtype) for seed in (1, 2)]
         loss, wanted = plain_outcome(models[0], models[1], flat(pairs))
         ours = trie_outcome(models[0], PairDataset(items), frozen_model(models[1]))
-        assert abs(ours.loss - loss) <= most
+        assert abs(ours.loss - loss) <= near
         for name, grad in wanted.items():
             assert float(grad.norm()) > 0, f"{name} is not tried"
-            assert float((ours.gradients[name] - grad).norm() / grad.norm()) <= most, name
+            assert float((ours.gradients[name] - grad).norm() / grad.norm()) <= near, name
 
 
 def test_sides_that_are_the_same_are_read_once() -> None:
@@ -537,9 +537,9 @@ def test_forward_passes_of_a_batch_add_up_to_one(most: int) -> None:
         torch.autograd.backward(losses)
         outcomes.append((float(sum(loss.detach() for loss in losses)), [p.grad for p in model.parameters()]))
     assert len(divided.forwards(divided.items, most)) > 2
-    most = tolerance(tokens=longest(pairs))
-    assert outcomes[1][0] == pytest.approx(outcomes[0][0], abs=most)
+    near = tolerance(tokens=longest(pairs))
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], abs=near)
     for one, other in zip(outcomes[0][1], outcomes[1][1], strict=True):
         assert one is not None
         assert other is not None
-        assert float((one - other).norm() / one.norm()) < most
+        assert float((one - other).norm() / one.norm()) < near

@@ -77,8 +77,8 @@ def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mi
         chosen += (own[pair.chosen] for pair, _ in members)
         rejected += (own[pair.rejected] for pair, _ in members)
         crossed += (own[example] for example in wrong)
-    once = (_each_once(side, examples) for side in (chosen, rejected, crossed))
-    return PairItem(build_tries(examples, max_tokens, numbers), chosen, rejected, *once)
+    desirable, undesirable, crossed = (_each_once(side, examples) for side in (chosen, rejected, crossed))
+    return PairItem(build_tries(examples, max_tokens, numbers), chosen, rejected, desirable, undesirable, crossed)
 
 
 def _each_once(indices: Sequence[int], examples: Sequence[Example]) -> list[int]:
@@ -101,9 +101,9 @@ def rows_of(item: PairItem) -> list[PairItem]:
     rows, first = [], 0
     for trie in item.tries:
         last = first + len(trie.targets)
-        own = ([i - first for i in getattr(item, side) if first <= i < last] for side in _SIDES)
+        own: Any = {side: [i - first for i in getattr(item, side) if first <= i < last] for side in _SIDES}
         known = None if item.reference is None else item.reference[first:last]
-        rows.append(PairItem([trie], *own, known))
+        rows.append(item._replace(tries=[trie], reference=known, **own))
         first = last
     return [row for row in rows if row.chosen]
 

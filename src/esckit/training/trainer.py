@@ -25,6 +25,7 @@ from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, divide, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.processes import from_main
+from esckit.training.references import in_evaluation
 from esckit.training.training_options import TrainingOptions
 
 __all__ = [
@@ -81,15 +82,13 @@ class Likelihood:
 @torch.no_grad()
 def mean_loss(model: Any, dataset: TrieDataset, batch_size: int = 16) -> float:
     """Mean negative log-likelihood of the scored tokens, in nats."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
-    for batch in plan_batches(dataset.counts(), batch_size, 1, 0)[0]:
-        tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
-        total -= float(token_log_probabilities(model, tensors).double().sum())
-        tokens += len(tensors.token)
-    model.train(was_training)
+    with in_evaluation(model):
+        for batch in plan_batches(dataset.counts(), batch_size, 1, 0)[0]:
+            tensors = collate([trie for index in batch for trie in dataset[index]]).to(device)
+            total -= float(token_log_probabilities(model, tensors).double().sum())
+            tokens += len(tensors.token)
     return total / tokens
 
 
