@@ -263,7 +263,7 @@ def test_the_divergence_of_kto_is_tried_above_zero(tmp_path: Path) -> None:
 
 def caught(reference: Any, seed: int, pairs: Sequence[Sequence[PairExample]], into: list[Tensor]) -> None:
     """Run KTO and keep the divergence it uses."""
-    from esckit.training import objectives
+    from esckit.training import preferences as objectives
 
     plain: Callable[..., Tensor] = objectives.kto
 

@@ -1,1 +1,1 @@
-"""Training on token tries (options, objectives, the trainer), and of encoder planners by cross-validation."""
+"""Training on token tries (options, preferences, the trainer)."""
