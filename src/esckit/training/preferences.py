@@ -188,9 +188,9 @@ def store_reference(
 
 # --------------------------------------------------------------------------------------------------------------- losses
 #
-# Pure functions of log-probabilities, in nats, one value a pair or a reply. Shapes: (P,) for P pairs. A *log ratio* is the
-# policy's log-probability of a whole reply less the reference's. A *mean* log-probability is the sum over a reply's tokens
-# divided by their number. docs/training.md says where TRL's differ.
+# Pure functions of log-probabilities, in nats, one value a pair or a reply. Shapes: (P,) for P pairs. A *log ratio* is
+# the policy's log-probability of a whole reply less the reference's. A *mean* log-probability is the sum over a reply's
+# tokens divided by their number. docs/training.md says where TRL's differ.
 
 
 def dpo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
