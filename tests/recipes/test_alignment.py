@@ -24,8 +24,9 @@ from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import fine_tune as plain_fine_tune
 from esckit.strategy import ESCONV
-from esckit.training import adapters, trainer
-from esckit.training.adapters import open_adapter
+from esckit.rendering import Part
+from esckit.supporters import Supporter
+from esckit.training import trainer
 from esckit.training.preferences import PreferenceObjective
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues
@@ -183,22 +184,22 @@ def _watch_folds(patch: pytest.MonkeyPatch) -> tuple[dict[str, list[str]], list[
     trained: dict[str, list[str]] = {}
     opened: list[str] = []
     mined: dict[str, list[str]] = {}
-    tune, opens, mines = plain_fine_tune, open_adapter, Miner.mine
+    tune, opens, mines = plain_fine_tune, Supporter.of_adapters, Miner.mine
 
     def fine_tune(this: Any, stage: Any, sft: Any, conversations: list[Conversation], folder: Path) -> Any:
         trained[folder.name] = [conversation.id for conversation in conversations]
         return tune(this, stage, sft, conversations, folder)
 
-    def opening(backbone: Any, folder: Path, part: str) -> Any:
-        opened.append(folder.name)
-        return opens(backbone, folder, part)
+    def opening(backbone: Any, renderer: Any, folders: dict[Part, Path], past_strategies: Any) -> Supporter:
+        opened.extend(folder.parent.name for folder in folders.values())
+        return opens(backbone, renderer, folders, past_strategies)
 
     def mining(self: Miner, conversation: Conversation, shown: Any, seed: int) -> Conversation:
         mined.setdefault(opened[-1], []).append(conversation.id)
         return mines(self, conversation, shown, seed)
 
     patch.setattr(mine_stage, "fine_tune", fine_tune)
-    patch.setattr(adapters, "open_adapter", opening)
+    patch.setattr(Supporter, "of_adapters", opening)
     patch.setattr(Miner, "mine", mining)
     return trained, opened, mined
 

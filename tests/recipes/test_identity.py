@@ -23,7 +23,7 @@ from tests.tiny import save_base
 RECIPE: Final = """
 format: 1
 model: {{path: {folder}/base}}
-annotator: {{source: {folder}/annotator, at_once: 3}}
+annotator: {{model: {folder}/annotator, concurrency: 3}}
 stages:
   - {{stage: sft, name: sft, part: generator, past_strategies: hidden}}
   - {{stage: mine, name: pairs, model: sft, rule: judged}}
@@ -35,7 +35,7 @@ stages:
   - {{stage: baseline, name: named, method: base, model: {folder}/chat}}
   - {{stage: baseline, name: own, method: base}}
   - {{stage: evaluate, name: evaluate, predictions: [predict]}}
-  - {{stage: judge, name: judge, predictions: [predict], judge: {folder}/chat, failed: {folder}/failed.json,
+  - {{stage: judge, name: judge, predictions: [predict], model: {folder}/chat, failed: {folder}/failed.json,
       known_groups: true}}
   - {{stage: report, name: report}}
 """
@@ -133,10 +133,10 @@ def test_keys_and_seed(place: Path) -> None:
         "seed=1": EVERY,
         "model.max_context=512": BACKBONE,
         "predict.past_strategies=hidden": {"predict", "evaluate", "judge", "report"},
-        "annotator.at_once=4": set[str](),
+        "annotator.concurrency=4": set[str](),
         "sft.checkpoint_seconds=1": set[str](),
         "named.budget_calls=4": set[str](),
-        "named.at_once=4": set[str](),
+        "named.concurrency=4": set[str](),
         "title=another": set[str](),
     }.items():
         after = identities(place, setting)
