@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from esckit.conversation import write_conversations
-from esckit.decoding import Decoding
 from esckit.measures import read_predictions
-from esckit.supporters.baselines import METHODS, baseline_turns, request_for
+from esckit.strategy import ESCONV
+from esckit.supporters.baselines import METHODS, Asked, BaselineOptions, request_for
+from esckit.supporters.prompted import corpus_requests
 from tests.children import Ended, finish, start
 from tests.cli.test_entry import call
 from tests.server import FAULTY, KEY, MODEL, Behaviour, ChatServer
@@ -27,10 +28,10 @@ def corpus(tmp_path: Path) -> Path:
 
 def _answers(seed: int = 0) -> dict[str, str]:
     """A reply with a strategy to every question of the baseline base."""
-    method = METHODS["base"]
+    (question,) = METHODS["base"].questions
     requests = [
-        request_for(place, method, method.questions[0], Decoding(), seed, {})
-        for place in baseline_turns(DIALOGUES, method, list, seed)
+        request_for(Asked(wanted, ESCONV, seed), question, {})
+        for wanted in corpus_requests(DIALOGUES, BaselineOptions(method="base"), seed)
     ]
     return {request.messages[-1].content: "[Question] And then?" for request in requests}
 

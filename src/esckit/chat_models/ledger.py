@@ -154,7 +154,8 @@ class Ledger:
         self.path = path
         with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
+            # Threads that share it take turns: whoever asks in their name holds a lock.
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:

@@ -39,7 +39,7 @@ class ChatModelOptions(BaseModel):
 
     Attributes:
         model: ``remote:MODEL``, a model behind a URL, whose key stands in OPENAI_API_KEY, or the folder or Hub id of
-            one on this machine; None where there is one already (a run's backbone).
+            one on this machine, or a supporter's folder; None where there is one already (a run's backbone).
         base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
         extra_body: of ``remote:MODEL``: fields that each request has besides ours. They are recorded: no secrets.
         decoding: how answers are drawn; what is left out is as the default says.
@@ -94,8 +94,6 @@ class ChatModelOptions(BaseModel):
             return
         if self.model.startswith(REMOTE):
             open_chat_model(self)
-        elif (Path(self.model) / "supporter.json").exists():
-            raise ModelError(f"{self.model} is a supporter: give a chat model's folder, or {REMOTE}MODEL.")
         elif not is_chat_model(self.model):
             raise ModelError(f"{self.model} is no chat model: give the folder or the Hub id of one, or {REMOTE}MODEL.")
 
@@ -127,9 +125,10 @@ class PromptedOptions(ChatModelOptions):
 
 
 def is_chat_model(source: str) -> bool:
-    """True for ``remote:MODEL``, the folder of a model, and what can only be ``owner/name`` on the Hub."""
+    """True for ``remote:MODEL``, a model's or supporter's folder, and what can only be ``owner/name`` on the Hub."""
     on_hub = "/" in source and is_hub_id(source)
-    return source.startswith(REMOTE) or on_hub or (Path(source) / "config.json").exists()
+    here = any((Path(source) / name).exists() for name in ("config.json", "supporter.json"))
+    return source.startswith(REMOTE) or on_hub or here
 
 
 def chat_model_name(source: str) -> str:
@@ -139,7 +138,7 @@ def chat_model_name(source: str) -> str:
 
 
 def open_chat_model(options: ChatModelOptions) -> ChatModel:
-    """Open the chat model that options name.
+    """Open the chat model that options name; of a supporter's folder, `supporters.open_model` does.
 
     Raises:
         ChatError, ModelError: see `ChatModelOptions.check_askable`; ModelError also where a model cannot be loaded.

@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 ModelOption = Annotated[
-    str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a chat model's folder or Hub id.")
+    str,
+    typer.Option(
+        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, or a supporter's folder."
+    ),
 ]
 BaseUrlOption = Annotated[
     str | None, typer.Option(help="Of remote:MODEL, default OpenAI's; its key stands in OPENAI_API_KEY.")

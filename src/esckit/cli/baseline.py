@@ -48,29 +48,34 @@ def baseline_command(
     """
     told = locals()
     from esckit.chat_models.ledger import LEDGER, Ledger
-    from esckit.chat_models.opening import open_chat_model
     from esckit.corpora import read_corpus
-    from esckit.supporters.baseline_run import BaselineRun, write_rows
-    from esckit.supporters.baselines import METHODS, BaselineOptions, baseline_turns
+    from esckit.supporters.baselines import BaselineOptions
+    from esckit.supporters.open_model import open_model
+    from esckit.supporters.prompted import PromptedSupporter, corpus_requests, predict_at_once
 
     options = asking.options_of(BaselineOptions, told)
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
     options.read_prompts()
-    turns = baseline_turns(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
-    asked = open_chat_model(options)
+    conversations = read_corpus(corpus)
+    requests = corpus_requests(conversations, options, seed)
+    asked = open_model(options)
     with Ledger(ledger or out.with_name(LEDGER)) as opened:
         if again := opened.forget_failed():
             print(f"{again} questions that failed before are asked again")
-        run = BaselineRun(asked, opened, options, turns, seed=seed)
-        by = f", prompts {run.prompts.label}" if run.prompts.label else ""
-        print(f"{method}{by}, {len(turns)} turns: {run.estimate()}")
-        for question in run.ask():
-            print(f"{question.question}: {question.usage}")
-        states = write_rows(run.rows(), out)
+        supporter = PromptedSupporter(
+            asked,
+            opened,
+            options,
+            examples=lambda: _examples(examples),
+            tell=lambda question, usage: print(f"{question}: {usage}"),
+        )
+        by = f", prompts {supporter.prompts.label}" if supporter.prompts.label else ""
+        print(f"{method}{by}, {len(requests)} turns: {supporter.estimate(requests)}")
+        states = predict_at_once(supporter, conversations, requests, out)
     states["without a strategy"] = states.pop("no_strategy")
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
-    print(f"{len(turns)} turns in {out} ({ended}); next: esckit evaluate {out}")
+    print(f"{len(requests)} turns in {out} ({ended}); next: esckit evaluate {out}")
 
 
 def _examples(path: Path | None) -> "list[Conversation]":

@@ -3,12 +3,14 @@
 import io
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from esckit.cli import asking
 from esckit.conversation import write_conversations
 from esckit.errors import EsckitError, ModelError, TalkError
 from esckit.quiet import quiet
@@ -16,7 +18,9 @@ from esckit.quiet import quiet
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.supporters import Supporter
+    from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.chat import Answer, Branch, Chat
+    from esckit.supporters.proposing import Answers
 
 __all__ = ["chat_command"]
 
@@ -46,11 +50,20 @@ def chat_command(
     open_: Annotated[
         Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead of a supporter: remote:MODEL, or a chat model's folder or Hub id.")
+    ] = None,
+    base_url: asking.BaseUrlOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
+    ] = None,
+    max_new_tokens: asking.NewTokensOption = None,
 ) -> None:
     """Talk with a supporter, see which strategy it chose, and try other replies.
 
     Example: esckit chat runs/starter/decoupled --save chat.jsonl
     """
+    prompted = _prompted_options(supporter, model, base_url, method, max_new_tokens)
     if past_strategies is not None and past_strategies not in _PAST:
         raise EsckitError(
             f"--past-strategies {past_strategies!r} is unknown in a chat, which has no gold ones: "
@@ -69,13 +82,46 @@ def chat_command(
 
     past: Any = past_strategies
     try:
-        loaded = _load(supporter)
-        name = "embedded" if supporter is None else supporter.resolve().name
-        terminal = _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved), save or open_)
-        terminal.run()
+        with _loaded(supporter, prompted) as (loaded, name):
+            _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved), save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
+
+
+def _prompted_options(
+    supporter: Path | None, model: str | None, base_url: str | None, method: str | None, max_new_tokens: int | None
+) -> "BaselineOptions | None":
+    """How a chat model is prompted, where one is to answer."""
+    if model is None:
+        given = {"--base-url": base_url, "--method": method, "--max-new-tokens": max_new_tokens}
+        if lonely := [name for name, value in given.items() if value is not None]:
+            raise EsckitError(f"{lonely[0]} is of a chat model: give --model as well, or leave it out.")
+        return None
+    if supporter is not None:
+        raise EsckitError(f"--model {model} answers in a supporter's place: leave out {supporter}, or --model.")
+    from esckit.supporters.baselines import BaselineOptions
+
+    told = {"model": model, "base_url": base_url, "method": method or "base", "max_new_tokens": max_new_tokens}
+    return asking.options_of(BaselineOptions, told)
+
+
+@contextmanager
+def _loaded(folder: Path | None, options: "BaselineOptions | None") -> "Iterator[tuple[Answers, str]]":
+    """Whoever answers, and its name."""
+    if options is None:
+        yield _load(folder), "embedded" if folder is None else folder.resolve().name
+        return
+    from esckit.chat_models.ledger import Ledger
+    from esckit.chat_models.opening import chat_model_name
+    from esckit.corpora.starter import read_starter
+    from esckit.supporters.open_model import open_model
+    from esckit.supporters.prompted import PromptedSupporter
+
+    answering = open_model(options)
+    with Ledger(Path(":memory:")) as ledger:  # nothing of a chat is on the disk unless it is saved
+        supporter = PromptedSupporter(answering, ledger, options, examples=lambda: read_starter().train)
+        yield supporter, chat_model_name(str(options.model))
 
 
 def _load(folder: Path | None) -> "Supporter":
@@ -241,7 +287,7 @@ class _Terminal:
             print("You are at the beginning.")
             return
         turn = self.chat.conversation.turn(self.chat.at)
-        who = "you" if turn.speaker == "seeker" else self.chat.name if turn.strategy else "esckit"
+        who = "you" if turn.speaker == "seeker" else "esckit" if "danger" in turn.extra else self.chat.name
         print(f"You go on after turn {turn.id}, {who}: {_short(turn.text or '', 60)}")
         if stop := self.chat.stopped:
             print(stop._replace(latest=stop.latest or "").text)
@@ -299,9 +345,9 @@ def _command(line: str) -> str | None:
 
 def _note(answer: "Answer") -> str:
     """The chosen strategy, how it came about, and the planner's three most likely ones."""
-    if answer.turn.strategy is None:
+    if "danger" in answer.turn.extra:
         return f"  [{answer.turn.id}] a fixed text; no model has answered"
-    chosen = str(answer.turn.strategy)
+    chosen = answer.turn.strategy or "no strategy named"
     if answer.skipped:
         chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
     elif answer.forced:
@@ -309,7 +355,7 @@ def _note(answer: "Answer") -> str:
     if answer.cut:
         chosen += ", cut at its greatest length"
     top = ", ".join(f"{label} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
-    return f"  [{answer.turn.id}] {chosen}; planner: {top}"
+    return f"  [{answer.turn.id}] {chosen}" + (f"; planner: {top}" if top else "")
 
 
 def _drawn(branch: "Branch", short: dict[str, str]) -> str:

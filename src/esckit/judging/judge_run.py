@@ -5,7 +5,7 @@ from pathlib import Path
 
 from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
-from esckit.chat_models.opening import chat_model_name, open_chat_model
+from esckit.chat_models.opening import chat_model_name
 from esckit.chat_models.pacing import Pace
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
@@ -16,6 +16,7 @@ from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_turns
 from esckit.measures import Prediction
 from esckit.measures.judging_results import Judging
+from esckit.supporters.open_model import check_model, open_model
 
 __all__ = ["check_options", "judge_files"]
 
@@ -58,7 +59,7 @@ def judge_files(
     sampled = sample_turns(files, conversations, options.turns, seed)
     failed = read_corpus(Path(options.failed)) if options.failed else None
     plan = make_plan(sampled, load_rubrics(options.rubrics), options, failed=failed, seed=seed)
-    model = open_chat_model(options)
+    model = open_model(options)
     with Ledger(ledger) as opened:
         opened.forget_failed()
         asker = Asker(model, opened, STEP, pace or options.pace)
@@ -77,7 +78,7 @@ def check_options(options: JudgingOptions) -> None:
     Raises:
         EsckitError: one sentence says what is wrong.
     """
-    options.check_askable()
+    check_model(options)
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
     load_rubrics(options.rubrics)

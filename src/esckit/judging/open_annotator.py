@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from pydantic import model_validator
 
-from esckit.chat_models.opening import PACE_KEYS, PromptedOptions, chat_model_name, is_chat_model, open_chat_model
+from esckit.chat_models.opening import PACE_KEYS, PromptedOptions, chat_model_name, is_chat_model
 from esckit.conversation import Conversation
 from esckit.decoding import Decoding
 from esckit.errors import EsckitError
 from esckit.files import hash_file
 from esckit.judging.error_model import FILE
+from esckit.supporters.open_model import check_model, open_model
 
 if TYPE_CHECKING:
     from esckit.judging.annotation import Annotator
@@ -74,7 +75,7 @@ def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversat
     from esckit.judging.embedded_annotator import load_annotator
 
     if options.asks:
-        options.check_askable()
+        check_model(options)
         read_error_examples(_examples(options))
         return
     check_language(options, conversations)
@@ -114,7 +115,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
     from esckit.judging.asked_errors import STEP, AskedAnnotator
 
     prompts, examples = options.read_prompts(), read_error_examples(_examples(options))
-    model, name = open_chat_model(options), chat_model_name(options.model)
+    model, name = open_model(options), chat_model_name(options.model)
     with Ledger(ledger) as opened:
         opened.forget_failed()  # what could not be had then may be had now
         asker = Asker(model, opened, STEP, options.pace)

@@ -1,19 +1,17 @@
-"""A supporter as a chat model: asked for replies, for strategies, or with any prompt."""
+"""A supporter as a chat model that is asked for replies, or for strategies; with any prompt, see `open_model`."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from esckit.chat_models.local import request_seed
-from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
+from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
 from esckit.errors import CorpusError, ModelError
 from esckit.safety import stop_after
-from esckit.supporters.language_parts import LanguageParts
 from esckit.supporters.proposing import Answers, TurnRequest, expect_one
 from esckit.supporters.said import place_of
-from esckit.supporters.supporter import Supporter
 
-__all__ = ["SupporterChatModel", "prompted"]
+__all__ = ["SupporterChatModel"]
 
 
 class SupporterChatModel:
@@ -69,14 +67,3 @@ class SupporterChatModel:
 
     async def close(self) -> None:
         """Nothing belongs to the event loop."""
-
-
-def prompted(supporter: Supporter) -> ChatModel:
-    """The language model that words a supporter's replies, under its adapter, for any prompt.
-
-    Raises:
-        ModelError: its replies come from no language model.
-    """
-    if not isinstance(supporter.generator, LanguageParts):
-        raise ModelError("no language model words this supporter's replies: it can only be asked with a dialogue.")
-    return supporter.generator.chat_model()

@@ -1,12 +1,11 @@
 """Prompted baselines: what any chat model says in the supporter's place, without training.
 
 A method is a row of questions about each turn: a question is its prompt (``prompts/baselines``) and the earlier answers
-that it shows. They are asked one after the other, each for all turns at once, through a ledger.
+that it shows. `prompted` asks them one after the other, each for all turns at once, through a ledger.
 """
 
-import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
@@ -16,26 +15,22 @@ from pydantic import Field, model_validator
 from esckit.chat_models.ledger import Outcome
 from esckit.chat_models.opening import PromptedOptions
 from esckit.chat_models.protocol import ChatRequest
-from esckit.conversation import Conversation, Turn
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
-from esckit.errors import CorpusError
-from esckit.measures import Prediction
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
-from esckit.rendering import past_strategies, supporter_turns
-from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
+from esckit.strategy import Taxonomy
+from esckit.supporters.proposing import Candidate, TurnRequest
 
 __all__ = [
     "METHODS",
+    "Asked",
     "BaselineOptions",
-    "BaselineTurn",
     "Method",
     "Question",
-    "baseline_turns",
+    "candidate_of",
     "read_reply",
     "request_for",
-    "row_of",
 ]
 
 _OURS: Final = Prompts("baselines")
@@ -72,6 +67,16 @@ class Method(NamedTuple):
     questions: tuple[Question, ...]
     past: Literal["gold", "hidden"]
     about: str
+
+    @property
+    def plans(self) -> bool:
+        """Whether the strategy has a question of its own, whose place a given one can take."""
+        return any(question.kind == "strategy" for question in self.questions)
+
+    @property
+    def shows_example(self) -> bool:
+        """Whether a question shows a whole dialogue."""
+        return any("example" in question.slots for question in self.questions)
 
 
 _LIST, _DEFINED = ("strategies",), ("guidelines",)
@@ -156,95 +161,54 @@ _MARK: Final = re.compile(r"^[ \t>*_#\"'“-]*\[([^\[\]\n]+)\][*_:]*[ \t]*", re.
 
 
 @dataclass(frozen=True)
-class BaselineTurn:
-    """A supporter turn to be predicted, and what has been answered about it.
+class Asked:
+    """A turn that is wanted, and what has been answered about it.
 
     Attributes:
-        conversation: the tree.
-        turn: of its trunk, labelled.
-        taxonomy: the conversation's.
+        request: where, and how it is drawn.
+        taxonomy: of its strategies.
+        sample: which of several candidates this is, or becomes: another number draws other answers.
         example: a dialogue for the slot of that name, as a transcript; empty where no question has it.
         answers: by question.
     """
 
-    conversation: Conversation
-    turn: Turn
+    request: TurnRequest
     taxonomy: Taxonomy
+    sample: int
     example: str = ""
     answers: dict[str, Outcome] = field(default_factory=dict)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a next question can be asked: nothing is built on an answer that did not come or cannot be read."""
-        plan = self.answers.get("plan")
-        return all(o.state == "done" for o in self.answers.values()) and (
-            plan is None or self.named_strategy is not None
-        )
+    def wants(self, question: Question) -> bool:
+        """Whether a question is to be asked: a given strategy takes the plan's place, and a plan needs no words.
+
+        Nothing is built on an answer that did not come or cannot be read.
+        """
+        planning = question.kind == "strategy"
+        if self.request.strategy is not None if planning else self.request.wording is None:
+            return False
+        readable = "plan" not in self.answers or self.strategy is not None
+        return readable and all(outcome.state == "done" for outcome in self.answers.values())
 
     @property
-    def named_strategy(self) -> str | None:
-        """The strategy that the plan names; None where it names none of the taxonomy's, or several."""
+    def said(self) -> dict[str, str]:
+        """The answers' texts, by question; a given strategy is the plan."""
+        plan = {"plan": self.request.strategy} if self.request.strategy else {}
+        return plan | {name: answer.text for name, answer in self.answers.items()}
+
+    @property
+    def strategy(self) -> str | None:
+        """The one that was given or that the plan names; None where it names none of the taxonomy's, or several."""
+        if self.request.strategy is not None or "plan" not in self.answers:
+            return self.request.strategy
         return self.taxonomy.match(_spoken(self.answers["plan"].text).strip("[]*_.\"'` "))
 
 
-def baseline_turns(
-    conversations: Sequence[Conversation], method: Method, examples: Callable[[], Sequence[Conversation]], seed: int
-) -> list[BaselineTurn]:
-    """Every labelled supporter turn of the trunks, ready to be asked about.
-
-    Args:
-        conversations: the corpus.
-        method: which baseline.
-        examples: gives dialogues with strategies, of which one is drawn for each conversation, never itself; called
-            only where the method shows an example.
-        seed: of these draws; a draw depends on it and on the conversation's id.
-
-    Raises:
-        CorpusError: there is nothing to predict, or no example has the conversation's taxonomy.
-    """
-    needs = any("example" in question.slots for question in method.questions)
-    known = examples() if needs else ()
-    found = []
-    for conversation in conversations:
-        taxonomy = TAXONOMIES[conversation.taxonomy] if conversation.taxonomy else ESCONV
-        turns = supporter_turns(conversation)
-        example = _example(conversation, taxonomy, known, seed) if needs and turns else ""
-        found += [BaselineTurn(conversation, turn, taxonomy, example) for turn in turns]
-    if not found:
-        raise CorpusError("the corpus has no supporter turn with a strategy: nothing can be predicted, give another.")
-    return found
-
-
-def _example(conversation: Conversation, taxonomy: Taxonomy, examples: Sequence[Conversation], seed: int) -> str:
-    fit = [
-        each
-        for each in examples
-        if each.id != conversation.id and each.taxonomy == taxonomy.name and supporter_turns(each)
-    ]
-    if not fit:
-        raise CorpusError(
-            f"no example dialogue has strategies of the taxonomy {taxonomy.name}: give a file of some with --examples."
-        )
-    return transcript(random.Random(f"{seed} {conversation.id}").choice(fit).trunk, strategies=True)
-
-
-def request_for(
-    asked: BaselineTurn,
-    method: Method,
-    question: Question,
-    decoding: Decoding,
-    seed: int,
-    said: Mapping[str, str],
-    prompts: Prompts = _OURS,
-) -> ChatRequest:
+def request_for(asked: Asked, question: Question, said: Mapping[str, str], prompts: Prompts = _OURS) -> ChatRequest:
     """What the model is asked about a turn; whatever was said or answered stands in it as quoted data.
 
     Args:
         asked: the turn.
-        method: the baseline.
         question: of the method.
-        decoding: how the answer is drawn.
-        seed: numbers the answers to one question: another seed draws others.
         said: earlier answers, by question.
         prompts: in whose words.
     """
@@ -253,14 +217,16 @@ def request_for(
         "guidelines": "\n".join(f"- {each.label}: {each.definition}" for each in asked.taxonomy.strategies),
         "example": asked.example,
     }
-    shown = past_strategies(asked.conversation, method.past)
-    before = [replace(turn, strategy=shown.get(turn.id)) for turn in asked.conversation.path(asked.turn.id)[:-1]]
+    wanted = asked.request
+    before = [replace(turn, strategy=wanted.shown.get(turn.id)) for turn in wanted.conversation.path(wanted.parent)]
     notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(_spoken(said[name]))}}}" for name in question.shows)
     conversation = prompts.fill(
         "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
     )
     system = prompts.fill(question.name, **{slot: values[slot] for slot in question.slots})
-    return ChatRequest((Message("system", system), Message("user", conversation.strip())), decoding, sample=seed)
+    messages = Message("system", system), Message("user", conversation.strip())
+    decoding = wanted.planning if question.kind == "strategy" or wanted.wording is None else wanted.wording
+    return ChatRequest(messages, decoding, sample=asked.sample)
 
 
 def _spoken(text: str) -> str:
@@ -284,32 +250,24 @@ def read_reply(text: str, taxonomy: Taxonomy) -> tuple[str | None, str]:
     return label, _MARK.sub(lambda mark: "" if taxonomy.match(mark[1]) else mark[0], text[first.start() :]).strip()
 
 
-def row_of(asked: BaselineTurn, method: Method, name: str, prompts: Prompts) -> Prediction:
-    """A turn's row of the predictions file: what the last answer says, or that it did not come, and in which state."""
+def candidate_of(asked: Asked, method: Method, name: str, prompts: Prompts) -> Candidate:
+    """What the last answer says, or that it did not come, and in which state."""
+    if not asked.answers:  # a given strategy alone was wanted
+        return Candidate(asked.request.strategy)
     last = next(reversed(asked.answers))
     outcome, kind = asked.answers[last], {question.name: question.kind for question in method.questions}[last]
-    strategy, text = asked.named_strategy if "plan" in asked.answers else None, None
-    state = outcome.state
+    state, strategy, text = outcome.state, asked.strategy, None
     if outcome.state == "done" and kind in ("reply", "words"):
         found, text = read_reply(outcome.text, asked.taxonomy)
         strategy = strategy if kind == "words" else found
-    elif outcome.state == "done":  # a plan that names no strategy: no words were asked for
+    elif outcome.state == "done" and strategy is None:  # a plan that names none: no words were asked for
         state = "unparsed"
-    extra: dict[str, Any] = {"past_strategies": method.past, "baseline": name, "state": state}
+    extra: dict[str, Any] = {"baseline": name, "state": state}
     if prompts.label:
         extra["prompts"] = prompts.label
     if notes := {question: answer.text for question, answer in asked.answers.items() if question != last}:
         extra["answers_before"] = notes
     if outcome.state != "done":
         extra["why"] = f"{last}: {outcome.failure or outcome.state}"
-    return Prediction(
-        conversation_id=asked.conversation.id,
-        turn_id=asked.turn.id,
-        gold_strategy=str(asked.turn.strategy),
-        predicted_strategy=strategy,
-        gold_text=asked.turn.text or "",
-        predicted_text=text,
-        raw=outcome.text,
-        finish="stop" if outcome.finish == "stop" else "length" if outcome.finish == "length" else None,
-        extra=extra,
-    )
+    finish = outcome.finish if outcome.finish in ("stop", "length") else None
+    return Candidate(strategy, text, finish=finish, extra={**extra, "raw": outcome.text})

@@ -37,7 +37,8 @@ class Answer(NamedTuple):
 
     Attributes:
         turn: the new supporter turn; where the chat is stopped, it holds the fixed text and has no strategy.
-        probabilities: the planner's, by strategy, the most likely first; they sum to 1. None where it is stopped.
+        probabilities: the planner's, by strategy, the most likely first; they sum to 1. Empty where the chat is
+            stopped, or a prompted model answers.
         skipped: strategies that were preferred to the reply's and under which there is no other reply.
         forced: the strategy was asked for.
         cut: the text ends at its greatest length, not where the model would end it.
@@ -143,8 +144,8 @@ class Chat:
         """Answer what the seeker said last; where that has replies, with another one, a sibling of theirs.
 
         The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
-        there is no other reply under it, the next in this order. The chat then stands on the new turn; where this is
-        interrupted or fails, it stands where it stood. Where the chat is stopped no model is asked, whatever strategy
+        there is no other reply under it, the next in this order. A prompted model ranks none and chooses
+        one. The chat then stands on the new turn; where this is interrupted or fails, it stands where it stood. Where the chat is stopped no model is asked, whatever strategy
         is asked for: the answer is the fixed text, and a second one to the same words is the first one again.
 
         Args:
@@ -160,17 +161,19 @@ class Chat:
         siblings = [turn for turn in self.conversation.children(parent) if turn.speaker == "supporter"]
         probabilities = self._plan(parent)
         used = {turn.strategy for turn in siblings}
-        order = sorted(probabilities, key=lambda label: (label != self.forced, label in used))
+        ranked = sorted(probabilities, key=lambda label: (label != self.forced, label in used))
+        order: list[str | None] = [*ranked] or [self.forced]
         said = frozenset(turn.text or "" for turn in siblings)
         skipped: list[str] = []
         for strategy in order:
             if found := self._write(parent, strategy, said, on_text):
                 break
-            skipped.append(strategy)
+            skipped += [strategy] if strategy else []
         else:
             raise TalkError("the supporter has no other reply here: go on from another turn (/tree, /go N).")
         forced, self.forced = self.forced is not None, None
-        reply = replace(found[0], strategy_probabilities=probabilities, extra={"forced": forced})
+        extra = {**found[0].extra, "forced": forced}
+        reply = replace(found[0], strategy_probabilities=probabilities or None, extra=extra)
         turn = self._add(reply.turn(self._next_id(), parent, self.name))
         return Answer(turn, probabilities, tuple(skipped), forced, reply.finish == "length")
 
@@ -181,6 +184,8 @@ class Chat:
             TalkError: no strategy is named, or several are, or the supporter has no replies under it.
         """
         strategy = find_strategy(self.supporter.taxonomy, name)
+        if not self._takes_strategies:
+            raise TalkError("this supporter chooses each strategy itself: none can be asked for.")
         if not self._can(strategy):
             raise TalkError(f"this supporter has no replies under {strategy}: choose another strategy.")
         self.forced = strategy
@@ -250,15 +255,22 @@ class Chat:
         return TurnRequest(self._seen(), parent, seed, self._shown())
 
     def _plan(self, parent: str) -> dict[str, float]:
-        """The planner's probabilities by strategy, the most likely first."""
+        """The planner's probabilities by strategy, the most likely first; nothing of a prompted model."""
+        if not self._takes_strategies:
+            return {}
         (planned,) = self.supporter.propose([replace(self._request(parent), wording=None)])[0]
         found = planned.strategy_probabilities or {}
         return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
-    def _can(self, strategy: str) -> bool:
-        return self.supporter.strategies is None or strategy in self.supporter.strategies
+    @property
+    def _takes_strategies(self) -> bool:
+        """Whether a strategy can be chosen before it is worded."""
+        return self.supporter.strategies is None or bool(self.supporter.strategies)
 
-    def _write(self, parent: str, strategy: str, said: frozenset[str], on_text: OnText) -> list[Candidate]:
+    def _can(self, strategy: str | None) -> bool:
+        return self.supporter.strategies is None or strategy is None or strategy in self.supporter.strategies
+
+    def _write(self, parent: str, strategy: str | None, said: frozenset[str], on_text: OnText) -> list[Candidate]:
         if not self._can(strategy):
             return []
         return self.supporter.propose([replace(self._request(parent), strategy=strategy, unlike=said)], on_text)[0]

@@ -50,9 +50,9 @@ class LanguageParts:
     def _adapter(self, part: Part) -> Part:
         return "coupled" if self.coupled else part
 
-    def chat_model(self, part: Part = "generator") -> LocalChatModel:
-        """This part's adapter as a chat model that takes any prompt."""
-        return LocalChatModel(self.backbone, adapter=self._adapter(part))
+    def chat_model(self, part: Part = "generator", batch_size: int = 8) -> LocalChatModel:
+        """This part's adapter as a chat model that takes any prompt, so many in a batch."""
+        return LocalChatModel(self.backbone, batch_size, self._adapter(part))
 
     def playing(self, part: Part) -> AbstractContextManager[Any]:
         """The model as this part, for the caller alone."""

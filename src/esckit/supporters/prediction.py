@@ -15,7 +15,7 @@ from esckit.rendering import PastStrategies, past_strategies, supporter_turns
 from esckit.safety import Stop, stop_after
 from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest, expect_one
 
-__all__ = ["predict", "predict_conversation", "stopped_turns"]
+__all__ = ["predict", "predict_conversation", "row_of", "stopped_turns"]
 
 
 def predict_conversation(
@@ -72,7 +72,7 @@ def predict_conversation(
         found = [expect_one(each, request) for each, request in zip(supporter.propose(requests), requests, strict=True)]
     given = {"strategy_given": "gold"} if given_gold else {}
     rows = [
-        _row(conversation, turn, candidate, {"past_strategies": mode, **given})
+        row_of(conversation, turn, candidate, {"past_strategies": mode, **given})
         for turn, candidate in zip(turns, found, strict=True)
     ]
     return add_context(_with_stops(rows, conversation) if stop_at_danger else rows, [conversation])
@@ -116,8 +116,9 @@ def _one_after_the_other(supporter: Answers, turns: Sequence[Turn], requests: Se
     return [replace(p, text=w.text, finish=w.finish) for p, w in zip(planned, worded, strict=True)]
 
 
-def _row(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[str, Any]) -> Prediction:
-    probabilities = said.strategy_probabilities or {}
+def row_of(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[str, Any]) -> Prediction:
+    """A turn's row of the predictions file: what a supporter said in its place, and what ``extra`` knows of it."""
+    probabilities, known = said.strategy_probabilities or {}, {**extra, **said.extra}
     finish: Any = said.finish
     return Prediction(
         conversation_id=conversation.id,
@@ -127,8 +128,9 @@ def _row(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[st
         gold_text=turn.text or "",
         predicted_text=said.text,
         strategy_probabilities={label: round(p, 6) for label, p in probabilities.items()} or None,
+        raw=known.pop("raw", None),
         finish=finish,
-        extra={**extra, **said.extra},
+        extra=known,
     )
 
 

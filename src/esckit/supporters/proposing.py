@@ -104,7 +104,7 @@ class Answers(Protocol):
 
     @property
     def strategies(self) -> frozenset[str] | None:
-        """Those under which it has replies; None is all."""
+        """Those under which it has replies; None is all. An empty set: it chooses as it words, and takes none."""
 
     def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
         """Candidates for each request, at most ``n``: fewer where too few strategies or new texts are left.
@@ -114,7 +114,8 @@ class Answers(Protocol):
             on_text: where one text is wanted, is told it piece by piece while it is written.
 
         Raises:
-            ModelError: a text is wanted of a supporter that only plans, or under a strategy without replies.
+            ModelError: a text is wanted of a supporter that only plans, or under a strategy without replies; or it
+                cannot heed a part of the request.
             CorpusError: a path does not fit the model.
         """
 

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from esckit.chat_models.ledger import LEDGER, Ledger
-from esckit.chat_models.opening import PACE_KEYS, open_chat_model
+from esckit.chat_models.ledger import LEDGER, Ledger, UsageSummary
+from esckit.chat_models.opening import PACE_KEYS
 from esckit.corpora.starter import read_starter
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.predict import PredictionsStage
-from esckit.supporters.baseline_run import BaselineRun, write_rows
-from esckit.supporters.baselines import METHODS, BaselineOptions, baseline_turns
+from esckit.supporters.baselines import BaselineOptions
+from esckit.supporters.open_model import check_model, open_model
+from esckit.supporters.prompted import PromptedSupporter, corpus_requests, predict_at_once
 
 if TYPE_CHECKING:
     from esckit.chat_models.protocol import ChatModel
@@ -32,7 +33,7 @@ class BaselineStage(PredictionsStage, BaselineOptions):
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         super().check_before(recipe, corpus)
-        self.check_askable()
+        check_model(self)
 
     def depends_on(self, run: "RunFolder") -> Any:
         return [prompt_texts(self.read_prompts()), run.source(self.model) if self.model else None]
@@ -45,20 +46,25 @@ class BaselineStage(PredictionsStage, BaselineOptions):
         """
         conversations = self.write_conversations(run)
         seed = run.recipe.seed  # not the stage's own: stages that ask the same share the answer
-        turns = baseline_turns(conversations, METHODS[self.method], lambda: read_starter().train, seed)
+        requests, usages = corpus_requests(conversations, self, seed), list[UsageSummary]()
         with Ledger(run.folder / LEDGER) as ledger:
             ledger.forget_failed()
-            asked = BaselineRun(self._chat_model(run), ledger, self, turns, seed=seed)
-            usages = [each.usage for each in asked.ask()]
-        states = write_rows(asked.rows(), run.folder / self.name / "predictions.jsonl")
+            supporter = PromptedSupporter(
+                self._chat_model(run),
+                ledger,
+                self,
+                examples=lambda: read_starter().train,
+                tell=lambda question, usage: usages.append(usage),
+            )
+            states = predict_at_once(supporter, conversations, requests, run.folder / self.name / "predictions.jsonl")
         run.count(self, "turns without a strategy", states["no_strategy"])
         for state in ("unparsed", "refused", "failed"):
             run.count(self, f"turns {state}", states[state])
         return {
             "split": self.split_in(run.corpus),
-            "turns": len(turns),
+            "turns": len(requests),
             "dialogues": len(conversations),
-            "prompts": asked.prompts.label,
+            "prompts": supporter.prompts.label,
             "calls": sum(usage.calls for usage in usages),
             "prompt_tokens": sum(usage.prompt for usage in usages),
             "completion_tokens": sum(usage.completion for usage in usages),
@@ -66,7 +72,7 @@ class BaselineStage(PredictionsStage, BaselineOptions):
 
     def _chat_model(self, run: "RunFolder") -> "ChatModel":
         if self.model is not None:
-            return open_chat_model(self)
+            return open_model(self)
         from esckit.chat_models.local import LocalChatModel
 
         backbone = run.load_backbone()
