@@ -87,6 +87,13 @@ def test_a_judge_that_judges_again_takes_its_verdict_back() -> None:
     assert said == [("a", "r", "lack_of_empathy"), ("b", "r", None), ("a", "s", None)]
 
 
+def test_a_verdict_leaves_all_that_others_said() -> None:
+    growing = GrowingTree(small_tree())
+    growing.conversation.turns[1].verdicts.extend([Verdict("people", "r", "other")] * 2)
+    turn = growing.update("1", verdicts=[Verdict("a", "r")])
+    assert [verdict.judge for verdict in turn.verdicts] == ["people", "people", "a"]
+
+
 def test_a_planned_turn_can_be_worded_once_and_then_answered() -> None:
     growing = GrowingTree(small_tree())
     with pytest.raises(CorpusError, match="its parent 'p' is planned"):

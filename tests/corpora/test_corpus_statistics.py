@@ -8,7 +8,7 @@ import pytest
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import corpus_statistics, read_corpus
-from esckit.corpora.corpus_statistics import sixth_of
+from esckit.conversation.sixths import sixth_of
 from esckit.strategy import ESCONV
 
 from ..trees import small_tree

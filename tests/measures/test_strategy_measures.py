@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from esckit.errors import PredictionsError
-from esckit.measures.strategy_measures import count_outcomes, score, strategy_by_stage, treat_unparsed
+from esckit.measures.strategy_measures import count_outcomes, score, strategy_by_sixth, treat_unparsed
 
 from .rows import LABELS, random_rows, row
 
@@ -76,9 +76,9 @@ def test_gold_outside_the_taxonomy_is_an_error() -> None:
         count_outcomes([row("Empathy", "Question", dialogue="d", turn=7)])
 
 
-def test_stages() -> None:
+def test_sixths() -> None:
     labels = ["Question", "Question", "Information", "Others", None]
-    shares = strategy_by_stage(labels, [(1, 12), (1, 12), (2, 12), (12, 12), (12, 12)])
+    shares = strategy_by_sixth(labels, [(1, 12), (1, 12), (2, 12), (12, 12), (12, 12)])
     assert shares.shape == (6, 8)
     assert shares[0, 0] == 1  # floor(6 / 12) = 0
     assert shares[1, LABELS.index("Information")] == 1  # floor(12 / 12) = 1

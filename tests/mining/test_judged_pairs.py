@@ -15,6 +15,7 @@ from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import (
     PSYCHOLOGICAL_ERRORS,
     Conversation,
+    GrowingTree,
     Preference,
     Turn,
     Verdict,
@@ -23,7 +24,7 @@ from esckit.conversation import (
 )
 from esckit.corpora.error_examples import read_error_examples
 from esckit.errors import EsckitError
-from esckit.judging.annotation import RUBRIC, with_verdicts
+from esckit.judging.annotation import RUBRIC
 from esckit.judging.asked_errors import STEP, AskedAnnotator
 from esckit.judging.evidence import Case
 from esckit.mining.judged_pairs import ROUTES, Keeper, judge_sampled
@@ -47,6 +48,14 @@ def sampled(*sides: tuple[str | None, str], conversation_id: str = "talk", sourc
     ]
     counts = {"mined": {source: {"turns": 3, "sampled": len(sides)}}} if sides else {"mined": {source: {"turns": 3}}}
     return replace(dialogue(conversation_id).grow(turns), provenance=counts)
+
+
+def with_verdicts(tree: Conversation, given: dict[str, Verdict | None]) -> Conversation:
+    """The tree as an annotator leaves it."""
+    growing = GrowingTree(tree)
+    for turn, verdict in given.items():
+        growing.update(turn, verdicts=[verdict] if verdict else [])
+    return growing.finish()
 
 
 class Judge:
@@ -93,7 +102,7 @@ def judged(
     annotator = judge or Judge(errors)
     keeper = Keeper(part, "m", clean_chosen, annotator.judge)
     given = {turn.id: annotator.verdict(str(turn.text)) for turn in keeper.to_judge(tree)}
-    kept = keeper.keep(with_verdicts(tree, {turn: verdict for turn, verdict in given.items() if verdict}))
+    kept = keeper.keep(with_verdicts(tree, given))
     check_conversation(kept)
     return kept
 
@@ -123,7 +132,7 @@ def test_an_error_goes_to_the_part_that_it_blames_and_two_go_nowhere(
         assert [preference.reason for preference in tree.preferences] == ([error] if error in kept else [])
         (verdict,) = tree.turn("s0").verdicts
         assert verdict.error == error, "every verdict is kept as an annotation"
-        assert counts(tree)[f"judged {error or 'none'}"] == 1
+        assert counts(tree)[f"judged:{error or 'none'}"] == 1
     assert not {MISREAD, OTHER} & {error for own in ROUTES.values() for error in own}
 
 
@@ -143,7 +152,7 @@ def test_the_three_kinds_of_coupled_pairs(strategy: str | None, error: str, kind
     tree = judged("coupled", sampled((strategy, "Calm down.")), {"Calm down.": error})
     (preference,) = tree.preferences
     assert (kind_of(Pair(tree, preference)), preference.aspect) == (kind, aspect)
-    assert counts(tree)[f"kept {kind}"] == counts(tree)[f"kept {error}"] == 1
+    assert counts(tree)[f"kept:{kind}"] == counts(tree)[f"kept:{error}"] == 1
     unjudged = Pair(tree, replace(preference, reason=None))
     assert kind_of(unjudged) == ("PsNr" if strategy is None else "NsNr"), (
         "where nobody has judged, another reply is negative"
@@ -163,7 +172,7 @@ def test_the_three_kinds_of_coupled_pairs(strategy: str | None, error: str, kind
 def test_what_is_gold_s_own_is_never_rejected(part: Part, strategy: str | None, text: str, error: str) -> None:
     tree = judged(part, sampled((strategy, text)), {text: error})
     assert tree.preferences == []
-    assert counts(tree)["blames what is gold's"] == 1
+    assert counts(tree)["blames_gold"] == 1
 
 
 @pytest.mark.parametrize(
@@ -184,8 +193,8 @@ def test_the_chosen_side_must_be_clean_of_the_part_s_errors_where_that_is_asked_
     errors = {"Calm down.": error, GOLD: gold_error}
     tree = judged(part, sampled((strategy, "Calm down.")), errors)
     assert len(tree.preferences) == clean
-    assert counts(tree)[f"gold judged {gold_error or 'none'}"] == 1
-    assert counts(tree).get("chosen faulty", 0) == (not clean)
+    assert counts(tree)[f"gold_judged:{gold_error or 'none'}"] == 1
+    assert counts(tree).get("chosen_faulty", 0) == (not clean)
     either = judged(part, sampled((strategy, "Calm down.")), errors, clean_chosen=False)
     assert len(either.preferences) == 1
     assert either.turn("2").verdicts == [], "then gold is not asked about"
@@ -195,10 +204,10 @@ def test_the_chosen_side_must_be_clean_of_the_part_s_errors_where_that_is_asked_
 def test_what_could_not_be_judged_is_a_counted_state_and_no_pair(state: str) -> None:
     rejected = judged("generator", sampled((None, "A."), (None, "B.")), {"A.": state, "B.": LACK})
     assert [preference.rejected for preference in rejected.preferences] == ["s1"]
-    assert counts(rejected)[f"judged {state}"] == 1
+    assert counts(rejected)[f"judged:{state}"] == 1
     chosen = judged("generator", sampled((None, "A."), (None, "B.")), {"A.": LACK, "B.": LACK, GOLD: state})
     assert chosen.preferences == []
-    assert (counts(chosen)[f"gold judged {state}"], counts(chosen)["chosen not judged"]) == (1, 2)
+    assert (counts(chosen)[f"gold_judged:{state}"], counts(chosen)["chosen_unjudged"]) == (1, 2)
 
 
 def test_counts_add_up_and_gold_is_counted_once() -> None:
@@ -206,8 +215,8 @@ def test_counts_add_up_and_gold_is_counted_once() -> None:
     tree = judged("generator", sampled(*((None, text) for text in ["A.", "B.", "C.", "D.", "E."])), errors)
     assert counts(tree) == {
         **{"turns": 3, "sampled": 5, "pairs": 3},
-        **{f"judged {LACK}": 2, f"judged {MISREAD}": 1, f"judged {EARLY}": 1, "judged none": 1},
-        **{"gold judged none": 1, f"kept {LACK}": 2, f"kept {EARLY}": 1},
+        **{f"judged:{LACK}": 2, f"judged:{MISREAD}": 1, f"judged:{EARLY}": 1, "judged:none": 1},
+        **{"gold_judged:none": 1, f"kept:{LACK}": 2, f"kept:{EARLY}": 1},
     }
     report = lint_pairs(check_pairs(pairs_of([tree], "generator")))
     assert (report.pairs, report.equal, report.duplicates) == (3, 0, 0)
@@ -320,7 +329,7 @@ def test_a_call_that_fails_is_a_counted_state(tmp_path: Path) -> None:
     lost = CallFailure("http_500", "broken", "retry")
     ask_all(lambda question, before: lost if '"A."' in question else answer(LACK), *_paths(tmp_path, "x"))
     trees = read_conversations(tmp_path / "x.jsonl")
-    assert [counts(tree)["judged failed"] for tree in trees] == [1] * 4
+    assert [counts(tree)["judged:failed"] for tree in trees] == [1] * 4
     assert all(tree.preferences == [] for tree in trees), "gold was called faulty here"
 
 

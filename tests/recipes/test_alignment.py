@@ -112,8 +112,8 @@ def test_the_mined_trees_are_the_training_part_grown(place: Path) -> None:
     assert found["pairs"] == sum(len(tree.preferences) for tree in trees) > 0
     assert found["kept"] == pytest.approx(found["pairs"] / found["sampled"], abs=1e-4)
     events = events_of(place / "mined")
-    for name in ("equal to gold", "sampled twice"):
-        assert events["mine", name] == sum(own.get(name, 0) for own in counted) > 0
+    for name, event in {"equal_to_gold": "equal to gold", "sampled_twice": "sampled twice"}.items():
+        assert events["mine", event] == sum(own.get(name, 0) for own in counted) > 0
 
 
 def test_a_stop_between_the_trees_and_the_record_loses_no_count(place: Path, out: Path) -> None:

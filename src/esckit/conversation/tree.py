@@ -155,12 +155,15 @@ class GrowingTree:
             problem = "it has words already; only a planned turn is given some, so add a sibling."
         if problem:
             raise CorpusError(_of_turn(tree, turn, problem))
-        said = {(verdict.judge, verdict.rubric): verdict for verdict in (*turn.verdicts, *given)} if given else None
+        own = {(verdict.judge, verdict.rubric) for verdict in given}
+        said: dict[Any, Verdict] = {}
+        for place, verdict in enumerate((*turn.verdicts, *given)):
+            said[key if (key := (verdict.judge, verdict.rubric)) in own else place] = verdict
         tree.turns[tree._places[turn_id]] = changed = replace(
             turn,
             text=turn.text if text is None else text,
             scores={**turn.scores, **scores} if scores else turn.scores,
-            verdicts=turn.verdicts if said is None else list(said.values()),
+            verdicts=list(said.values()),
         )
         tree.__dict__.pop("trunk", None)
         return changed

@@ -4,23 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from esckit.conversation import Conversation
+from esckit.conversation.sixths import SIXTHS, sixth_of
 from esckit.conversation.turn_rule import dialogue_messages
 from esckit.strategy import TAXONOMIES
 
-__all__ = ["SIXTHS", "corpus_statistics", "sixth_of"]
-
-SIXTHS: Final = 6
-
-
-def sixth_of(position: int, length: int) -> int:
-    """Return the sixth of a dialogue, 0 to 5, of utterance ``position`` (from 1) of ``length``: floor(6k/N), at most 5.
-
-    DecoupledESC, figure 8, calls it a stage.
-    """
-    return min(SIXTHS * position // length, SIXTHS - 1)
+__all__ = ["corpus_statistics"]
 
 
 def corpus_statistics(conversations: Iterable[Conversation]) -> dict[str, Any]:

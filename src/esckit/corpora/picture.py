@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.corpora.corpus_statistics import SIXTHS
+from esckit.conversation.sixths import SIXTHS
 from esckit.errors import EsckitError
 from esckit.files import atomic
 

@@ -1,14 +1,13 @@
 """Verdicts of an annotator into conversation trees: each turn once, and a stopped annotation is continued."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from esckit.conversation import Conversation, Turn, Verdict, conversation_to_json
+from esckit.conversation import Conversation, GrowingTree, Turn, Verdict, conversation_to_json
 from esckit.conversation.disk import iterate_conversations
 from esckit.files import resume_jsonl
 from esckit.judging.evidence import Case
@@ -22,7 +21,6 @@ __all__ = [
     "case_of",
     "judge_turns",
     "open_turns",
-    "with_verdicts",
 ]
 
 RUBRIC: Final = "psychological-errors/1"
@@ -132,18 +130,11 @@ def judge_turns(
         groups = [[case_of(tree, turn) for turn in turns] for tree, turns in left]
         with progress(title, len(trees), file.done) as bar, closing(annotator.verdicts(groups)) as judged:
             for (tree, turns), verdicts in zip(left, judged, strict=True):
-                given = {turn.id: verdict for turn, verdict in zip(turns, verdicts, strict=True) if verdict}
-                file.append([conversation_to_json(then(with_verdicts(tree, given)))])
+                judging = GrowingTree(tree)
+                for turn, verdict in zip(turns, verdicts, strict=True):
+                    judging.update(turn.id, verdicts=[verdict] if verdict else [])
+                file.append([conversation_to_json(then(judging.conversation))])
                 bar.advance(note())
-
-
-def with_verdicts(conversation: Conversation, given: Mapping[str, Verdict]) -> Conversation:
-    """The conversation with one more verdict on each of these turns, by id."""
-    turns = [
-        replace(turn, verdicts=[*turn.verdicts, given[turn.id]]) if turn.id in given else turn
-        for turn in conversation.turns
-    ]
-    return replace(conversation, turns=turns)
 
 
 def _count(out: Path, judge: str, asked: int) -> Annotations:

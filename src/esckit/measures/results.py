@@ -19,7 +19,7 @@ __all__ = [
     "Reliability",
     "ReliabilityBin",
     "Result",
-    "StageShares",
+    "SixthShares",
     "StrategyFigures",
     "Subset",
     "SubsetStrategy",
@@ -81,8 +81,8 @@ class Subset(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageShares(Result):
-    """Shares of the strategies in one of six stages of the dialogues."""
+class SixthShares(Result):
+    """Shares of the strategies in a sixth of the dialogues, the stage of CSO: 0, .2, .4, .6, .8 or 1."""
 
     stage: float
     gold: dict[str, float]
@@ -135,7 +135,7 @@ class StrategyFigures(Result):
     b_predictions_without_gold: int
     per_strategy: list[PerStrategy]
     subsets: list[Subset] | None = None
-    stages: list[StageShares] | None
+    stages: list[SixthShares] | None
     calibration: Reliability | None
 
 

@@ -1,23 +1,23 @@
-"""All figures of strategy prediction: F1, preference bias with its noise floor, per strategy, by stage, calibration."""
+"""All figures of strategy prediction: F1, preference bias with its noise floor, per strategy, by sixth, calibration."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from esckit.conversation.sixths import SIXTHS
 from esckit.measures.bias_inference import bias_interval
 from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
 from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
 from esckit.measures.reliability import reliability
-from esckit.measures.results import PerStrategy, StageShares, StrategyFigures
+from esckit.measures.results import PerStrategy, SixthShares, StrategyFigures
 from esckit.measures.strategy_measures import (
-    STAGES,
     Scores,
     Unparsed,
     count_outcomes,
     score,
-    strategy_by_stage,
+    strategy_by_sixth,
     treat_unparsed,
 )
 from esckit.measures.subsets import bias_over_subsets
@@ -55,7 +55,7 @@ def strategy_figures(
         **_bias_figures(counts, bias, resampled, taxonomy.labels, seed),
         per_strategy=_per_strategy(taxonomy.labels, scores, bias),
         subsets=bias_over_subsets(rows, taxonomy, seed=seed, unparsed=unparsed),
-        stages=_stages(rows, taxonomy),
+        stages=_sixths(rows, taxonomy),
         calibration=reliability(rows, taxonomy),
     )
 
@@ -106,21 +106,21 @@ def _per_strategy(labels: tuple[str, ...], scores: Scores, bias: Bias) -> list[P
     ]
 
 
-def _stages(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[StageShares] | None:
-    """Shares of gold and predicted strategies in six stages, over rows with a position; None where none has one."""
+def _sixths(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[SixthShares] | None:
+    """Shares of gold and predicted strategies in each sixth, over rows with a position; None where none has one."""
     placed = [row for row in rows if row.position]
     if not placed:
         return None
     positions = [(row.position[0], row.position[1]) for row in placed if row.position]
-    gold = strategy_by_stage([row.gold_strategy for row in placed], positions, taxonomy)
-    predicted = strategy_by_stage([row.predicted_strategy for row in placed], positions, taxonomy)
+    gold = strategy_by_sixth([row.gold_strategy for row in placed], positions, taxonomy)
+    predicted = strategy_by_sixth([row.predicted_strategy for row in placed], positions, taxonomy)
 
     def named(shares: FloatArray) -> dict[str, float]:
         return {label: float(share) for label, share in zip(taxonomy.labels, shares, strict=True)}
 
     return [
-        StageShares(stage=round(i / (STAGES - 1), 1), gold=named(gold[i]), predicted=named(predicted[i]))
-        for i in range(STAGES)
+        SixthShares(stage=round(i / (SIXTHS - 1), 1), gold=named(gold[i]), predicted=named(predicted[i]))
+        for i in range(SIXTHS)
     ]
 
 

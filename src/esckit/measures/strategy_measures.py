@@ -6,22 +6,21 @@ holds unparsed predictions. Leading axes are dialogues, resamples, or nothing.
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from esckit.conversation.sixths import SIXTHS, sixth_of
 from esckit.errors import PredictionsError
 from esckit.measures.intervals import FloatArray, IntArray
 from esckit.measures.predictions import Prediction
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["STAGES", "Scores", "Unparsed", "count_outcomes", "score", "strategy_by_stage", "treat_unparsed"]
+__all__ = ["Scores", "Unparsed", "count_outcomes", "score", "strategy_by_sixth", "treat_unparsed"]
 
 Unparsed = Literal["wrong", "drop", "refuse"]
 """What becomes of a prediction that names no label: an error of the model (ours), out of every figure (DecoupledESC's
 code), or a refusal to measure (Kang et al. 2024)."""
-
-STAGES: Final = 6
 
 
 class Scores(NamedTuple):
@@ -109,10 +108,10 @@ def score(counts: IntArray | FloatArray) -> Scores:
     )
 
 
-def strategy_by_stage(
+def strategy_by_sixth(
     strategies: Sequence[str | None], positions: Sequence[tuple[int, int]], taxonomy: Taxonomy = ESCONV
 ) -> FloatArray:
-    """Return how often each strategy is used in each of six stages of a dialogue.
+    """Return how often each strategy is used in each sixth of a dialogue.
 
     Args:
         strategies: gold or predicted labels; what names no label is left out.
@@ -120,14 +119,13 @@ def strategy_by_stage(
         taxonomy: the labels.
 
     Returns:
-        (6, K) shares, each row adding up to 1, or all 0 where a stage has no turn. Utterance k of N stands at
-        floor(6k / N) / 5, capped at 1: rows are 0, .2, .4, .6, .8, 1. Source: CSO, section 4.3.
+        (6, K) shares, each row adding up to 1, or all 0 where a sixth has no turn.
     """
-    counts = np.zeros((STAGES, len(taxonomy.labels)))
+    counts = np.zeros((SIXTHS, len(taxonomy.labels)))
     for strategy, (k, n) in zip(strategies, positions, strict=True):
         label = taxonomy.match(strategy)
         if label is not None:
-            counts[min(STAGES * k // n, STAGES - 1), taxonomy.labels.index(label)] += 1
+            counts[sixth_of(k, n), taxonomy.labels.index(label)] += 1
     return _ratio(counts, counts.sum(1, keepdims=True))
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from esckit.conversation import (
     Aspect,
@@ -30,7 +30,10 @@ from esckit.progress import progress
 from esckit.rendering import Part, supporter_turns
 from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest
 
-__all__ = ["Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts"]
+__all__ = ["SAMPLING", "Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts"]
+
+SAMPLING: Final = ("turns", "sampled", "equal_to_gold", "sampled_twice", "empty", "cut")
+"""What sampling counts into ``provenance["mined"]``, besides the ``pairs`` that are kept."""
 
 Shown = Mapping[str, str]
 _Found = tuple[Turn, TurnRequest, Candidate]
@@ -71,9 +74,9 @@ class Miner:
         for gold, found in self._sample(conversation, turns, shown, seed, counts):
             counts["sampled"] += 1
             if found.id in grown:
-                counts["sampled twice"] += 1
+                counts["sampled_twice"] += 1
             elif self._equal(gold, found):
-                counts["equal to gold"] += 1
+                counts["equal_to_gold"] += 1
             else:
                 grown[found.id] = found
                 if self.options.rule != "judged":
@@ -96,7 +99,7 @@ class Miner:
         if self.worded_by:
             found = self._worded(list(_worth_wording(found, counts)))
         for gold, _, candidate in found:
-            counts["cut at max_new_tokens"] += candidate.finish == "length"
+            counts["cut"] += candidate.finish == "length"
             if candidate.text is None or candidate.text.strip():
                 yield gold, self._turn(gold, candidate)
             else:
@@ -156,7 +159,7 @@ def _worth_wording(found: Sequence[_Found], counts: Counter[str]) -> Iterable[_F
     seen = set()
     for gold, request, candidate in found:
         key = (gold.id, candidate.strategy)
-        name = "equal to gold" if candidate.strategy == gold.strategy else "sampled twice" if key in seen else None
+        name = "equal_to_gold" if candidate.strategy == gold.strategy else "sampled_twice" if key in seen else None
         if name is None:
             yield gold, request, candidate
         else:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Aspect, Conversation, Preference, Turn, Verdict
 from esckit.judging.annotation import RUBRIC, Annotator, judge_turns, open_turns
-from esckit.mining.inferential import kept_note
+from esckit.mining.inferential import SAMPLING, kept_note
 from esckit.mining.pairs import Pair, kind_of, normalise
 from esckit.rendering import Part, supporter_turns
 
@@ -28,8 +28,6 @@ ROUTES: Final[Mapping[Part, tuple[str, ...]]] = {
     "coupled": (_STRATEGY, *_REPLY),
 }
 """Which errors make pairs of which part (DecoupledESC, section 4.1); ``emotion_misread`` and ``other`` make none."""
-
-_OURS: Final = ("judged ", "gold judged ", "kept ", "blames ", "chosen ")  # how the names of what is counted here begin
 
 
 class _Sides(NamedTuple):
@@ -65,13 +63,13 @@ class Keeper:
         """Return the judged tree with its preferences; counts go to those of the source in its provenance."""
         sides = self._sides(tree)
         before = tree.provenance.get("mined", {}).get(self.source, {})
-        counts = Counter({name: number for name, number in before.items() if not name.startswith(_OURS)})
-        counts.update(f"judged {self._outcome(pair.sampled)}" for pair in sides)
+        counts = Counter({name: before[name] for name in SAMPLING if name in before})
+        counts.update(f"judged:{self._outcome(pair.sampled)}" for pair in sides)
         if self.clean_chosen:
-            counts.update(f"gold judged {self._outcome(turn)}" for turn in {p.gold.id: p.gold for p in sides}.values())
+            counts.update(f"gold_judged:{self._outcome(turn)}" for turn in {p.gold.id: p.gold for p in sides}.values())
         kept = [preference for pair in sides if (preference := self._preference(pair, counts))]
-        counts.update(f"kept {preference.reason}" for preference in kept)
-        counts.update(f"kept {kind_of(Pair(tree, preference))}" for preference in kept if self.part == "coupled")
+        counts.update(f"kept:{preference.reason}" for preference in kept)
+        counts.update(f"kept:{kind_of(Pair(tree, preference))}" for preference in kept if self.part == "coupled")
         counts["pairs"] = len(kept)
         mined = {**tree.provenance.get("mined", {}), self.source: {name: n for name, n in counts.items() if n}}
         return replace(tree.grow((), kept), provenance={**tree.provenance, "mined": mined})
@@ -101,14 +99,14 @@ class Keeper:
         if verdict is None or error not in ROUTES[self.part]:
             return None
         if _blames_gold(sides, error):
-            counts["blames what is gold's"] += 1
+            counts["blames_gold"] += 1
             return None
         chosen = self._outcome(sides.gold) if self.clean_chosen else "none"
         if chosen in ROUTES[self.part]:
-            counts["chosen faulty"] += 1
+            counts["chosen_faulty"] += 1
             return None
         if chosen in ("unparsed", "refused", "failed"):
-            counts["chosen not judged"] += 1
+            counts["chosen_unjudged"] += 1
             return None
         why = verdict.explanation
         return Preference(sides.gold.id, sides.sampled.id, self._aspect(sides), error, self.judge, why)

@@ -43,6 +43,17 @@ Whose = Literal["mined", "accumulated", "all"]
 
 _STATES: Final = ("unparsed", "refused", "failed")
 
+_EVENTS: Final = {
+    "equal_to_gold": "equal to gold",
+    "sampled_twice": "sampled twice",
+    "empty": "empty",
+    "cut": "cut at max_new_tokens",
+    "blames_gold": "blames what is gold's",
+    "chosen_faulty": "chosen faulty",
+    "chosen_unjudged": "chosen not judged",
+}
+"""What miners and keepers count, and the words for it among the run's events."""
+
 
 class TreesStage(Stage):
     """Grows the training part's trees by what a trained part says, and prefers some turns to others: `MineStage`.
@@ -107,6 +118,7 @@ class MineStage(TreesStage, MiningOptions):
 
     reads: ClassVar[dict[str, tuple[str, ...]]] = {**TreesStage.reads, "wording": ("adapter",)}
     in_all_processes: ClassVar[bool] = True
+    version: ClassVar[int] = 2  # names of counts in the trees
 
     @property
     def asks_annotator(self) -> bool:
@@ -203,12 +215,10 @@ class MineStage(TreesStage, MiningOptions):
 
     def _count(self, run: "RunFolder", counts: Counter[str]) -> None:
         """Count into the run's events what was mined, judged, and cut in the training of folds."""
-        for event in ("equal to gold", "sampled twice", "empty", "cut at max_new_tokens"):
-            run.count(self, event, counts[event])
-        for event in ("blames what is gold's", "chosen faulty", "chosen not judged"):
-            run.count(self, event, counts[event])
+        for name, event in _EVENTS.items():
+            run.count(self, event, counts[name])
         for state in _STATES:
-            run.count(self, f"judged {state}", counts[f"judged {state}"] + counts[f"gold judged {state}"])
+            run.count(self, f"judged {state}", counts[f"judged:{state}"] + counts[f"gold_judged:{state}"])
         for path in sorted((run.folder / self.name).glob("fold-*/events.json")):
             for event, number in json.loads(path.read_text(encoding="utf-8")).items():
                 run.count(self, event, number)
@@ -272,12 +282,12 @@ def _judged_facts(counts: Counter[str]) -> dict[str, Any]:
     """Outcomes of sampled and gold turns, and kept pairs by reason and kind."""
     outcomes = (*PSYCHOLOGICAL_ERRORS, "none", *_STATES)
 
-    def table(prefix: str, names: tuple[str, ...]) -> dict[str, int]:
-        return {name: counts[f"{prefix} {name}"] for name in names if counts[f"{prefix} {name}"]}
+    def table(of: str, names: tuple[str, ...]) -> dict[str, int]:
+        return {name: counts[f"{of}:{name}"] for name in names if counts[f"{of}:{name}"]}
 
     return {
         "judged": table("judged", outcomes),
-        "gold_judged": table("gold judged", outcomes),
+        "gold_judged": table("gold_judged", outcomes),
         "reasons": table("kept", PSYCHOLOGICAL_ERRORS),
         "kinds": table("kept", ("PsNr", "NsNr", "NsPr")),
     }
