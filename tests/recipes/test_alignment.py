@@ -22,8 +22,8 @@ from esckit.recipes.stages import mine as mine_stage
 from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import fine_tune as plain_fine_tune
-from esckit.strategy import ESCONV
 from esckit.rendering import Part
+from esckit.strategy import ESCONV
 from esckit.supporters import Supporter
 from esckit.training import trainer
 from esckit.training.preferences import PreferenceObjective
