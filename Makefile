@@ -1,9 +1,12 @@
 # make run: set up and run the main job.   make test: set up and run the tests.
+# make test-slow: the tests that `make test` leaves out (simulations, whole recipes, many kills, peers).
 PYTHON ?= python3
 BIN := .venv/bin
+# Two workers; the tests of a file run in one of them, so that what a file's tests share is made once.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-test run test bench lint clean
+.PHONY: install install-test run test test-slow bench lint clean
 
 install: .venv/.installed
 install-test: .venv/.installed-test
@@ -24,7 +27,10 @@ run: install
 	$(BIN)/esckit run starter
 
 test: install-test
-	$(BIN)/python -m pytest
+	$(TESTS)
+
+test-slow: install-test
+	$(TESTS) -m slow
 
 bench: install-test
 	set -e; for each in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "# $$each"; $(BIN)/python $$each; done

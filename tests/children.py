@@ -101,6 +101,7 @@ def esckit(
 
 def _child(arguments: list[str], place: Path, at: str, event: Signal | Refusal, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it from its start
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["esckit", *arguments]

@@ -195,6 +195,7 @@ def _grams(text: str) -> Iterator[tuple[str, ...]]:
     return zip(*(words[start:] for start in range(12)), strict=False)
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_runs_starter_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     """All stages of the shipped recipe on a few turns; its own corpus takes minutes (`make run`)."""
     starter = load_corpus("starter")

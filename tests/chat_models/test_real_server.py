@@ -42,7 +42,8 @@ from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues
 
 MISSING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"transformers serve and its client need {', '.join(MISSING)}")
+NEEDED = f"transformers serve and its client need {', '.join(MISSING)}"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=NEEDED)]
 
 GREEDY = Decoding(greedy=True, max_new_tokens=12)
 

@@ -176,7 +176,7 @@ def test_a_supporter_folder_that_is_none_is_named(
     assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
 
 
-@pytest.mark.recipe
+@pytest.mark.slow
 def test_run_then_predict_then_evaluate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,7 @@ def curve(folder: Path, stage: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / stage / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.recipe
+@pytest.mark.slow
 @gloo
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share a device")
 def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
