@@ -144,9 +144,10 @@ class Chat:
         """Answer what the seeker said last; where that has replies, with another one, a sibling of theirs.
 
         The strategy is the one asked for, else the most likely one that no sibling has, else the most likely one; where
-        there is no other reply under it, the next in this order. A prompted model ranks none and chooses
-        one. The chat then stands on the new turn; where this is interrupted or fails, it stands where it stood. Where the chat is stopped no model is asked, whatever strategy
-        is asked for: the answer is the fixed text, and a second one to the same words is the first one again.
+        there is no other reply under it, the next in this order. A prompted model ranks none and chooses one. The chat
+        then stands on the new turn; where this is interrupted or fails, it stands where it stood. Where the chat is
+        stopped no model is asked, whatever strategy is asked for: the answer is the fixed text, and a second one to the
+        same words is the first one again.
 
         Args:
             on_text: is told the reply's text piece by piece while it is written.
