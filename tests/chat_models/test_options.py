@@ -1,7 +1,6 @@
 """One way to say which chat model is asked, and how."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from esckit.chat_models.protocol import ChatReply
 from esckit.chat_models.remote import RemoteChatModel
 from esckit.cli.asking import options_of
 from esckit.decoding import Decoding
-from esckit.errors import EsckitError, ModelError
+from esckit.errors import EsckitError
 from esckit.judging.open_annotator import AnnotatorOptions, annotator_identity
 from esckit.judging.plan import JudgingOptions
 from esckit.supporters.baselines import BaselineOptions
@@ -95,12 +94,6 @@ def test_verdicts_depend_on_what_is_asked_and_not_on_how_fast() -> None:
 
     assert identity() == identity(concurrency=2, budget_calls=5, budget_tokens=5)
     assert len({identity(), identity(extra_body={"top_k": 1}), identity(decoding={"max_new_tokens": 9})}) == 3
-
-
-def test_a_supporter_is_no_chat_model_of_a_command(tmp_path: Path) -> None:
-    (tmp_path / "supporter.json").touch()
-    with pytest.raises(ModelError, match="is a supporter: give a chat model's folder"):
-        open_chat_model(ChatModelOptions(model=str(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -191,14 +191,15 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
     assert "rates no item" in capsys.readouterr().err
 
 
-def test_a_models_folder_judges_too(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+@pytest.mark.parametrize("kind", ["model", "supporter"])
+def test_the_folder_of_a_model_or_a_supporter_judges_too(
+    kind: str, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     """A tiny backbone without any training says nothing that can be read, and that is counted."""
     pytest.importorskip("torch", reason="needs esckit[train]")
-    from tests.tiny import save_base
+    from tests.tiny import save_base, write_supporter
 
-    folder = save_base(tmp_path / "model")
+    folder = {"model": save_base, "supporter": write_supporter}[kind](tmp_path / kind)
     (tmp_path / "rubrics").mkdir()
     rubric = "name: calm\nversion: 1\nquestion: Calm?\nscale: {0: No., 1: Yes.}\n"
     (tmp_path / "rubrics" / "calm.yaml").write_text(rubric, encoding="utf-8")
@@ -217,7 +218,7 @@ def test_a_models_folder_judges_too(
     (row,) = figures(tmp_path / "judged")["scores"]
     assert (row["rubric"], row["n"], row["mean"]) == ("calm", 0, None)
     assert row["states"]["done"] == 0
-    assert figures(tmp_path / "judged")["judge"] == "model"
+    assert figures(tmp_path / "judged")["judge"] == kind
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_a_supporter_and_a_missing_talk_are_told(
     (tmp_path / "supporter").mkdir()
     (tmp_path / "supporter" / "supporter.json").write_text("{}", encoding="utf-8")
     assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--model", tmp_path / "supporter") == 2
-    assert "is a supporter: give a chat model's folder" in capsys.readouterr().err
+    assert "supporter.json is not a supporter.json" in capsys.readouterr().err
     (tmp_path / "conversations.jsonl").unlink()
     assert call(monkeypatch, "judge", files[0], tmp_path / "o", "--model", "remote:x") == 2
     assert "give --conversations" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from esckit.corpora.starter import read_starter
 from esckit.errors import EsckitError, ModelError
 from esckit.supporters import embedded
 from esckit.supporters.chat import STATEMENT, Chat
+from tests.server import KEY, MODEL, ChatServer
 from tests.tiny import TINY_PLANNER, first_turns, one_thread, write_supporter
 
 
@@ -264,11 +265,36 @@ def test_bad_arguments_are_one_sentence(
     for arguments, words in (
         ([tmp_path / "nobody"], "supporter.json does not exist"),
         ([language, "--past-strategies", "gold"], "use predicted or hidden"),
+        (["--base-url", "http://x/v1"], "--base-url is of a chat model: give --model as well, or leave it out."),
+        ([language, "--model", "remote:m"], "answers in a supporter's place: leave out"),
+        (["--model", "remote:m", "--method", "nonsense"], "there is no baseline 'nonsense': use one of base, "),
+        (["--model", "remote:"], "remote: names no model"),
     ):
         assert chat(monkeypatch, "", *arguments) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("esckit: ")
         assert words in error
+
+
+def test_a_chat_model_behind_a_url_is_talked_to_and_leaves_nothing_on_the_disk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    lines = "Hello\n/strategy Question\n/save c\nI want to kill myself.\n/quit\n/quit\n"
+    with ChatServer() as server:
+        assert chat(monkeypatch, lines, "--model", f"remote:{MODEL}", "--base-url", server.url) == 0
+        assert server.calls == 1
+    told = capsys.readouterr().out
+    assert "it is sent what you write" in told
+    assert "[2] no strategy named\n" in told
+    assert "this supporter chooses each strategy itself" in told
+    assert "a fixed text; no model has answered" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    _, supporter = saved(tmp_path / "c").turns
+    assert (supporter.source, supporter.strategy) == (MODEL, None)
+    assert supporter.text == supporter.extra["raw"]
 
 
 def test_the_embedded_supporter_is_made_once_and_a_damaged_one_is_named(

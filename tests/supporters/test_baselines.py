@@ -36,7 +36,7 @@ GREEDY = Decoding(greedy=True, max_new_tokens=20)
 QUICK = Pace(attempts=2, first_wait=0.001, longest_wait=0.002)
 
 
-class _Listening(ScriptedModel):
+class Listening(ScriptedModel):
     """Keeps every request."""
 
     def __init__(self, script: Script) -> None:
@@ -74,9 +74,9 @@ def _messages(turn: Asked, question: Question, said: dict[str, str], prompts: Pr
     return [message.content for message in request.messages]
 
 
-def _by_system(answers: dict[str, str]) -> tuple[_Listening, dict[str, str]]:
+def _by_system(answers: dict[str, str]) -> tuple[Listening, dict[str, str]]:
     """A model whose answer depends on a word of the system text."""
-    model = _Listening(says(""))
+    model = Listening(says(""))
 
     def script(question: str, before: int) -> ChatReply:
         system = next(r.messages[0].content for r in model.requests if r.messages[-1].content == question)
@@ -141,7 +141,7 @@ def test_each_baseline_predicts_every_labelled_turn(name: str, tmp_path: Path) -
 
 
 def test_a_turn_sees_what_was_said_before_it_and_not_its_gold(tmp_path: Path) -> None:
-    model = _Listening(says("[Others] Hm."))
+    model = Listening(says("[Others] Hm."))
     _run("base", model, tmp_path / "ledger")
     _run("base-decoupled", model, tmp_path / "ledger")
     first, second = sorted((r.messages[1].content for r in model.requests[:2]), key=len)
@@ -213,7 +213,7 @@ def test_an_example_is_drawn_by_seed_and_dialogue_and_is_never_the_dialogue_itse
     options = _greedy("example")
 
     def drawn(seed: int) -> list[str]:
-        model = _Listening(says("[Others] Hm."))
+        model = Listening(says("[Others] Hm."))
         with Ledger(tmp_path / f"ledger-{seed}") as ledger:
             supporter = PromptedSupporter(model, ledger, options, examples=lambda: some)
             for conversation in some:
@@ -247,7 +247,7 @@ def test_a_corpus_without_strategies_is_refused() -> None:
 
 
 def test_nothing_is_asked_twice_and_methods_share_their_drafts(tmp_path: Path) -> None:
-    model = _Listening(says("[Others] Hm."))
+    model = Listening(says("[Others] Hm."))
     first = _run("base", model, tmp_path / "ledger")
     assert len(model.requests) == 2
     _run("direct-refine", model, tmp_path / "ledger")
@@ -259,7 +259,7 @@ def test_nothing_is_asked_twice_and_methods_share_their_drafts(tmp_path: Path) -
 
 
 def test_a_budget_stops_between_calls_and_the_same_command_continues(tmp_path: Path) -> None:
-    model = _Listening(says("[Others] Hm."))
+    model = Listening(says("[Others] Hm."))
     with pytest.raises(BudgetSpent):
         _run("self-refine", model, tmp_path / "ledger", pace=replace(QUICK, budget_calls=3))
     assert len(model.requests) == 3
@@ -270,7 +270,7 @@ def test_a_budget_stops_between_calls_and_the_same_command_continues(tmp_path: P
 
 
 def test_the_estimate_counts_all_stages_and_what_is_on_record(tmp_path: Path) -> None:
-    model = _Listening(says("[Others] Hm."))
+    model = Listening(says("[Others] Hm."))
     _run("base", model, tmp_path / "ledger")
     requests = corpus_requests([TALK], _greedy("self-refine"), 0)
     with Ledger(tmp_path / "ledger") as ledger:
@@ -293,7 +293,7 @@ def test_an_unparsed_strategy_is_null_counted_and_its_text_is_kept(tmp_path: Pat
 
 
 def test_a_refused_draft_is_a_state_and_nothing_is_built_on_it(tmp_path: Path) -> None:
-    model = _Listening(
+    model = Listening(
         lambda question, before: (
             ChatReply("I cannot.", "refused") if "Monday" in question else ChatReply("[Others] Hm.", "stop")
         )
@@ -308,7 +308,7 @@ def test_a_refused_draft_is_a_state_and_nothing_is_built_on_it(tmp_path: Path) -
 
 
 def test_a_plan_that_names_no_strategy_is_unparsed_and_no_words_are_asked_for(tmp_path: Path) -> None:
-    model = _Listening(says("Question or Information"))
+    model = Listening(says("Question or Information"))
     rows, _ = _run("base-decoupled", model, tmp_path / "ledger")
     assert [(row.extra["state"], row.predicted_strategy, row.predicted_text) for row in rows] == [
         ("unparsed", None, None)
