@@ -16,6 +16,7 @@ from esckit.judging.judging_files import item_of, read_judgements, write_judging
 from esckit.judging.plan import STEP, JudgeAnswers, JudgePlan, JudgingOptions, figures, make_plan
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns, sample_turns
+from esckit.measures.intervals import Draws
 from esckit.prompts import shipped_prompts
 from tests.chat_models.scripted import Script, ScriptedModel
 from tests.judging.judged import EMPATHY, FLUENCY, dialogues, judge_by, part, predicted, quality
@@ -40,8 +41,8 @@ def ask(plan: JudgePlan, script: Script, folder: Path) -> tuple[JudgeAnswers, Sc
 
 def measured(plan: JudgePlan, sampled: SampledTurns, script: Script, folder: Path, miners: Sequence[str] = ()) -> Any:
     judged, model = ask(plan, script, folder)
-    how: dict[str, Any] = {"permutations": 200, "resamples": 100}
-    return figures(judged, plan, sampled, judge="scripted", identity=model.identity, miners=miners, **how)
+    draws = Draws(permutations=200, resamples=100)
+    return figures(judged, plan, sampled, judge="scripted", identity=model.identity, miners=miners, draws=draws)
 
 
 def two_systems() -> SampledTurns:
@@ -241,8 +242,8 @@ def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(
     sampled = two_systems()
     plan = plan_of(sampled, [EMPATHY], known_groups=True)
     judged, model = ask(plan, judge_by(warmth), tmp_path)
-    how: dict[str, Any] = {"permutations": 10, "resamples": 10}
-    found = figures(judged, plan, sampled, judge="scripted", identity=model.identity, **how)
+    draws = Draws(permutations=10, resamples=10)
+    found = figures(judged, plan, sampled, judge="scripted", identity=model.identity, draws=draws)
     write_judging(tmp_path, judged, plan, found)
     read = read_judgements(tmp_path)
     assert sorted(each.length for own in read.values() for each, known in own if not known) == sorted(

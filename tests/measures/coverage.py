@@ -12,7 +12,7 @@ import numpy as np
 
 from esckit.measures.agreement import Coefficient, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from esckit.measures.bias_inference import bias_interval
-from esckit.measures.intervals import resample_totals
+from esckit.measures.intervals import Draws, resample_totals
 from esckit.measures.preference_bias import preference_bias
 from tests.measures.simulate import draw, planner
 
@@ -47,10 +47,10 @@ def rate(name: str, raters: Raters, random: np.random.Generator, resamples: int)
     guesses = random.choice(k, size=(people, raters.items), p=raters.shares)
     said = np.where(random.random((people, raters.items)) < raters.kappa**0.5, label, guesses)
     if name == "cohen":
-        return cohen_kappa(*said.tolist(), resamples=resamples)
+        return cohen_kappa(*said.tolist(), draws=Draws(resamples=resamples))
     if name == "fleiss":
-        return fleiss_kappa(np.stack([(said == c).sum(0) for c in range(k)], axis=1), resamples=resamples)
-    return krippendorff_alpha(said.T.tolist(), resamples=resamples)
+        return fleiss_kappa(np.stack([(said == c).sum(0) for c in range(k)], axis=1), draws=Draws(resamples=resamples))
+    return krippendorff_alpha(said.T.tolist(), draws=Draws(resamples=resamples))
 
 
 def agreement_coverage(name: str, raters: Raters, repetitions: int, seed: int = 0, resamples: int = 400) -> float:

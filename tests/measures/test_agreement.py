@@ -12,7 +12,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
 from esckit.errors import EsckitError
 from esckit.measures.agreement import LEVELS, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
-from esckit.measures.intervals import IntArray
+from esckit.measures.intervals import Draws, IntArray
 
 from .coverage import COEFFICIENTS, RATERS, Raters, agreement_coverage
 
@@ -56,7 +56,7 @@ def test_fleiss_published_example() -> None:
 def test_fleiss_equals_statsmodels(ratings: IntArray) -> None:
     counts = np.stack([(ratings == category).sum(1) for category in range(3)], axis=1)
     assume(len(np.unique(ratings)) > 1)
-    assert fleiss_kappa(counts, resamples=5).value == pytest.approx(float(statsmodels_fleiss(counts)))
+    assert fleiss_kappa(counts, draws=Draws(resamples=5)).value == pytest.approx(float(statsmodels_fleiss(counts)))
 
 
 @given(scores)
@@ -64,9 +64,9 @@ def test_cohen_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
     first, second = zip(*pairs, strict=True)
     assume(len({*first, *second}) > 1)
     labels = list(range(1, 5))
-    plain = cohen_kappa(first, second, resamples=5).value
+    plain = cohen_kappa(first, second, draws=Draws(resamples=5)).value
     assert plain == pytest.approx(cohen_kappa_score(first, second, labels=labels))
-    quadratic = cohen_kappa(first, second, quadratic=True, resamples=5).value
+    quadratic = cohen_kappa(first, second, quadratic=True, draws=Draws(resamples=5)).value
     assert quadratic == pytest.approx(cohen_kappa_score(first, second, labels=labels, weights="quadratic"))
 
 
@@ -88,7 +88,7 @@ def test_krippendorff_equals_brute_force(table: list[list[int | None]], level: L
     everything = [rating for item in items for rating in item]
     observed = sum(distance(a, b) / (len(item) - 1) for item in items for a, b in permutations(item, 2))
     expected = sum(distance(a, b) for a, b in permutations(everything, 2)) / (len(everything) - 1)
-    value = krippendorff_alpha(table, level, resamples=5).value
+    value = krippendorff_alpha(table, level, draws=Draws(resamples=5)).value
     assert value == pytest.approx(1 - observed / expected if expected else 1)
 
 
@@ -97,18 +97,18 @@ def test_quadratic_kappa_and_interval_alpha_agree_for_many_items() -> None:
     first = rng.integers(1, 6, size=3000)
     second = np.clip(first + rng.integers(-1, 2, size=3000), 1, 5)
     pairs = [[int(a), int(b)] for a, b in zip(first, second, strict=True)]
-    kappa = cohen_kappa(*zip(*pairs, strict=True), quadratic=True, resamples=5).value
-    assert krippendorff_alpha(pairs, "interval", resamples=5).value == pytest.approx(kappa, abs=2e-3)
+    kappa = cohen_kappa(*zip(*pairs, strict=True), quadratic=True, draws=Draws(resamples=5)).value
+    assert krippendorff_alpha(pairs, "interval", draws=Draws(resamples=5)).value == pytest.approx(kappa, abs=2e-3)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
 def test_perfect_agreement_is_1_and_certain_only_in_one_category(ratings: list[int]) -> None:
     counts = np.stack([[3 * (rating == category) for category in range(4)] for rating in ratings])
     found = [
-        fleiss_kappa(counts, resamples=20),
-        cohen_kappa(ratings, ratings, resamples=20),
-        cohen_kappa(ratings, ratings, quadratic=True, resamples=20),
-        *(krippendorff_alpha([[r, r] for r in ratings], level, resamples=20) for level in LEVELS),
+        fleiss_kappa(counts, draws=Draws(resamples=20)),
+        cohen_kappa(ratings, ratings, draws=Draws(resamples=20)),
+        cohen_kappa(ratings, ratings, quadratic=True, draws=Draws(resamples=20)),
+        *(krippendorff_alpha([[r, r] for r in ratings], level, draws=Draws(resamples=20)) for level in LEVELS),
     ]
     for coefficient in found:
         assert coefficient.value == coefficient.interval.high == 1
@@ -118,12 +118,14 @@ def test_perfect_agreement_is_1_and_certain_only_in_one_category(ratings: list[i
 @given(tables)
 def test_a_coefficient_lies_in_its_interval(table: list[list[int | None]]) -> None:
     assume(any(sum(rating is not None for rating in item) > 1 for item in table))
-    found = [krippendorff_alpha(table, level, resamples=20) for level in LEVELS]
+    found = [krippendorff_alpha(table, level, draws=Draws(resamples=20)) for level in LEVELS]
     pairs = [item[:2] for item in table]
     if any(None not in pair for pair in pairs):
-        found.append(cohen_kappa(*zip(*pairs, strict=True), resamples=20))
+        found.append(cohen_kappa(*zip(*pairs, strict=True), draws=Draws(resamples=20)))
     full = [[rating or 1 for rating in item] for item in table]
-    found.append(fleiss_kappa(np.array([[item.count(c) for c in range(1, 5)] for item in full]), resamples=20))
+    found.append(
+        fleiss_kappa(np.array([[item.count(c) for c in range(1, 5)] for item in full]), draws=Draws(resamples=20))
+    )
     for value, (low, high) in found:
         assert -1 <= low <= value <= high <= 1 or value < -1
 
@@ -132,10 +134,10 @@ def test_a_coefficient_lies_in_its_interval(table: list[list[int | None]]) -> No
 def test_order_of_raters_and_scale_of_ratings_change_nothing(table: list[list[int | None]], order: list[int]) -> None:
     assume(any(sum(rating is not None for rating in item) > 1 for item in table))
     for level in LEVELS:
-        before = krippendorff_alpha(table, level, resamples=5)
+        before = krippendorff_alpha(table, level, draws=Draws(resamples=5))
         swapped = [[item[i] for i in order] for item in table]
         scaled = [[None if rating is None else 10 * rating - 3 for rating in item] for item in swapped]
-        assert krippendorff_alpha(scaled, level, resamples=5).value == pytest.approx(before.value)
+        assert krippendorff_alpha(scaled, level, draws=Draws(resamples=5)).value == pytest.approx(before.value)
         assert -1 <= before.interval.low <= before.interval.high <= 1
 
 

@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
 from esckit.measures.error_agreement import error_agreement, label_noise
+from esckit.measures.intervals import Draws
 from esckit.report.error_tables import confusion_table, types_table
 
 NAMES = [None, "strategy_mismatch", "lack_of_empathy", "template_response"]
@@ -17,7 +18,7 @@ GROUPS = [i // 10 for i in range(200)]
 
 
 def test_figures_are_those_of_scikit_learn() -> None:
-    figures = error_agreement(LABELS, FOUND, GROUPS, resamples=50)
+    figures = error_agreement(LABELS, FOUND, GROUPS, draws=Draws(resamples=50))
     one, other = ([label or "none" for label in side] for side in (LABELS, FOUND))
     assert figures["kappa"] == pytest.approx(cohen_kappa_score(one, other))
     names = list(figures["types"])

@@ -10,6 +10,7 @@ import pytest
 from esckit.conversation import Conversation, Verdict, write_conversations
 from esckit.errors import EsckitError
 from esckit.measures.error_shares import error_shares
+from esckit.measures.intervals import Draws
 from esckit.report.error_tables import shares_table
 from tests.cli.test_entry import call
 from tests.tiny import talk
@@ -40,7 +41,7 @@ TREES = [
 
 
 def test_counts_and_shares_by_hand() -> None:
-    human, sft = error_shares(TREES, resamples=200)
+    human, sft = error_shares(TREES, draws=Draws(resamples=200))
     assert (human.source, human.judge) == ("human", "j")
     assert (human.n, human.dialogues, human.not_done) == (6, 2, 1)
     found = {outcome: (own.count, own.share) for outcome, own in human.shares.items()}
@@ -53,9 +54,9 @@ def test_counts_and_shares_by_hand() -> None:
 
 def test_intervals_are_of_dialogues() -> None:
     """One dialogue's resamples are all alike; two that differ give a wide interval."""
-    (alone,) = error_shares(TREES[:1], resamples=200)
+    (alone,) = error_shares(TREES[:1], draws=Draws(resamples=200))
     assert alone.shares["none"].interval == pytest.approx([1 / 3, 1 / 3])
-    low, high = error_shares(TREES[:2], resamples=200)[0].shares["template_response"].interval
+    low, high = error_shares(TREES[:2], draws=Draws(resamples=200))[0].shares["template_response"].interval
     assert low < 0.05
     assert high > 0.5
 
@@ -64,7 +65,7 @@ def test_judges_stand_apart_and_other_rubrics_are_left_out() -> None:
     other = _judged("d", "other", judge="k")
     scored = Verdict("k", "empathy/1", scores={"empathy": 3})
     turn = replace(other.turns[1], verdicts=[*other.turns[1].verdicts, scored])
-    groups = error_shares([*TREES, replace(other, turns=[other.turns[0], turn])], resamples=100)
+    groups = error_shares([*TREES, replace(other, turns=[other.turns[0], turn])], draws=Draws(resamples=100))
     assert [(group.source, group.judge, group.n) for group in groups] == [
         ("human", "j", 6),
         ("sft", "j", 1),
@@ -74,7 +75,7 @@ def test_judges_stand_apart_and_other_rubrics_are_left_out() -> None:
 
 
 def test_nothing_done_has_no_share() -> None:
-    (group,) = error_shares([_judged("a", "refused")], resamples=100)
+    (group,) = error_shares([_judged("a", "refused")], draws=Draws(resamples=100))
     assert (group.n, group.dialogues, group.not_done, group.shares) == (0, 0, 1, {})
     table = shares_table([group])
     assert {row[1] for row in table.rows[1:]} == {"-"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from esckit.measures import Interval
-from esckit.measures.intervals import basic_interval, mean_intervals, resample_totals
+from esckit.measures.intervals import Draws, basic_interval, mean_intervals, resample_totals
 
 
 def test_totals_keep_shape_and_follow_the_seed() -> None:
@@ -50,7 +50,7 @@ def test_a_mean_is_at_least_the_measure_s_least_value() -> None:
     """Of shares that are mostly 0 the mirrored interval would go below 0; a measure may itself go below 0."""
     rare = np.array([1.0] + [0.0] * 19)
     dialogues = [str(place) for place in range(20)]
-    found = mean_intervals({"share": rare, "cosine": rare - 0.5}, dialogues, resamples=500, seed=0)
+    found = mean_intervals({"share": rare, "cosine": rare - 0.5}, dialogues, draws=Draws(resamples=500, seed=0))
     assert found["share"] is not None
     assert found["cosine"] is not None
     assert found["share"][0] == 0
@@ -76,12 +76,14 @@ def test_means_are_resampled_by_dialogues_and_leave_out_what_has_no_value() -> N
     values = np.repeat(level, 5) + random.normal(0, 0.01, 300)
     dialogues = [f"d{place // 5}" for place in range(300)]
     some = np.where(np.arange(300) % 5 == 0, values, np.nan)
-    found = mean_intervals({"all": values, "some": some, "none": values * np.nan}, dialogues, resamples=2000, seed=0)
+    found = mean_intervals(
+        {"all": values, "some": some, "none": values * np.nan}, dialogues, draws=Draws(resamples=2000, seed=0)
+    )
     for name in ("all", "some"):
         low, high = found[name] or (0, 0)
         assert high - low == pytest.approx(2 * 1.96 * level.std() / np.sqrt(60), rel=0.15)  # dialogues, not responses
         assert low < np.nanmean(values) < high
     assert found["none"] is None
-    (low, _) = mean_intervals({"below": values - 0.9}, dialogues, resamples=50, seed=0)["below"] or (0, 0)
+    (low, _) = mean_intervals({"below": values - 0.9}, dialogues, draws=Draws(resamples=50, seed=0))["below"] or (0, 0)
     assert low < -0.3
-    assert mean_intervals({}, [], resamples=10, seed=0) == {}
+    assert mean_intervals({}, [], draws=Draws(resamples=10, seed=0)) == {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esckit.measures.intervals import resample_totals
+from esckit.measures.intervals import Draws, resample_totals
 from esckit.measures.judgements import Judgement, group_orders, score_tests, scores_by_system
 
 SCALES = {"empathy": (0, 5), "fluency": (0, 5)}
@@ -60,7 +60,7 @@ def test_intervals_resample_dialogues_and_not_turns() -> None:
 def test_a_test_takes_the_turns_that_both_systems_have_a_score_for() -> None:
     a = judged("a", lambda d, t: None if d == 0 else 3)
     b = judged("b", lambda d, t: None if d == 1 else 1)[::-1]
-    (test,) = score_tests(a + b, permutations=200, resamples=50)
+    (test,) = score_tests(a + b, draws=Draws(permutations=200, resamples=50))
     assert (test.a, test.b, test.turns, test.dialogues) == ("a", "b", 28 * 4, 28)
     assert (test.difference, test.interval) == (2, (2, 2))
     assert test.p == test.p_holm < 0.01
@@ -72,7 +72,7 @@ def test_tests_of_all_qualities_are_corrected_together() -> None:
     rows = judged("a", lambda d, t: 2) + judged("b", lambda d, t: 1 + int(noise[0, d, t]))
     rows += judged("a", lambda d, t: 2, rubric="fluency")
     rows += judged("b", lambda d, t: 2 + (int(noise[1, d, t]) if d < 2 else 0), rubric="fluency")
-    first, second = score_tests(rows, permutations=500, resamples=50)
+    first, second = score_tests(rows, draws=Draws(permutations=500, resamples=50))
     assert (first.rubric, second.rubric) == ("empathy", "fluency")
     assert first.p < second.p
     assert first.p_holm == pytest.approx(2 * first.p)
@@ -83,7 +83,7 @@ def test_systems_that_are_alike_are_not_told_apart() -> None:
     random = np.random.default_rng(1)
     scores = random.integers(0, 6, size=(2, 30, 4))
     rows = [row for k, name in enumerate("ab") for row in judged(name, lambda d, t, k=k: int(scores[k, d, t]))]  # type: ignore[misc]
-    (test,) = score_tests(rows, permutations=500, resamples=200)
+    (test,) = score_tests(rows, draws=Draws(permutations=500, resamples=200))
     assert test.p > 0.05
     assert test.interval[0] < 0 < test.interval[1]
 
@@ -99,7 +99,7 @@ def test_known_groups_may_stand_in_other_dialogues_and_one_may_be_missing() -> N
     like = judged("like gold", lambda d, t: int(high[29 - d, t]))
     stock = judged("stock", lambda d, t: None)
     pairs = [("gold", "failed"), ("failed", "gold"), ("gold", "like gold"), ("gold", "stock"), ("gold", "shuffled")]
-    rows = group_orders(gold + failed + like + stock, {"empathy": pairs}, resamples=200)
+    rows = group_orders(gold + failed + like + stock, {"empathy": pairs}, draws=Draws(resamples=200))
     assert [row.found for row in rows] == ["in order", "reversed", "not told apart", "not judged"]
     assert rows[0].difference == pytest.approx(high.mean() - low.mean())
 
@@ -110,5 +110,5 @@ def test_no_resample_lacks_a_known_group(shared: int) -> None:
     gold = judged("gold", lambda d, t: 3, dialogues=1 + shared)
     failed = [replace(row, system="failed", conversation_id=f"{place // 4}") for place, row in enumerate(gold[:4])]
     failed += [replace(row, system="failed") for row in gold[4:]]
-    (row,) = group_orders(gold + failed, {"empathy": [("gold", "failed")]}, resamples=200)
+    (row,) = group_orders(gold + failed, {"empathy": [("gold", "failed")]}, draws=Draws(resamples=200))
     assert (row.difference, row.interval, row.found) == (0, (0, 0), "not told apart")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from esckit.measures.intervals import FloatArray, IntArray
+from esckit.measures.intervals import Draws, FloatArray, IntArray
 from esckit.measures.length_control import difference_at_equal_length, longer_wins, win_rate_at_equal_length
 
 TURNS = 400
@@ -58,7 +58,7 @@ def test_ties_and_equal_lengths_decide_nothing() -> None:
 def test_least_squares_is_numpys() -> None:
     longer, dialogues, random = turns(3)
     gains = random.normal(0.3, 1, TURNS) + 0.01 * longer
-    found = difference_at_equal_length(gains, longer, dialogues, resamples=10)
+    found = difference_at_equal_length(gains, longer, dialogues, draws=Draws(resamples=10))
     assert found is not None
     slope, value = np.polyfit(np.tanh(longer / longer.std()), gains, 1)
     assert [found.value, found.slope] == pytest.approx([value, slope], abs=1e-6)
@@ -80,7 +80,7 @@ def test_the_win_rate_is_the_maximum_of_the_penalised_likelihood(always: bool) -
         return float(-likelihood - 0.5 * np.linalg.slogdet(information)[1])
 
     best = minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8}).x
-    found = win_rate_at_equal_length(outcomes, longer, dialogues, resamples=10)
+    found = win_rate_at_equal_length(outcomes, longer, dialogues, draws=Draws(resamples=10))
     assert found is not None
     assert found.value == pytest.approx(1 / (1 + np.exp(-best[0])), abs=1e-5)
     assert found.slope == pytest.approx(best[1], abs=1e-4)
@@ -89,8 +89,8 @@ def test_the_win_rate_is_the_maximum_of_the_penalised_likelihood(always: bool) -
 
 def test_where_lengths_do_not_differ_the_plain_figures_stand() -> None:
     outcomes, dialogues = np.array([1.0, 1.0, 0.0, 1.0] * 50), np.arange(200)
-    rate = win_rate_at_equal_length(outcomes, np.zeros(200), dialogues, resamples=10)
-    gain = difference_at_equal_length(outcomes, np.zeros(200), dialogues, resamples=10)
+    rate = win_rate_at_equal_length(outcomes, np.zeros(200), dialogues, draws=Draws(resamples=10))
+    gain = difference_at_equal_length(outcomes, np.zeros(200), dialogues, draws=Draws(resamples=10))
     assert rate is not None
     assert rate.value == pytest.approx(0.75, abs=2e-3)
     assert gain is not None
@@ -105,6 +105,6 @@ def test_lengths_that_always_differ_by_the_same_tell_nothing() -> None:
 
 def test_an_estimate_outside_the_data_is_marked() -> None:
     longer, dialogues, random = turns(5, lean=500.0)
-    found = difference_at_equal_length(random.normal(0, 1, TURNS), longer, dialogues, resamples=10)
+    found = difference_at_equal_length(random.normal(0, 1, TURNS), longer, dialogues, draws=Draws(resamples=10))
     assert found is not None
     assert found.extrapolated

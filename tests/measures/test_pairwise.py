@@ -2,9 +2,10 @@
 
 import pytest
 
+from esckit.measures.intervals import Draws
 from esckit.measures.pairwise import TIE, Contest, pairwise_tests, strengths
 
-FAST = {"permutations": 200, "resamples": 100}
+FAST = Draws(permutations=200, resamples=100)
 
 
 def contest(
@@ -35,7 +36,7 @@ def test_rates_count_what_they_say() -> None:
     verdicts = [("a", "a")] * 5 + [("b", "b")] * 2 + [("a", "b")] * 2 + [("a", TIE)] + [(TIE, TIE)] + [("a", None)]
     contests = [contest(place, *verdict) for place, verdict in enumerate(verdicts)]
     contests.append(Contest("a", "b", "d0", "same", ("done", "done"), (TIE, TIE), (5, 5), asked=False))
-    (row,) = pairwise_tests(contests, **FAST)
+    (row,) = pairwise_tests(contests, FAST)
     assert (row.turns, row.left_out, row.equal) == (12, 1, 1)
     assert (row.wins, row.losses, row.ties) == (5, 2, 5)
     assert row.win_rate == pytest.approx((5 + 2.5) / 12)
@@ -50,7 +51,7 @@ def test_rates_count_what_they_say() -> None:
 
 
 def test_a_judge_that_takes_what_stands_first_finds_no_winner() -> None:
-    (row,) = pairwise_tests([contest(place, "a", "b") for place in range(20)], **FAST)
+    (row,) = pairwise_tests([contest(place, "a", "b") for place in range(20)], FAST)
     assert (row.win_rate, row.flip_rate, row.first_share) == (0.5, 1, 1)
     assert row.p == 1
 
@@ -58,16 +59,16 @@ def test_a_judge_that_takes_what_stands_first_finds_no_winner() -> None:
 def test_pairs_are_tested_together() -> None:
     contests = [contest(place, "a", "a", lengths=(place, 12)) for place in range(24)]
     contests += [contest(place, *(("a",) * 2 if place % 4 < 2 else ("c",) * 2), second="c") for place in range(24)]
-    first, second = pairwise_tests(contests, **FAST)
+    first, second = pairwise_tests(contests, FAST)
     assert first.p is not None
     assert first.p_holm == pytest.approx(2 * first.p)
     assert (first.p_holm or 1) < 0.05 < (second.p_holm or 0)
-    rated = strengths(contests, resamples=50)
+    rated = strengths(contests, draws=Draws(resamples=50))
     assert rated is not None
     assert [rating["name"] for rating in rated["ratings"]][-1] == "b"
 
 
 def test_nothing_decided_has_no_rates() -> None:
-    (row,) = pairwise_tests([contest(0, None, "a")], **FAST)
+    (row,) = pairwise_tests([contest(0, None, "a")], FAST)
     assert (row.turns, row.win_rate, row.p, row.p_holm, row.flip_rate) == (0, None, None, None, None)
     assert strengths([contest(0, None, "a")]) is None

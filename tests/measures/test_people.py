@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from esckit.errors import EsckitError
+from esckit.measures.intervals import Draws
 from esckit.measures.judgements import Judgement
 from esckit.measures.people import JudgedItem, against_people, pearson, people_wins, spearman
 from esckit.measures.ratings import Ratings
@@ -17,7 +18,7 @@ def test_correlations_are_scipys_with_ties_too() -> None:
     first = RANDOM.integers(0, 6, 80).astype(np.float64)
     second = first + RANDOM.integers(-2, 3, 80)
     for ours, theirs in ((pearson, stats.pearsonr), (spearman, stats.spearmanr)):
-        found = ours(first, second, DIALOGUES, resamples=200)
+        found = ours(first, second, DIALOGUES, draws=Draws(resamples=200))
         assert found is not None
         assert found.value == pytest.approx(theirs(first, second)[0])
         assert found.interval.low < found.value < found.interval.high <= 1
@@ -53,7 +54,7 @@ def ratings(*rows: tuple[float | None, float | None]) -> Ratings:
 def test_the_judge_is_compared_with_each_rater_and_with_their_mean() -> None:
     judged = {f"i{place}": JudgedItem(place % 4, f"d{place}") for place in range(12)}
     people = ratings(*((float(place % 4), None if place == 3 else float(place % 2)) for place in range(12)), (5.0, 5.0))
-    found = against_people(judged, people, resamples=100)
+    found = against_people(judged, people, draws=Draws(resamples=100))
     assert found["items"] == 12
     ann, bob = found["cohen"]
     assert (ann["rater"], ann["items"], ann["plain"]["value"], ann["quadratic"]["value"]) == ("ann", 12, 1, 1)
@@ -82,7 +83,7 @@ def rated(
         for system in ("one", "two")
     }
     table = Ratings(list(replies), ["ann", "bob"], [list(row) for turn in turns for row in turn])
-    return people_wins(replies, table, permutations=500, resamples=100)
+    return people_wins(replies, table, draws=Draws(permutations=500, resamples=100))
 
 
 def test_people_prefer_by_their_own_two_ratings() -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest
 from statsmodels.stats.multitest import multipletests
 
-from esckit.measures.intervals import FloatArray
+from esckit.measures.intervals import Draws, FloatArray
 from esckit.measures.permutation import FIGURES, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.preference_bias import preference_bias
 from esckit.measures.strategy_measures import score
@@ -47,7 +47,7 @@ def test_a_mean_equals_the_complete_enumeration_of_swaps() -> None:
     gaps = (first - second)[:, 0]
     signs = np.array(list(product([1, -1], repeat=len(gaps))))
     exact = np.mean(np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-9)
-    found = permutation_p(first, second, mean_of(16), permutations=20_000)
+    found = permutation_p(first, second, mean_of(16), draws=Draws(permutations=20_000))
     assert found == pytest.approx(exact, abs=0.01)
 
 
@@ -56,8 +56,8 @@ def test_equal_systems_and_one_dialogue_never_differ() -> None:
     counts = flat(draw([planner(0.4, 0.3, rng)], 20, rng)[0])
     other = flat(draw([planner(0.4, 0.3, rng)], 20, rng)[0])
     for figure in FIGURES.values():
-        assert permutation_p(counts, counts, figure, permutations=100) == 1
-        assert permutation_p(counts[:1], other[:1], figure, permutations=100) == 1
+        assert permutation_p(counts, counts, figure, draws=Draws(permutations=100)) == 1
+        assert permutation_p(counts[:1], other[:1], figure, draws=Draws(permutations=100)) == 1
 
 
 def test_order_of_systems_does_not_matter_and_the_seed_does() -> None:
@@ -65,18 +65,20 @@ def test_order_of_systems_does_not_matter_and_the_seed_does() -> None:
     pair = draw([planner(0.2, 0.35, rng), planner(0.4, 0.35, rng)], 60, rng)
     first, second = flat(pair[0]), flat(pair[1])
     for figure in FIGURES.values():
-        p = permutation_p(first, second, figure, permutations=300, seed=3)
-        assert p == permutation_p(second, first, figure, permutations=300, seed=3)
-        low, high = difference_interval(first, second, figure, resamples=100, seed=3)
-        assert difference_interval(second, first, figure, resamples=100, seed=3) == pytest.approx((-high, -low))
-    assert p != permutation_p(first, second, figure, permutations=300, seed=4)
+        p = permutation_p(first, second, figure, draws=Draws(permutations=300, seed=3))
+        assert p == permutation_p(second, first, figure, draws=Draws(permutations=300, seed=3))
+        low, high = difference_interval(first, second, figure, draws=Draws(resamples=100, seed=3))
+        assert difference_interval(second, first, figure, draws=Draws(resamples=100, seed=3)) == pytest.approx(
+            (-high, -low)
+        )
+    assert p != permutation_p(first, second, figure, draws=Draws(permutations=300, seed=4))
 
 
 def test_a_clear_difference_has_the_least_p() -> None:
     rng = np.random.default_rng(3)
     pair = draw([planner(0.2, 0.5, rng), planner(0.9, 0.2, rng)], 130, rng)
     for figure in FIGURES.values():
-        assert permutation_p(flat(pair[0]), flat(pair[1]), figure, permutations=499) == 1 / 500
+        assert permutation_p(flat(pair[0]), flat(pair[1]), figure, draws=Draws(permutations=499)) == 1 / 500
 
 
 def test_p_of_exchangeable_systems_is_uniform() -> None:
@@ -84,7 +86,7 @@ def test_p_of_exchangeable_systems_is_uniform() -> None:
     found = []
     for seed in range(150):
         gaps = rng.normal(size=(30, 1))
-        found.append(permutation_p(gaps, np.zeros_like(gaps), mean_of(30), permutations=199, seed=seed))
+        found.append(permutation_p(gaps, np.zeros_like(gaps), mean_of(30), draws=Draws(permutations=199, seed=seed)))
     assert kstest(found, "uniform").pvalue > 0.01
 
 
@@ -104,8 +106,8 @@ def test_equal_b_in_different_directions_is_seldom_taken_for_different() -> None
     for seed in range(repetitions):
         pair = draw([planner(0.3, 0.4, rng), planner(0.3, 0.25, rng)], 130, rng)
         first, second = flat(pair[0]), flat(pair[1])
-        rejected += permutation_p(first, second, FIGURES["b"], permutations=199, seed=seed) <= 0.05
-        low, high = difference_interval(first, second, FIGURES["b"], resamples=200, seed=seed)
+        rejected += permutation_p(first, second, FIGURES["b"], draws=Draws(permutations=199, seed=seed)) <= 0.05
+        low, high = difference_interval(first, second, FIGURES["b"], draws=Draws(resamples=200, seed=seed))
         covered += low <= 0 <= high
     assert rejected / repetitions <= 0.11
     assert covered / repetitions >= 0.9

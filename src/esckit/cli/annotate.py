@@ -127,6 +127,7 @@ def check_annotator_command(
     from esckit.chat_models.ledger import LEDGER
     from esckit.judging.open_annotator import AnnotatorOptions
     from esckit.measures.error_agreement import error_agreement, label_noise
+    from esckit.measures.intervals import Draws
     from esckit.report.error_tables import confusion_table, types_table
     from esckit.report.figure_tables import draw
 
@@ -141,7 +142,7 @@ def check_annotator_command(
         raise EsckitError(f"{name} judged none of the {len(found.replies)} replies: see its answers in the ledger.")
     replies = [found.replies[place] for place in said]
     gold = [reply.error for reply in replies]
-    figures = error_agreement(gold, list(said.values()), [reply.group for reply in replies], seed=seed)
+    figures = error_agreement(gold, list(said.values()), [reply.group for reply in replies], Draws(seed))
     shown = [(tuple(turn.text for turn in r.context), r.strategy, " ".join(r.response.split())) for r in replies]
     unjudged = len(found.replies) - len(replies)
     figures |= {

@@ -102,6 +102,7 @@ def check_judge_command(
     Example: esckit check judge judged ratings.csv
     """
     from esckit.judging.judging_files import read_judgements
+    from esckit.measures.intervals import Draws
     from esckit.measures.people import JudgedItem, against_people, people_wins
     from esckit.measures.ratings import Ratings, read_ratings
     from esckit.report.figure_tables import draw
@@ -119,10 +120,10 @@ def check_judge_command(
         kept = [place for place, item in enumerate(people.items) if item in scored]
         if kept:
             part = Ratings([people.items[k] for k in kept], people.raters, [people.table[k] for k in kept])
-            agreements.append((rubric, reference, against_people(scored, part, seed=seed)))
+            agreements.append((rubric, reference, against_people(scored, part, Draws(seed))))
     if not agreements:
         raise EsckitError(f"{ratings} rates no item that {judged} judged: take the items from its sheet.csv.")
-    wins = people_wins(dict(items), people, seed=seed)
+    wins = people_wins(dict(items), people, Draws(seed))
     if as_json:
         found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
         whole = {"format": 1, "agreement": found, "wins": wins}

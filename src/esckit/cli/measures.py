@@ -110,10 +110,11 @@ def errors_command(
     """
     from esckit.conversation import iterate_conversations
     from esckit.measures.error_shares import error_shares
+    from esckit.measures.intervals import Draws
     from esckit.report.error_tables import shares_table
     from esckit.report.figure_tables import draw
 
-    found = error_shares((tree for path in trees for tree in iterate_conversations(path)), seed=seed)
+    found = error_shares((tree for path in trees for tree in iterate_conversations(path)), Draws(seed))
     if as_json:
         _print_json([each.to_json() for each in found])
     else:

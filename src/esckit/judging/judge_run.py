@@ -15,6 +15,7 @@ from esckit.judging.plan import STEP, JudgingOptions, figures, make_plan
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_turns
 from esckit.measures import Prediction
+from esckit.measures.intervals import Draws
 from esckit.measures.judging_results import Judging
 from esckit.supporters.open_model import check_model, open_model
 
@@ -67,7 +68,7 @@ def judge_files(
         judged = plan.ask(asker)
         tell(f"asked: {asker.usage}")
     judge = chat_model_name(options.model)
-    found = figures(judged, plan, sampled, judge=judge, identity=model.identity, miners=miners, seed=seed)
+    found = figures(judged, plan, sampled, judge=judge, identity=model.identity, miners=miners, draws=Draws(seed))
     write_judging(out, judged, plan, found)
     return found
 

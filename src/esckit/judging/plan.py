@@ -28,6 +28,7 @@ from esckit.judging.judge_questions import (
 from esckit.judging.known_groups import known_replies
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns
+from esckit.measures.intervals import DRAWS, Draws
 from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
 from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.measures.pairwise import Contest, pairwise_tests, strengths
@@ -175,9 +176,7 @@ def figures(
     judge: str,
     identity: Any,
     miners: Sequence[str] = (),
-    seed: int = 0,
-    permutations: int = 10_000,
-    resamples: int = 1000,
+    draws: Draws = DRAWS,
 ) -> Judging:
     """Return all figures of a judging (docs/judging.md).
 
@@ -188,20 +187,16 @@ def figures(
         judge: name of the model that judged.
         identity: of it.
         miners: judges of the preferences that the systems were trained on (`mining_judges`).
-        seed: of bootstrap and permutations.
-        permutations: of each test.
-        resamples: of each interval.
+        draws: of intervals and tests.
     """
     scales = {rubric.name: (rubric.lowest, rubric.highest) for rubric in plan.rubrics}
     orders = {rubric.name: rubric.known_groups for rubric in plan.rubrics}
-    drawn = {"resamples": resamples, "seed": seed}
-    same = also_mined(judge, identity, miners)
     found = Judging(
         format=FORMAT,
         judge=judge,
         identity=identity,
         prompts=plan.prompts.label,
-        also_mined=same,
+        also_mined=also_mined(judge, identity, miners),
         turns=len(sampled.turns),
         dialogues=len({turn.conversation_id for turn in sampled.turns}),
         systems=list(sampled.replies),
@@ -209,25 +204,26 @@ def figures(
             JudgedRubric(name=rubric.name, version=rubric.version, lowest=rubric.lowest, highest=rubric.highest)
             for rubric in plan.rubrics
         ],
-        **drawn,
-        scores=scores_by_system(judged.judgements, scales, **drawn),
-        differences=score_tests(judged.judgements, permutations=permutations, **drawn),
-        pairs=pairwise_tests(judged.contests, permutations=permutations, **drawn),
-        strengths=strengths(judged.contests, **drawn),
-        known_groups=_known_groups(judged, scales, orders, drawn),
+        resamples=draws.resamples,
+        seed=draws.seed,
+        scores=scores_by_system(judged.judgements, scales, draws),
+        differences=score_tests(judged.judgements, draws),
+        pairs=pairwise_tests(judged.contests, draws),
+        strengths=strengths(judged.contests, draws),
+        known_groups=_known_groups(judged, scales, orders, draws),
         warnings=[],
     )
     return replace(found, warnings=_warnings(found, judged, sampled))
 
 
 def _known_groups(
-    judged: JudgeAnswers, scales: dict[str, tuple[int, int]], orders: dict[str, Any], drawn: dict[str, int]
+    judged: JudgeAnswers, scales: dict[str, tuple[int, int]], orders: dict[str, Any], draws: Draws
 ) -> KnownGroups | None:
     if not judged.groups:
         return None
-    rows = group_orders(judged.groups, orders, **drawn)
+    rows = group_orders(judged.groups, orders, draws)
     return KnownGroups(
-        scores=scores_by_system(judged.groups, scales, **drawn),
+        scores=scores_by_system(judged.groups, scales, draws),
         orders=rows,
         in_order=bool(rows) and all(row.found == "in order" for row in rows),
     )

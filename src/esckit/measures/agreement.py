@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 
 from esckit.errors import EsckitError
-from esckit.measures.intervals import LEVEL, FloatArray, IntArray, Interval
+from esckit.measures.intervals import DRAWS, LEVEL, Draws, FloatArray, IntArray, Interval
 
 __all__ = ["LEVELS", "Coefficient", "Level", "cohen_kappa", "fleiss_kappa", "krippendorff_alpha"]
 
@@ -33,14 +33,17 @@ class Coefficient(NamedTuple):
     value: float
     interval: Interval
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"value": self.value, "interval": list(self.interval)}
 
-def fleiss_kappa(counts: IntArray, *, resamples: int = 1000, seed: int = 0) -> Coefficient:
+
+def fleiss_kappa(counts: IntArray, draws: Draws = DRAWS) -> Coefficient:
     """Return Fleiss' kappa for items that were each rated equally often. Source: Fleiss 1971.
 
     Args:
         counts: (items, categories) how many raters put an item into a category.
-        resamples: draws of the items' weights.
-        seed: of the draws.
+        draws: of the items' weights.
 
     Raises:
         EsckitError: there is no item, one was rated less than twice, or some were rated more often than others.
@@ -50,7 +53,7 @@ def fleiss_kappa(counts: IntArray, *, resamples: int = 1000, seed: int = 0) -> C
         raise EsckitError("Fleiss' kappa needs items that are all rated equally often, at least twice each.")
     counts = counts[:, counts.any(0)]
     kappa = _coefficient(1 - np.eye(counts.shape[1]))
-    return _with_interval(_coincidences(counts), len(counts), kappa, resamples, seed)
+    return _with_interval(_coincidences(counts), len(counts), kappa, draws)
 
 
 def cohen_kappa(
@@ -59,8 +62,7 @@ def cohen_kappa(
     *,
     quadratic: bool = False,
     clusters: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    draws: Draws = DRAWS,
 ) -> Coefficient:
     """Return Cohen's kappa of two raters. Source: Cohen 1960; 1968 for weights.
 
@@ -69,8 +71,7 @@ def cohen_kappa(
         second: the other's, of the same items.
         quadratic: weigh a disagreement by the squared difference of the ratings, which then must be numbers.
         clusters: what each item belongs to, such as its dialogue; these are then weighed instead of items.
-        resamples: draws of the weights.
-        seed: of the draws.
+        draws: of the weights.
 
     Raises:
         EsckitError: no item is rated by both, or ``quadratic`` and a rating is no number.
@@ -86,11 +87,11 @@ def cohen_kappa(
     for one, two, cluster in rated:
         totals[row[cluster], index[one], index[two]] += 1
     kappa = _coefficient(_squared(categories) if quadratic else 1 - np.eye(len(categories)))
-    return _with_interval(totals, len(rated), kappa, resamples, seed)
+    return _with_interval(totals, len(rated), kappa, draws)
 
 
 def krippendorff_alpha(
-    ratings: Sequence[Sequence[Hashable]], level: Level = "nominal", *, resamples: int = 1000, seed: int = 0
+    ratings: Sequence[Sequence[Hashable]], level: Level = "nominal", draws: Draws = DRAWS
 ) -> Coefficient:
     """Return Krippendorff's alpha; any rating may be missing. Source: Krippendorff 2011, sections A to D.
 
@@ -99,8 +100,7 @@ def krippendorff_alpha(
             left out. Numbers, unless the level is nominal.
         level: what the distance between two ratings is: any difference counts 1 (nominal), the number of ratings in
             between, squared (ordinal), or the squared difference (interval).
-        resamples: draws of the items' weights.
-        seed: of the draws.
+        draws: of the items' weights.
 
     Raises:
         EsckitError: no item has two ratings, or a rating is no number where the level asks for one.
@@ -113,7 +113,7 @@ def krippendorff_alpha(
     fixed = 1 - np.eye(len(categories)) if level == "nominal" else _squared(categories)
     alpha = _coefficient(None if level == "ordinal" else fixed, less=1)
     counts = np.array([[item.count(category) for category in categories] for item in kept])
-    return _with_interval(_coincidences(counts), len(kept), alpha, resamples, seed)
+    return _with_interval(_coincidences(counts), len(kept), alpha, draws)
 
 
 def _coincidences(counts: IntArray) -> FloatArray:
@@ -146,15 +146,15 @@ def _coefficient(distance: FloatArray | None, less: int = 0) -> Callable[[FloatA
 
 
 def _with_interval(
-    totals: FloatArray, items: int, coefficient: Callable[[FloatArray], FloatArray], resamples: int, seed: int
+    totals: FloatArray, items: int, coefficient: Callable[[FloatArray], FloatArray], draws: Draws
 ) -> Coefficient:
     """Of clusters' tables of pairs (N, C, C), which hold so many items."""
     value = float(coefficient(totals.sum(0)[None])[0])
     n, k, _ = totals.shape
-    flat, rng, tail = totals.reshape(n, k * k), np.random.default_rng(seed), (1 - LEVEL) / 2
+    flat, rng, tail = totals.reshape(n, k * k), np.random.default_rng(draws.seed), (1 - LEVEL) / 2
     drawn = []
-    for start in range(0, resamples, _BATCH):  # a (resamples, clusters) matrix need not fit in memory
-        size = min(_BATCH, resamples - start)
+    for start in range(0, draws.resamples, _BATCH):  # a (resamples, clusters) matrix need not fit in memory
+        size = min(_BATCH, draws.resamples - start)
         prior = rng.gamma(_PRIOR / k**2, size=(size, k * k)) * flat.sum() / items
         weighed = rng.standard_exponential((size, n)) @ flat + prior
         drawn.append(coefficient(weighed.reshape(size, k, k)))

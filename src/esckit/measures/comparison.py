@@ -9,7 +9,7 @@ import numpy as np
 
 from esckit.errors import PredictionsError
 from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settings, measure
-from esckit.measures.intervals import FloatArray
+from esckit.measures.intervals import Draws, FloatArray
 from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.predictions import Prediction
 from esckit.measures.results import Comparison, Difference
@@ -74,7 +74,7 @@ def compare(
                 f"{first.name} and {second.name} are compared over the {len(pairs)} turns that both predict; "
                 f"{left_out} others are left out."
             )
-        tests += _tests(first, second, pairs, settings, permutations)
+        tests += _tests(first, second, pairs, settings, Draws(seed, resamples, permutations))
     if tests:
         warnings.append(
             "A test between two files says nothing about training them again: where training is compared, train each "
@@ -125,13 +125,13 @@ def _check_gold(first: _System, one: Prediction, second: _System, two: Predictio
 
 
 def _tests(
-    first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings, permutations: int
+    first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings, draws: Draws
 ) -> list[Difference]:
     """Tests whose p is not corrected yet."""
     found = []
     for metric, tested in _tested(first, second, pairs, settings).items():
         one, two = (tested.figure(side.sum(0, keepdims=True)).value[0] for side in (tested.first, tested.second))
-        p = permutation_p(*tested[:3], permutations=permutations, seed=settings.seed)
+        p = permutation_p(*tested[:3], draws)
         found.append(
             Difference(
                 a=first.name,
@@ -140,9 +140,9 @@ def _tests(
                 turns=tested.turns,
                 dialogues=len(tested.first),
                 difference=float(one - two),
-                interval=difference_interval(*tested[:3], resamples=settings.resamples, seed=settings.seed),
+                interval=difference_interval(*tested[:3], draws),
                 p=p,
-                permutations=permutations,
+                permutations=draws.permutations,
                 p_holm=p,
             )
         )

@@ -10,7 +10,7 @@ import numpy as np
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
-from esckit.measures.intervals import IntArray
+from esckit.measures.intervals import DRAWS, Draws, IntArray
 
 __all__ = ["error_agreement", "label_noise"]
 
@@ -18,12 +18,7 @@ _OUTCOMES: Final = ("none", *PSYCHOLOGICAL_ERRORS)
 
 
 def error_agreement(
-    labels: Sequence[str | None],
-    found: Sequence[str | None],
-    groups: Sequence[Hashable],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    labels: Sequence[str | None], found: Sequence[str | None], groups: Sequence[Hashable], draws: Draws = DRAWS
 ) -> dict[str, Any]:
     """Compare what an annotator found with labels, JSON-ready; docs/annotation.md defines every figure.
 
@@ -31,8 +26,7 @@ def error_agreement(
         labels: of each reply its error type, None for a clean one.
         found: what the annotator says, likewise.
         groups: each reply's dialogue; intervals resample dialogues.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        draws: of the bootstrap.
 
     Raises:
         EsckitError: there is no reply.
@@ -42,16 +36,15 @@ def error_agreement(
     one, other = [label or "none" for label in labels], [label or "none" for label in found]
     counts = _confusion(one, other)
     yes, also = ([label != "none" for label in side] for side in (one, other))
-    settings: Any = {"clusters": groups, "resamples": resamples, "seed": seed}
-    kappa, any_error = cohen_kappa(one, other, **settings), cohen_kappa(yes, also, **settings)
+    kappa, any_error = (cohen_kappa(*sides, clusters=groups, draws=draws) for sides in ((one, other), (yes, also)))
     types = {name: _type_figures(counts, place) for place, name in enumerate(_OUTCOMES)}
     labelled = [figures["f1"] for figures in types.values() if figures["labels"]]
     return {
         "format": 1,
         "n": len(one),
         "dialogues": len(set(groups)),
-        "seed": seed,
-        "resamples": resamples,
+        "seed": draws.seed,
+        "resamples": draws.resamples,
         "kappa": kappa.value,
         "kappa_interval": list(kappa.interval),
         "any_error_kappa": any_error.value,

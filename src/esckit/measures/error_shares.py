@@ -8,7 +8,7 @@ import numpy as np
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, Turn, Verdict
 from esckit.errors import EsckitError
-from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
+from esckit.measures.intervals import DRAWS, Draws, FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.results import Result
 
 __all__ = ["OUTCOMES", "ErrorShares", "OutcomeShare", "error_shares"]
@@ -39,13 +39,12 @@ class ErrorShares(Result):
     shares: dict[str, OutcomeShare]  # every outcome; nothing where n is 0
 
 
-def error_shares(conversations: Iterable[Conversation], *, resamples: int = 1000, seed: int = 0) -> list[ErrorShares]:
+def error_shares(conversations: Iterable[Conversation], draws: Draws = DRAWS) -> list[ErrorShares]:
     """Count the verdicts on psychological errors by source of the reply and judge.
 
     Args:
         conversations: trees with verdicts (``esckit annotate``).
-        resamples: of the bootstrap, over dialogues.
-        seed: of the bootstrap.
+        draws: of the bootstrap, over dialogues.
 
     Raises:
         EsckitError: there is no verdict on psychological errors.
@@ -58,10 +57,7 @@ def error_shares(conversations: Iterable[Conversation], *, resamples: int = 1000
             row[_COLUMNS.index((verdict.error or "none") if verdict.state == "done" else "not done")] += 1
     if not counts:
         raise EsckitError("there is no verdict on psychological errors in these trees: annotate them first.")
-    return [
-        _shares(source, judge, np.array(list(rows.values())), resamples, seed)
-        for (source, judge), rows in counts.items()
-    ]
+    return [_shares(source, judge, np.array(list(rows.values())), draws) for (source, judge), rows in counts.items()]
 
 
 def _verdicts(conversation: Conversation) -> Iterable[tuple[Turn, Verdict]]:
@@ -73,14 +69,14 @@ def _verdicts(conversation: Conversation) -> Iterable[tuple[Turn, Verdict]]:
     )
 
 
-def _shares(source: str, judge: str, by_dialogue: IntArray, resamples: int, seed: int) -> ErrorShares:
+def _shares(source: str, judge: str, by_dialogue: IntArray, draws: Draws) -> ErrorShares:
     """From counts (D, outcomes and not done)."""
     done = by_dialogue[:, :-1]
     counts = done.sum(0)
     n = int(counts.sum())
     shares = {}
     if n:
-        replicates = _fractions(resample_totals(done, resamples, seed))  # (R, outcomes)
+        replicates = _fractions(resample_totals(done, draws.resamples, draws.seed))  # (R, outcomes)
         for outcome, count, drawn in zip(OUTCOMES, counts, replicates.T, strict=True):
             share = int(count) / n
             interval = basic_interval(share, drawn, high=1)

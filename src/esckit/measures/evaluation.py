@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from esckit.errors import EsckitError, PredictionsError
-from esckit.measures.intervals import FloatArray, Interval, mean_intervals
+from esckit.measures.intervals import Draws, FloatArray, mean_intervals
 from esckit.measures.predictions import Prediction
 from esckit.measures.results import Evaluation, Figures, Finish, StrategyFigures, TextFigures
 from esckit.measures.strategy_figures import strategy_figures
@@ -151,8 +151,8 @@ def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures |
     )
     finish = Counter(row.finish for row in rows)
     dialogues = [str(row.conversation_id) for row in rows]
-    intervals = mean_intervals(found.each, dialogues, resamples=settings.resamples, seed=settings.seed)
-    named = {f"{name}_utterance_interval": ends and Interval(*ends) for name, ends in intervals.items()}
+    intervals = mean_intervals(found.each, dialogues, Draws(settings.seed, settings.resamples))
+    named = {f"{name}_utterance_interval": ends for name, ends in intervals.items()}
     figures = TextFigures(
         **(found.figures | named),
         null_texts=sum(row.predicted_text is None for row in rows),

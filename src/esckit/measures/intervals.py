@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DRAWS",
     "LEVEL",
+    "Draws",
     "FloatArray",
     "IntArray",
     "Interval",
@@ -31,6 +33,17 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class Draws(NamedTuple):
+    """How much is drawn for intervals and tests; equal draws and inputs give equal figures."""
+
+    seed: int = 0
+    resamples: int = 1000  # of the bootstrap
+    permutations: int = 10_000  # of each test
+
+
+DRAWS: Final = Draws()
 
 
 def resample_totals(totals: IntArray | FloatArray, resamples: int, seed: int) -> FloatArray:
@@ -84,15 +97,14 @@ def dialogue_places(dialogues: Sequence[str]) -> tuple[int, IntArray]:
 
 
 def mean_intervals(
-    each: Mapping[str, FloatArray], dialogues: Sequence[str], *, resamples: int, seed: int
-) -> dict[str, list[float] | None]:
+    each: Mapping[str, FloatArray], dialogues: Sequence[str], draws: Draws = DRAWS
+) -> dict[str, Interval | None]:
     """Return the interval of each measure's mean over responses; None where no response has a value.
 
     Args:
         each: measure to (N,) values of at most 1; NaN where a response is left out.
         dialogues: (N,) of each response; they are what is drawn.
-        resamples: of the bootstrap.
-        seed: of the draws.
+        draws: of the bootstrap.
     """
     if not each:
         return {}
@@ -101,11 +113,10 @@ def mean_intervals(
     counted = ~np.isnan(values)
     totals = np.zeros((number, len(each), 2))  # sums and numbers
     np.add.at(totals, places, np.stack([np.where(counted, values, 0.0), counted], axis=2))
-    drawn = resample_totals(totals, resamples, seed)
-    intervals: dict[str, list[float] | None] = {}
+    drawn = resample_totals(totals, draws.resamples, draws.seed)
+    intervals: dict[str, Interval | None] = {}
     for place, name in enumerate(each):
         (total, n), held = totals[:, place].sum(0), drawn[drawn[:, place, 1] > 0, place]
         lowest = float(np.min(values[counted[:, place], place], initial=0.0))  # some measures go below 0
-        found = basic_interval(total / n, held[:, 0] / held[:, 1], low=lowest, high=1) if n else None
-        intervals[name] = list(found) if found else None
+        intervals[name] = basic_interval(total / n, held[:, 0] / held[:, 1], low=lowest, high=1) if n else None
     return intervals

@@ -1,14 +1,23 @@
 """What judges said of replies, and the figures made of it: means by system and quality, and tests of differences."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, dialogue_places, resample_totals
+from esckit.measures.intervals import (
+    DRAWS,
+    Draws,
+    FloatArray,
+    IntArray,
+    Interval,
+    basic_interval,
+    dialogue_places,
+    resample_totals,
+)
 from esckit.measures.judging_results import GroupOrder, ScoreTest, States, SystemScore
 from esckit.measures.length_control import difference_at_equal_length, longer_wins
 from esckit.measures.permutation import difference_interval, holm, mean_of, permutation_p
@@ -30,28 +39,17 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Judgement:
-    """One reply's score for one quality.
+    """One reply's score for one quality."""
 
-    Attributes:
-        system: who wrote the reply.
-        conversation_id, turn_id: where it stands.
-        rubric: the quality.
-        reference: whether the judge saw the human reply.
-        state: ``done``, or why there is no score.
-        score: a point of the rubric's scale; None unless done.
-        length: of the reply, in characters.
-        explanation: the judge's; of what is not done, its last words or what was wrong.
-    """
-
-    system: str
+    system: str  # who wrote the reply
     conversation_id: str
     turn_id: str
-    rubric: str
-    reference: bool
+    rubric: str  # the quality
+    reference: bool  # the judge saw the human reply
     state: JudgedState
-    score: int | None
-    length: int
-    explanation: str = ""
+    score: int | None  # a point of the rubric's scale; None unless done
+    length: int  # of the reply, in characters
+    explanation: str = ""  # the judge's; of what is not done, its last words or what was wrong
 
     @property
     def turn(self) -> tuple[str, str]:
@@ -67,25 +65,22 @@ class Group(NamedTuple):
 
 
 def scores_by_system(
-    judgements: Sequence[Judgement], scales: dict[str, tuple[int, int]], *, resamples: int = 1000, seed: int = 0
+    judgements: Sequence[Judgement], scales: dict[str, tuple[int, int]], draws: Draws = DRAWS
 ) -> list[SystemScore]:
     """Average each system's scores by quality, with and without the reference.
 
     Args:
         judgements: of any systems.
         scales: rubric to its lowest and highest point.
-        resamples: of the bootstrap over dialogues.
-        seed: of the resamples.
+        draws: of the bootstrap over dialogues.
     """
     return [
-        _score(system, group, own, scales[group.rubric], resamples, seed)
+        _score(system, group, own, scales[group.rubric], draws)
         for (group, system), own in _by(judgements, lambda each: (_group(each), each.system)).items()
     ]
 
 
-def score_tests(
-    judgements: Sequence[Judgement], *, permutations: int = 10_000, resamples: int = 1000, seed: int = 0
-) -> list[ScoreTest]:
+def score_tests(judgements: Sequence[Judgement], draws: Draws = DRAWS) -> list[ScoreTest]:
     """Test every pair of systems, quality by quality, over the turns where both are scored; Holm over all tests."""
     tests = []
     for group, own in _by(judgements, _group).items():
@@ -93,27 +88,22 @@ def score_tests(
         for a, b in combinations(by_system, 2):
             pairs = list(_shared(by_system[a], by_system[b]))
             if pairs:
-                tests.append(_test(a, b, group, pairs, permutations, resamples, seed))
+                tests.append(_test(a, b, group, pairs, draws))
     corrected = holm([test.p for test in tests])
     return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 
 def group_orders(
-    judgements: Sequence[Judgement],
-    orders: dict[str, Sequence[tuple[str, str]]],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    judgements: Sequence[Judgement], orders: Mapping[str, Sequence[tuple[str, str]]], draws: Draws = DRAWS
 ) -> list[GroupOrder]:
     """Say whether known groups come out in order. Groups may stand in different dialogues.
 
     Args:
         judgements: ``system`` is the group.
         orders: rubric to pairs of groups, the better one first.
-        resamples: of the bootstrap over dialogues; where both groups stand in one dialogue, it is drawn for both. As
-            many dialogues are drawn with both groups, with the one and with the other as there are of each, so that no
+        draws: of the bootstrap over dialogues; where both groups stand in one dialogue, it is drawn for both. As many
+            dialogues are drawn with both groups, with the one and with the other as there are of each, so that no
             resample lacks a group.
-        seed: of the resamples.
 
     Returns:
         Differences of means; ``in order`` where the whole interval lies above 0, ``reversed`` where it lies below, else
@@ -124,7 +114,7 @@ def group_orders(
     for rubric, own in _by(judgements, lambda each: each.rubric).items():
         for above, below in orders.get(rubric, ()):
             if {above, below} <= present:
-                rows.append(_difference_of_groups(own, rubric, above, below, resamples, seed))
+                rows.append(_difference_of_groups(own, rubric, above, below, draws))
     return rows
 
 
@@ -140,16 +130,15 @@ def _by(judgements: Iterable[Judgement], key: Callable[[Judgement], Key]) -> dic
     return found
 
 
-def _score(
-    system: str, group: Group, own: Sequence[Judgement], scale: tuple[int, int], resamples: int, seed: int
-) -> SystemScore:
+def _score(system: str, group: Group, own: Sequence[Judgement], scale: tuple[int, int], draws: Draws) -> SystemScore:
     states = Counter(each.state for each in own)
     scored = [each for each in own if each.score is not None]
     mean = interval = None
     if scored:
         totals = _sums(scored, *dialogue_places([each.conversation_id for each in scored]))
         mean = float(_means(totals.sum(0)))
-        interval = basic_interval(mean, _means(resample_totals(totals, resamples, seed)), low=scale[0], high=scale[1])
+        drawn = _means(resample_totals(totals, draws.resamples, draws.seed))
+        interval = basic_interval(mean, drawn, low=scale[0], high=scale[1])
     return SystemScore(
         system=system,
         rubric=group.rubric,
@@ -179,15 +168,7 @@ def _shared(first: Sequence[Judgement], second: Sequence[Judgement]) -> Iterator
     return ((each, others[each.turn]) for each in first if each.turn in others)
 
 
-def _test(
-    a: str,
-    b: str,
-    group: Group,
-    pairs: Sequence[tuple[Judgement, Judgement]],
-    permutations: int,
-    resamples: int,
-    seed: int,
-) -> ScoreTest:
+def _test(a: str, b: str, group: Group, pairs: Sequence[tuple[Judgement, Judgement]], draws: Draws) -> ScoreTest:
     """One test, its p not corrected yet."""
     dialogues, places = dialogue_places([one.conversation_id for one, _ in pairs])
     scores = np.array([[one.score, two.score] for one, two in pairs], dtype=np.float64)
@@ -196,7 +177,7 @@ def _test(
     np.add.at(sums, places, scores)
     first, second, figure = sums[:, :1], sums[:, 1:], mean_of(len(pairs))
     gains = scores[:, 0] - scores[:, 1]
-    p = permutation_p(first, second, figure, permutations=permutations, seed=seed)
+    p = permutation_p(first, second, figure, draws)
     return ScoreTest(
         a=a,
         b=b,
@@ -205,17 +186,17 @@ def _test(
         turns=len(pairs),
         dialogues=dialogues,
         difference=float(gains.mean()),
-        interval=difference_interval(first, second, figure, resamples=resamples, seed=seed),
+        interval=difference_interval(first, second, figure, draws),
         p=p,
-        permutations=permutations,
-        longer_wins=longer_wins(gains, longer, places, resamples=resamples, seed=seed),
-        equal_length=difference_at_equal_length(gains, longer, places, resamples=resamples, seed=seed),
+        permutations=draws.permutations,
+        longer_wins=longer_wins(gains, longer, places, draws),
+        equal_length=difference_at_equal_length(gains, longer, places, draws),
         p_holm=p,
     )
 
 
 def _difference_of_groups(
-    judgements: Sequence[Judgement], rubric: str, above: str, below: str, resamples: int, seed: int
+    judgements: Sequence[Judgement], rubric: str, above: str, below: str, draws: Draws
 ) -> GroupOrder:
     sides = [[e for e in judgements if e.system == name and e.score is not None] for name in (above, below)]
     difference, interval, found = None, None, "not judged"
@@ -225,7 +206,9 @@ def _difference_of_groups(
         first, second = _sums(sides[0], dialogues, places[:cut]), _sums(sides[1], dialogues, places[cut:])
         both = np.concatenate([first, second], axis=1)  # (D, 4)
         holds = (first[:, 1] > 0) + 2 * (second[:, 1] > 0)
-        drawn = [resample_totals(both[holds == kind], resamples, seed + int(kind)) for kind in np.unique(holds)]
+        drawn = [
+            resample_totals(both[holds == kind], draws.resamples, draws.seed + int(kind)) for kind in np.unique(holds)
+        ]
         value, replicates = (_means(t[..., :2]) - _means(t[..., 2:]) for t in (both.sum(0), np.sum(drawn, axis=0)))
         difference = float(value)
         interval = basic_interval(difference, replicates, low=-np.inf)

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
+from esckit.measures.intervals import DRAWS, Draws, FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.judging_results import EqualLength, LongerWins
 
 __all__ = ["difference_at_equal_length", "longer_wins", "win_rate_at_equal_length"]
@@ -20,9 +20,7 @@ _LONGEST_STEP: Final = 2.0
 _RIDGE: Final = 1e-9  # keeps a resample in which all lengths are alike from dividing by 0
 
 
-def longer_wins(
-    gains: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
-) -> LongerWins:
+def longer_wins(gains: FloatArray, longer: FloatArray, dialogues: IntArray, draws: Draws = DRAWS) -> LongerWins:
     """Return how often the longer of two replies is preferred, of the turns where one is longer and one preferred.
 
     A judge that this baseline tells well may have looked at length alone; .5 is a judge whom it tells nothing about.
@@ -31,8 +29,7 @@ def longer_wins(
         gains: (N,) above 0 where the first reply is preferred, below where the second is.
         longer: (N,) by how many characters the first is longer.
         dialogues: (N,) each turn's dialogue, from 0.
-        resamples: of the bootstrap over dialogues.
-        seed: of the resamples.
+        draws: of the bootstrap over dialogues.
     """
     decided = (gains != 0) & (longer != 0)
     if not decided.any():
@@ -41,14 +38,14 @@ def longer_wins(
     wins = (gains * longer)[decided] > 0
     np.add.at(totals, dialogues[decided], np.stack([wins, np.ones(len(wins))], axis=1))
     totals = totals[totals[:, 1] > 0]
-    sums = resample_totals(totals, resamples, seed)
+    sums = resample_totals(totals, draws.resamples, draws.seed)
     share = float(wins.mean())
     interval = basic_interval(share, sums[:, 0] / sums[:, 1], low=0, high=1)
     return LongerWins(n=len(wins), share=share, interval=interval)
 
 
 def difference_at_equal_length(
-    gains: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
+    gains: FloatArray, longer: FloatArray, dialogues: IntArray, draws: Draws = DRAWS
 ) -> EqualLength | None:
     """Return a difference of scores as it would be at equal length: a in gain = a + b z, by least squares.
 
@@ -56,8 +53,7 @@ def difference_at_equal_length(
         gains: (N,) score of the first reply minus that of the second.
         longer: (N,) by how many characters the first is longer.
         dialogues: (N,) each turn's dialogue, from 0.
-        resamples: of the bootstrap over dialogues.
-        seed: of the resamples.
+        draws: of the bootstrap over dialogues.
 
     Returns:
         The estimate, b being its slope; None where the lengths always differ by the same: then nothing tells length
@@ -66,14 +62,13 @@ def difference_at_equal_length(
     z = _scaled(longer)
     if z is None:
         return None
-    weights = _weights(dialogues, resamples, seed)
-    lines = _lines(gains, z, np.vstack([np.ones(len(gains)), weights]))  # (1 + R, 2)
+    lines = _lines(gains, z, _weights(dialogues, draws))  # (1 + R, 2)
     interval = basic_interval(float(lines[0, 0]), lines[1:, 0], low=-np.inf)
     return _controlled(float(lines[0, 0]), interval, float(lines[0, 1]), longer)
 
 
 def win_rate_at_equal_length(
-    outcomes: FloatArray, longer: FloatArray, dialogues: IntArray, *, resamples: int = 1000, seed: int = 0
+    outcomes: FloatArray, longer: FloatArray, dialogues: IntArray, draws: Draws = DRAWS
 ) -> EqualLength | None:
     """Return the first system's win rate as it would be at equal length: s(a) in P(win) = s(a + b z), s the logistic.
 
@@ -84,8 +79,7 @@ def win_rate_at_equal_length(
         outcomes: (N,) in 0..1: 1 where the first reply wins.
         longer: (N,) by how many characters the first is longer.
         dialogues: (N,) each turn's dialogue, from 0.
-        resamples: of the bootstrap over dialogues.
-        seed: of the resamples.
+        draws: of the bootstrap over dialogues.
 
     Returns:
         As `difference_at_equal_length`; ``value`` is in 0..1.
@@ -93,8 +87,7 @@ def win_rate_at_equal_length(
     z = _scaled(longer)
     if z is None:
         return None
-    weights = _weights(dialogues, resamples, seed)
-    fitted = _logistic(outcomes, z, np.vstack([np.ones(len(outcomes)), weights]))  # (1 + R, 2)
+    fitted = _logistic(outcomes, z, _weights(dialogues, draws))  # (1 + R, 2)
     rates = _sigmoid(fitted[:, 0])
     interval = basic_interval(float(rates[0]), rates[1:], low=0, high=1)
     return _controlled(float(rates[0]), interval, float(fitted[0, 1]), longer)
@@ -113,10 +106,10 @@ def _scaled(longer: FloatArray) -> FloatArray | None:
     return np.asarray(np.tanh(longer / spread))
 
 
-def _weights(dialogues: IntArray, resamples: int, seed: int) -> FloatArray:
-    """(R, N): how often each turn's dialogue is drawn."""
-    number = int(dialogues.max()) + 1
-    return np.asarray(resample_totals(np.eye(number), resamples, seed)[:, dialogues])
+def _weights(dialogues: IntArray, draws: Draws) -> FloatArray:
+    """(1 + R, N): one for every turn, then how often each turn's dialogue is drawn."""
+    drawn = resample_totals(np.eye(int(dialogues.max()) + 1), draws.resamples, draws.seed)
+    return np.vstack([np.ones(len(dialogues)), drawn[:, dialogues]])
 
 
 def _lines(gains: FloatArray, z: FloatArray, weights: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from esckit.errors import EsckitError
 from esckit.measures.agreement import Coefficient, cohen_kappa
-from esckit.measures.intervals import FloatArray, basic_interval
+from esckit.measures.intervals import DRAWS, Draws, FloatArray, basic_interval
 from esckit.measures.judgements import Judgement
 from esckit.measures.pairwise import rate_of_wins
 from esckit.measures.permutation import holm
@@ -27,16 +27,13 @@ class JudgedItem(NamedTuple):
     dialogue: str
 
 
-def against_people(
-    judged: Mapping[str, JudgedItem], ratings: Ratings, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+def against_people(judged: Mapping[str, JudgedItem], ratings: Ratings, draws: Draws = DRAWS) -> dict[str, Any]:
     """Compare a judge with people over the items that both rated.
 
     Args:
         judged: item to score.
         ratings: people's, numbers on the judge's scale.
-        resamples: of the bootstrap: over dialogues.
-        seed: of the resamples.
+        draws: of the bootstrap over dialogues.
 
     Returns:
         JSON-ready: ``items``; ``pearson`` and ``spearman`` of the judge with the mean of the people who rated an item
@@ -60,30 +57,20 @@ def against_people(
     means = np.array([np.mean([rating for rating in row if rating is not None]) for _, row in rows])
     dialogues = [own.dialogue for own, _ in rows]
 
-    def correlation(kind: "Callable[..., Coefficient | None]") -> dict[str, Any] | None:
-        return _json(kind(scores, means, dialogues, resamples=resamples, seed=seed))
-
+    both = pearson(scores, means, dialogues, draws), spearman(scores, means, dialogues, draws)
     return {
         "items": len(rows),
-        "pearson": correlation(pearson),
-        "spearman": correlation(spearman),
+        **{name: found and found.to_json() for name, found in zip(("pearson", "spearman"), both, strict=True)},
         "cohen": [
             found
             for place, rater in enumerate(ratings.raters)
-            if (found := _kappas(rater, [(own, row[place]) for own, row in rows], resamples, seed))
+            if (found := _kappas(rater, [(own, row[place]) for own, row in rows], draws))
         ],
-        "people": agreement(ratings, resamples=resamples, seed=seed) if len(ratings.raters) > 1 else None,
+        "people": _agreement(ratings, draws) if len(ratings.raters) > 1 else None,
     }
 
 
-def people_wins(
-    replies: Mapping[str, Judgement],
-    ratings: Ratings,
-    *,
-    permutations: int = 10_000,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
+def people_wins(replies: Mapping[str, Judgement], ratings: Ratings, draws: Draws = DRAWS) -> list[dict[str, Any]]:
     """Which of two systems people prefer, quality by quality (DecoupledESC, figure 6).
 
     A person prefers the reply to which they gave more points, of two to the same turn; equal points are a tie. Only
@@ -92,9 +79,7 @@ def people_wins(
     Args:
         replies: item to whose reply it is, and to which turn and quality.
         ratings: people's, numbers.
-        permutations: of the test, over dialogues.
-        resamples: of the bootstrap, over dialogues; for kappa over turns.
-        seed: of both.
+        draws: of the test and the bootstrap, over dialogues; for kappa over turns.
 
     Returns:
         JSON-ready, a row for each quality and two systems that somebody compared: ``quality``, ``a``, ``b``, ``turns``,
@@ -114,7 +99,7 @@ def people_wins(
             if any(verdict is not None for verdict in verdicts):
                 compared.setdefault((quality, a, b), {})[turn] = [*verdicts]
     rows = [
-        {"quality": quality, "a": a, "b": b, **_wins(turns, ratings.raters, permutations, resamples, seed)}
+        {"quality": quality, "a": a, "b": b, **_wins(turns, ratings.raters, draws)}
         for (quality, a, b), turns in sorted(compared.items())
     ]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
@@ -129,13 +114,7 @@ def _verdict(first: str | float | None, second: str | float | None) -> float | N
     return 0.5 if first == second else float(float(first) > float(second))
 
 
-def _wins(
-    turns: Mapping[tuple[str, str], _Row],
-    raters: list[str],
-    permutations: int,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
+def _wins(turns: Mapping[tuple[str, str], _Row], raters: list[str], draws: Draws) -> dict[str, Any]:
     said = [(float(verdict), turn[0]) for turn, row in turns.items() for verdict in row if verdict is not None]
     outcomes = np.array([outcome for outcome, _ in said])
     table = Ratings([str(turn) for turn in turns], raters, [*turns.values()])
@@ -145,19 +124,17 @@ def _wins(
         "wins": int((outcomes == 1).sum()),
         "ties": int((outcomes == 0.5).sum()),
         "losses": int((outcomes == 0).sum()),
-        **rate_of_wins(
-            outcomes,
-            [dialogue for _, dialogue in said],
-            permutations=permutations,
-            resamples=resamples,
-            seed=seed,
-        ),
-        "fleiss": agreement(table, resamples=resamples, seed=seed)["fleiss"],
+        **rate_of_wins(outcomes, [dialogue for _, dialogue in said], draws),
+        "fleiss": _agreement(table, draws)["fleiss"],
     }
 
 
+def _agreement(ratings: Ratings, draws: Draws) -> dict[str, Any]:
+    return agreement(ratings, resamples=draws.resamples, seed=draws.seed)
+
+
 def pearson(
-    first: FloatArray, second: FloatArray, dialogues: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    first: FloatArray, second: FloatArray, dialogues: Sequence[str], draws: Draws = DRAWS
 ) -> Coefficient | None:
     """Return Pearson's correlation of two raters, with a 95% basic bootstrap interval over dialogues, cut to -1..1.
 
@@ -165,20 +142,19 @@ def pearson(
         first: (N,) one's ratings.
         second: (N,) the other's.
         dialogues: of each item.
-        resamples: of the bootstrap; those in which one side does not vary are left out.
-        seed: of the resamples.
+        draws: of the bootstrap; resamples in which one side does not vary are left out.
 
     Returns:
         None for fewer than three items, or where one side never varies.
     """
-    return _with_interval(first, second, dialogues, _correlation, resamples, seed)
+    return _with_interval(first, second, dialogues, _correlation, draws)
 
 
 def spearman(
-    first: FloatArray, second: FloatArray, dialogues: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    first: FloatArray, second: FloatArray, dialogues: Sequence[str], draws: Draws = DRAWS
 ) -> Coefficient | None:
     """Return Spearman's correlation: Pearson's of the ranks, equal ratings sharing their mean rank. See `pearson`."""
-    return _with_interval(first, second, dialogues, _rank_correlation, resamples, seed)
+    return _with_interval(first, second, dialogues, lambda one, other: _correlation(_ranks(one), _ranks(other)), draws)
 
 
 def _with_interval(
@@ -186,17 +162,16 @@ def _with_interval(
     second: FloatArray,
     dialogues: Sequence[str],
     correlation: Callable[[FloatArray, FloatArray], float | None],
-    resamples: int,
-    seed: int,
+    draws: Draws,
 ) -> Coefficient | None:
     value = correlation(first, second) if len(first) >= _FEWEST else None
     if value is None:
         return None
     order = sorted(range(len(first)), key=lambda place: dialogues[place])
     clusters = [np.array(list(own)) for _, own in groupby(order, key=lambda place: dialogues[place])]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(draws.seed)
     replicates = []
-    for _ in range(resamples):
+    for _ in range(draws.resamples):
         drawn = np.concatenate([clusters[cluster] for cluster in rng.integers(len(clusters), size=len(clusters))])
         if (found := correlation(first[drawn], second[drawn])) is not None:
             replicates.append(found)
@@ -209,29 +184,19 @@ def _correlation(first: FloatArray, second: FloatArray) -> float | None:
     return None if scale < 1e-12 else float((one * two).sum() / scale)
 
 
-def _rank_correlation(first: FloatArray, second: FloatArray) -> float | None:
-    return _correlation(_ranks(first), _ranks(second))
-
-
 def _ranks(ratings: FloatArray) -> FloatArray:
     """(N,) ranks, equal ratings sharing their mean rank."""
     _, place, number = np.unique(ratings, return_inverse=True, return_counts=True)
     return np.asarray((number.cumsum() - (number - 1) / 2)[place])
 
 
-def _kappas(
-    rater: str, pairs: Sequence[tuple[JudgedItem, float | None]], resamples: int, seed: int
-) -> dict[str, Any] | None:
+def _kappas(rater: str, pairs: Sequence[tuple[JudgedItem, float | None]], draws: Draws) -> dict[str, Any] | None:
     both = [(float(own.score), rating, own.dialogue) for own, rating in pairs if rating is not None]
     if not both:
         return None
     judge, person, dialogues = zip(*both, strict=True)
     plain, quadratic = (
-        cohen_kappa(judge, person, quadratic=weighted, clusters=dialogues, resamples=resamples, seed=seed)
+        cohen_kappa(judge, person, quadratic=weighted, clusters=dialogues, draws=draws).to_json()
         for weighted in (False, True)
     )
-    return {"rater": rater, "items": len(both), "plain": _json(plain), "quadratic": _json(quadratic)}
-
-
-def _json(coefficient: Coefficient | None) -> dict[str, Any] | None:
-    return coefficient and {"value": coefficient.value, "interval": list(coefficient.interval)}
+    return {"rater": rater, "items": len(both), "plain": plain, "quadratic": quadratic}

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from esckit.measures.bias_inference import bias_derivative
-from esckit.measures.intervals import FloatArray, Interval, basic_interval, resample_totals
+from esckit.measures.intervals import DRAWS, Draws, FloatArray, Interval, basic_interval, resample_totals
 
 __all__ = ["FIGURES", "Estimate", "Figure", "difference_interval", "holm", "mean_of", "permutation_p"]
 
@@ -29,9 +29,7 @@ Figure = Callable[[FloatArray], Estimate]
 """From totals (R, F) to the figure."""
 
 
-def permutation_p(
-    first: FloatArray, second: FloatArray, figure: Figure, *, permutations: int = 10_000, seed: int = 0
-) -> float:
+def permutation_p(first: FloatArray, second: FloatArray, figure: Figure, draws: Draws = DRAWS) -> float:
     """Return the two-sided p of the hypothesis that two systems have the same figure.
 
     Each permutation swaps the two systems' rows of every dialogue, or not, at random. The difference is divided by its
@@ -42,13 +40,12 @@ def permutation_p(
         first: (D, F) what each dialogue contributes to one system's totals.
         second: (D, F) the same dialogues for the other.
         figure: from totals to the figure.
-        permutations: how many are drawn.
-        seed: of the draws.
+        draws: of the permutations.
 
     Returns:
         (1 + permutations at least as extreme) / (1 + permutations): exact in that it never is below its level.
     """
-    rng = np.random.default_rng(seed)
+    permutations, rng = draws.permutations, np.random.default_rng(draws.seed)
     limit = np.abs(_studentised(first, second, figure, np.zeros((1, len(first)))))[0] * (1 - 1e-9)
     extreme = 0
     for start in range(0, permutations, _BATCH):
@@ -57,12 +54,10 @@ def permutation_p(
     return (1 + extreme) / (1 + permutations)
 
 
-def difference_interval(
-    first: FloatArray, second: FloatArray, figure: Figure, *, resamples: int = 1000, seed: int = 0
-) -> Interval:
+def difference_interval(first: FloatArray, second: FloatArray, figure: Figure, draws: Draws = DRAWS) -> Interval:
     """Return the 95% basic bootstrap interval of the first figure minus the second, over dialogues drawn in pairs."""
     features = first.shape[1]
-    totals = resample_totals(np.concatenate([first, second], axis=1), resamples, seed)
+    totals = resample_totals(np.concatenate([first, second], axis=1), draws.resamples, draws.seed)
     replicates = figure(totals[:, :features]).value - figure(totals[:, features:]).value
     observed = figure(first.sum(0, keepdims=True)).value[0] - figure(second.sum(0, keepdims=True)).value[0]
     return basic_interval(float(observed), replicates, low=-np.inf)

@@ -11,7 +11,8 @@ import numpy as np
 
 from esckit.errors import EsckitError
 from esckit.files import read_text
-from esckit.measures.agreement import LEVELS, Coefficient, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from esckit.measures.agreement import LEVELS, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from esckit.measures.intervals import Draws
 
 __all__ = ["Ratings", "agreement", "read_ratings"]
 
@@ -64,18 +65,19 @@ def agreement(ratings: Ratings, *, resamples: int = 1000, seed: int = 0) -> dict
     counts = np.array([[row.count(category) for category in categories] for row in table])
     each = counts.sum(1)
     equally = each.min() == each.max() > 1
+    draws = Draws(seed, resamples)
 
     def cohen(a: int, b: int, quadratic: bool) -> dict[str, Any] | None:
         first, second = ([row[rater] for row in table] for rater in (a, b))
         together = any(None not in pair for pair in zip(first, second, strict=True))
         if not together or (quadratic and not numbers):
             return None
-        return _json(cohen_kappa(first, second, quadratic=quadratic, resamples=resamples, seed=seed))
+        return cohen_kappa(first, second, quadratic=quadratic, draws=draws).to_json()
 
     def alpha(level: Level) -> dict[str, Any] | None:
         if each.max() < 2 or (level != "nominal" and not numbers):
             return None
-        return _json(krippendorff_alpha(table, level, resamples=resamples, seed=seed))
+        return krippendorff_alpha(table, level, draws).to_json()
 
     return {
         "format": 1,
@@ -85,7 +87,7 @@ def agreement(ratings: Ratings, *, resamples: int = 1000, seed: int = 0) -> dict
         "raters": raters,
         "ratings": int(each.sum()),
         "categories": categories,
-        "fleiss": _json(fleiss_kappa(counts, resamples=resamples, seed=seed)) if equally else None,
+        "fleiss": fleiss_kappa(counts, draws).to_json() if equally else None,
         "krippendorff": {level: alpha(level) for level in LEVELS},
         "cohen": [
             {"raters": [raters[a], raters[b]], "plain": cohen(a, b, False), "quadratic": cohen(a, b, True)}
@@ -101,7 +103,3 @@ def _values(written: list[str]) -> dict[str, str | float]:
     except ValueError:
         return {rating: rating for rating in written}
     return dict(numbers) if all(map(isfinite, numbers.values())) else {rating: rating for rating in written}
-
-
-def _json(coefficient: Coefficient) -> dict[str, Any]:
-    return {"value": coefficient.value, "interval": list(coefficient.interval)}
