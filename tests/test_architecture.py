@@ -60,7 +60,7 @@ LIGHT_TO_IMPORT: Final = (
         "chat_models/pacing.py",
         "chat_models/remote.py",
     ),
-    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py", "mining/pair_statistics.py"),
+    *("supporters/__init__.py", "supporters/baselines.py", "supporters/baseline_run.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
     *("recipes/stage.py", "recipes/recipe.py", "recipes/recipe_files.py", "recipes/rounds.py", "recipes/identity.py"),
     *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("recipes/stages/*.py"))),

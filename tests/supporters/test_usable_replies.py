@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from esckit.supporters.usable_replies import explicit_risk, names_of, unusable, usable_replies
+from esckit.supporters.retrieval import explicit_risk, names_of, unusable, usable_replies
 from tests.tiny import talk
 
 LIVED = "self-disclosure of lived experience"

@@ -39,11 +39,8 @@ _END: Final = 0
 class Retelling(NamedTuple):
     """Two dialogues that tell one story, by the order in which they were added.
 
-    Attributes:
-        reason: what they have in common, to be read after the names of both.
-        words: the longest run of words that the seekers share; empty where they share no two.
-        first_turn: the turn where it stands; None where there is none.
-        second_turn: the same in the second dialogue.
+    ``reason``, what they have in common, is read after the names of both. ``words`` is the longest run of words that
+    the seekers share, which stands in these two turns; empty where they share no two.
     """
 
     first: int

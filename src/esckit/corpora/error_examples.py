@@ -49,10 +49,7 @@ class ErrorExample:
 
 
 def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
-    """Read examples of psychological errors and check all of them.
-
-    Args:
-        path: a JSON Lines file of one's own; without it, the author-written examples that the package ships.
+    """Read and check examples of psychological errors: a JSON Lines file's, or those that the package ships.
 
     Raises:
         CorpusError: one sentence that names the file, the line and the field.

@@ -36,15 +36,10 @@ _FIELDS: Final = ("Contains Empathy Error", "Error Type", "user_input", "strateg
 
 @dataclass(frozen=True, slots=True)
 class LabelledReply:
-    """A reply and the error that an annotator saw in it.
+    """A reply and the error that an annotator saw in it; None for a clean reply.
 
-    Attributes:
-        context: the turns before it, as far as they are known.
-        strategy: ESConv's label, or None.
-        response: the reply.
-        error: an error type, or None for a clean reply.
-        group: the dialogue; replies of one group are not independent of each other.
-        explanation: the annotator's, where there is one.
+    ``context`` is the turns before it, as far as they are known; ``group`` is the dialogue: replies of one group are
+    not independent of each other.
     """
 
     context: tuple[Turn, ...]
@@ -86,10 +81,8 @@ def parse_error_label(contains: str | None, error_type: str | None) -> str | Non
 def read_error_labels(path: Path, dialogues: Sequence[Conversation] = ()) -> ErrorLabels:
     """Read labelled replies: DecoupledESC's records (a JSON list), or examples (docs/error-examples.md).
 
-    Args:
-        path: the file.
-        dialogues: where the replies were said, in the order of their file; with them a record gets all that was said
-            before its reply, without them the seeker's last message alone.
+    ``dialogues`` is where the replies were said, in the order of their file: with them a record gets all that was said
+    before its reply, without them the seeker's last message alone.
 
     Raises:
         CorpusError: one sentence that names the file, the record and what to do.
@@ -115,9 +108,9 @@ def read_error_labels(path: Path, dialogues: Sequence[Conversation] = ()) -> Err
 
 def example_reply(example: ErrorExample) -> LabelledReply:
     """An example as a labelled reply; each is its own group."""
-    said = [(utterance.speaker, utterance.text) for utterance in example.context]
     turns = [
-        Turn(str(place), str(place - 1) if place else None, speaker, text) for place, (speaker, text) in enumerate(said)
+        Turn(str(place), str(place - 1) if place else None, said.speaker, said.text)
+        for place, said in enumerate(example.context)
     ]
     return LabelledReply(tuple(turns), example.strategy, example.response, example.error, example.id, example.reason)
 

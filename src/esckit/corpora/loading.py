@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from esckit.conversation import Conversation
-from esckit.corpora.corpus import Corpus
 from esckit.corpora.esconv import read_esconv_hub
 from esckit.corpora.formats import FORMATS, read_corpus
-from esckit.corpora.splits import PARTS, split_by
+from esckit.corpora.splits import PARTS, Corpus, split_by
 from esckit.corpora.starter import read_starter
 from esckit.errors import CorpusError
 

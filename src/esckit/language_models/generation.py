@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from esckit.decoding import Decoding
+from esckit.language_models.attention import trie_masks
 from esckit.language_models.backbone import device_of
-from esckit.language_models.masks import trie_masks
-from esckit.language_models.streaming import TextStreamer
 from esckit.language_models.token_tree import TokenTrie, collate
 from esckit.rendering import Example
 
-__all__ = ["Reply", "generate", "generate_ids", "read_reply"]
+__all__ = ["Reply", "TextStreamer", "generate", "generate_ids", "read_reply"]
 
 _ROWS: Final = 64  # prompts written at once: their keys and values are in memory together
 
@@ -23,6 +22,42 @@ class Reply(NamedTuple):
 
     text: str
     finish: Literal["stop", "length"]
+
+
+class TextStreamer:
+    """A streamer for transformers' ``generate`` on one prompt; its pieces add up to the reply's text.
+
+    Characters whose bytes are not complete yet, and white space that may turn out to be the reply's end, wait for the
+    next token. Where a tokenizer decodes what came before differently once more tokens follow, nothing more goes out:
+    the reply's text counts.
+
+    Args:
+        decode: the reply's text from its tokens so far.
+        on_text: is told each piece.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
+        self._decode = decode
+        self._on_text = on_text
+        self._ids: list[int] | None = None
+        self._told = ""
+
+    def put(self, ids: Any) -> None:
+        """Take the prompt (1, W), which comes first, or the next token (1,)."""
+        if self._ids is None:
+            self._ids = []
+            return
+        self._ids += ids.tolist()
+        self._tell(self._decode(self._ids).rstrip("\ufffd").rstrip())
+
+    def end(self) -> None:
+        """The reply is complete."""
+        self._tell(self._decode(self._ids or []))
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self._told) and text.startswith(self._told):
+            piece, self._told = text[len(self._told) :], text
+            self._on_text(piece)
 
 
 def generate(
@@ -60,8 +95,7 @@ def generate_ids(
     Args:
         model: a causal language model, adapters chosen.
         prompts: token ids, each of two tokens or more.
-        end_of_turn: the token that ends a reply.
-        decoding: how tokens are chosen.
+        end_of_turn, decoding: the token that ends a reply, and how tokens are chosen.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         streamer: is given the tokens of the one prompt as they come.

@@ -28,15 +28,8 @@ def score_strategies(
 ) -> NDArray[np.float64]:
     """Log-probability of each label at each turn, normalised over the taxonomy (natural log).
 
-    All turns and labels of a conversation are one trie, hence one forward pass.
-
-    Args:
-        model: a causal language model with the planner's (or the coupled) adapter active.
-        renderer: of the model's tokenizer.
-        conversation: the tree.
-        turns: supporter turns to plan; only what stands before each is read.
-        shown: strategies to show in the history, by turn id.
-        part: planner or coupled: whose adapter is active.
+    All turns and labels of a conversation are one trie, hence one forward pass. Of a turn only what stands before it is
+    read. The model's active adapter is the part's, planner or coupled; ``shown`` are strategies by turn id.
 
     Returns:
         Array (T, K): T turns in the order given, K labels in taxonomy order; each row's exponentials sum to 1.

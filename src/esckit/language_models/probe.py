@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
-from esckit.language_models.masks import SUPPORTED
+from esckit.language_models.attention import SUPPORTED
 from esckit.language_models.token_tree import TokenTrie, collate, token_log_probabilities
 from esckit.rendering import Example
 

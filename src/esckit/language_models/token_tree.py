@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esckit.language_models.masks import trie_masks
+from esckit.language_models.attention import trie_masks
 from esckit.rendering import Example
 
 __all__ = [

@@ -110,11 +110,7 @@ class ChatGlue:
 class Frame:
     """What stands around a history's messages in one layout and part, in token ids.
 
-    Attributes:
-        system: the system text.
-        glue: the template with that text.
-        encode: tokenises a piece.
-        lines: the history is lines in one user message.
+    ``glue`` is the template with the system text; with ``lines``, the history is lines in one user message.
     """
 
     system: str
@@ -174,9 +170,7 @@ def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int,
     Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
     ``<|im_end|>`` says it in letters. Contents are trimmed.
 
-    Args:
-        tokenizer: has a chat template.
-        messages: the first may be the system's; then user and assistant, the last is the user's.
+    The first message may be the system's; then user and assistant take turns, and the last is the user's.
 
     Raises:
         TemplateError: the template refuses these roles, or drops or repeats a message.

@@ -28,10 +28,7 @@ _TRIES: Final = 4  # samples drawn for a text that was not there before
 class LanguageParts:
     """A planner and a generator in one; any number of threads may ask it.
 
-    Args:
-        backbone: its ``model`` is a PEFT model with an adapter for each part, named like it.
-        renderer: of its tokenizer.
-        coupled: one adapter, named ``coupled``, plays both.
+    The backbone's model is a PEFT model with an adapter for each part, named like it, or one ``coupled`` for both.
     """
 
     strategies = None
