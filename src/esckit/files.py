@@ -304,12 +304,7 @@ def _is_row(line: bytes) -> bool:
 
 
 def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> str:
-    """Read a UTF-8 file that a user named.
-
-    Args:
-        path: the file.
-        what: what the file should have been, for the message ("a dialogue file").
-        error: the class to raise.
+    """Read a UTF-8 file that a user named; ``what`` it should have been stands in the message ("a dialogue file").
 
     Raises:
         EsckitError: of the class asked for, where the file is missing, is a folder, is not UTF-8, or is larger than

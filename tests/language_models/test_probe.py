@@ -23,7 +23,7 @@ from transformers import (
 from esckit.errors import ModelError
 from esckit.language_models import attention, token_tree
 from esckit.language_models.backbone import load_backbone
-from esckit.language_models.probe import check_exactness
+from esckit.language_models.token_tree import check_exactness
 from tests.tiny import Architecture, save_base, tiny_model, tiny_tokenizer
 
 LINEAR: Final = "has layers of type linear_attention, which would read the branches of a token trie as one text"

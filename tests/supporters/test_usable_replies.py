@@ -94,5 +94,5 @@ def test_no_reply_under_self_disclosure_is_said_again() -> None:
         ("supporter", "unlabelled"),
     )
     left_out: Counter[str] = Counter()
-    assert [use.turn.text for use in usable_replies([dialogue], left_out)] == ["What is hardest?"]
+    assert [turn.text for _, turn in usable_replies([dialogue], left_out)] == ["What is hardest?"]
     assert left_out == {LIVED: 1}

@@ -162,9 +162,7 @@ def _mean(total: int, count: int) -> float | None:
 def draw_sixths(statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw the shares of strategies in each sixth, a panel a corpus; the same figures give the same file.
 
-    Args:
-        statistics: `corpus_statistics` by the corpus's name.
-        path: the picture to write; its ending says the kind: ``.svg``, ``.png`` or ``.pdf``.
+    ``statistics`` are `corpus_statistics` by the corpus's name; the path ends in ``.svg``, ``.png`` or ``.pdf``.
 
     Raises:
         EsckitError: no corpus has strategies, or the picture cannot be written.

@@ -30,9 +30,7 @@ def load_corpus(
 
     Args:
         name: ``starter`` (shipped), or the format of the files, one of ``FORMATS``.
-        train: the file of the training part; with it, ``valid`` and ``test`` may be given, and are else empty.
-        valid: the file of the validation part.
-        test: the file of the test part.
+        train, valid, test: a file a part; beside ``train`` the other two may be left out, and are then empty.
         file: one file that ``split`` divides. ``esconv`` without any file is fetched from the Hugging Face Hub.
         split: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
         split_seed: of the draw by a ratio. It is not the seed of training: runs that differ in it share their parts.

@@ -16,7 +16,7 @@ from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, unreachable
 from esckit.language_models.attention import SUPPORTED, attention_for, check_layers
-from esckit.language_models.probe import check_exactness
+from esckit.language_models.token_tree import check_exactness
 
 __all__ = [
     "Backbone",

@@ -2,7 +2,7 @@
 
 A run lives in one folder. Each stage reads what earlier stages made, writes into a folder of its own name, and leaves
 a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, so the same command continues after a
-stop. What a stage does stands in the file of its kind (`recipes.stages`).
+stop. What a stage does stands in its kind (`recipes.stages`).
 """
 
 import time

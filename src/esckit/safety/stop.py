@@ -21,13 +21,7 @@ _ONLY_SPANISH: Final = re.compile("[ñ¿¡]")
 
 
 class Stop(NamedTuple):
-    """A talk that has stopped.
-
-    Attributes:
-        danger: the kind that the last message with a danger speaks of.
-        message: that message.
-        latest: the last message, where another one has come since; else None.
-    """
+    """A talk that has stopped: the last message with a danger, its kind, and the latest one where another has come."""
 
     danger: Danger
     message: str

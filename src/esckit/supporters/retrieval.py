@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from esckit.supporters.parts import OnText, Wording
 __all__ = [
     "ReplyStore",
     "StoredReply",
-    "UsableReply",
     "build_store",
     "context_texts",
     "explicit_risk",
@@ -196,17 +195,15 @@ def build_store(
         CorpusError: there is none.
     """
     found, seen = [], set()
-    for usable in usable_replies(list(conversations), left_out):
-        key = (usable.turn.strategy, _plain(usable.turn.text or ""), usable.conversation.id)
+    for conversation, turn in usable_replies(list(conversations), left_out):
+        key = (turn.strategy, _plain(turn.text or ""), conversation.id)
         if key not in seen:
             seen.add(key)
-            found.append(usable)
+            found.append((conversation, turn))
     if not found:
         raise CorpusError("no supporter reply of the corpus may be said again by a program: take another corpus.")
-    replies = [
-        StoredReply(use.conversation.id, use.turn.id, str(use.turn.strategy), use.turn.text or "") for use in found
-    ]
-    paths = [use.conversation.path(use.turn.parent) for use in found]
+    replies = [StoredReply(tree.id, turn.id, str(turn.strategy), turn.text or "") for tree, turn in found]
+    paths = [tree.path(turn.parent) for tree, turn in found]
     return ReplyStore(replies, embed_contexts(encoder, paths, advance), encoder, corpus, licence)
 
 
@@ -257,13 +254,6 @@ _SENTENCE: Final = re.compile(r"[.!?]+\s+|\n+")
 _NO_NAMES: Final = frozenset({"i", "i'm", "i've", "i'd", "i'll", "im", "ive", "ok", "okay", "tv", "id", "ill"})
 
 
-class UsableReply(NamedTuple):
-    """A reply of a person that may be said again, and where it stood."""
-
-    conversation: Conversation
-    turn: Turn
-
-
 def explicit_risk(conversation: Conversation) -> bool:
     """True where someone in the dialogue, or its situation, speaks of a danger (`esckit.safety.risk_of`)."""
     said = [turn.text for turn in conversation.turns]
@@ -299,8 +289,8 @@ def unusable(text: str, names: frozenset[str]) -> str | None:
     return None if any(character.isalpha() for character in text) else "no words"
 
 
-def usable_replies(conversations: list[Conversation], left_out: Counter[str]) -> Iterator[UsableReply]:
-    """Yield the replies of labelled supporter turns that may be said again; count the others by reason."""
+def usable_replies(conversations: list[Conversation], left_out: Counter[str]) -> Iterator[tuple[Conversation, Turn]]:
+    """Yield the labelled supporter turns whose replies may be said again; count the others by reason."""
     names = names_of(conversations)
     for conversation in conversations:
         turns = supporter_turns(conversation)
@@ -314,4 +304,4 @@ def usable_replies(conversations: list[Conversation], left_out: Counter[str]) ->
             if reason:
                 left_out[reason] += 1
             else:
-                yield UsableReply(conversation, turn)
+                yield conversation, turn
