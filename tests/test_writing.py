@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 
 from esckit.conversation import write_conversations
 from esckit.corpora import corpus_statistics, load_corpus, write_corpus
+from esckit.corpora.corpus_statistics import draw_sixths
 from esckit.corpora.formats import write_list
-from esckit.corpora.picture import draw_sixths
 from esckit.errors import EsckitError
 from esckit.files import alone, atomic, remove_leftovers, resume_jsonl, write_json, write_jsonl, writing
 from esckit.planning.calibration import Calibration
 from esckit.planning.encoder import load_encoder
-from esckit.planning.planner_folder import PlannerCard, save_tensors, write_planner_folder
+from esckit.planning.encoder_planner import PlannerCard, save_tensors, write_planner_folder
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.strategy import ESCONV

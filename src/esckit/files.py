@@ -219,11 +219,7 @@ def _lock(place: Path, path: Path) -> TextIO:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[TextIO]:
-    """Open a text file that appears under ``path`` complete or not at all.
-
-    Raises:
-        EsckitError: it cannot be written (no space, read-only, no such folder); what stood there still stands.
-    """
+    """Open a text file that appears under ``path`` complete or not at all; it raises what `atomic` raises."""
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 
@@ -243,11 +239,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 class Resumed:
-    """Rows being written in groups of a known size; a stop loses at most the group at hand.
-
-    Attributes:
-        done: groups that were there before.
-    """
+    """Rows being written in groups; a stop loses at most the group at hand. ``done`` groups were there before."""
 
     def __init__(self, path: Path, file: TextIO, done: int) -> None:
         self._path = path
@@ -305,20 +297,14 @@ def _keep_whole_groups(partial: Path, sizes: Sequence[int]) -> int:
 
 
 def _is_row(line: bytes) -> bool:
-    try:
+    with suppress(ValueError):
         json.loads(line.decode())
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> str:
-    """Read a UTF-8 file that a user named.
-
-    Args:
-        path: the file.
-        what: what the file should have been, for the message ("a dialogue file").
-        error: the class to raise.
+    """Read a UTF-8 file that a user named; ``what`` it should have been stands in the message ("a dialogue file").
 
     Raises:
         EsckitError: of the class asked for, where the file is missing, is a folder, is not UTF-8, or is larger than
@@ -334,13 +320,8 @@ def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) 
 def read_lines(path: Path, *, what: str, error: type[EsckitError] = CorpusError) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file that a user named, each with its number from 1 and without its end.
 
-    One line is in memory at a time: records made of them need half of what they would beside the whole text.
-
-    Args:
-        path, what, error: as of `read_text`.
-
-    Raises:
-        EsckitError: as `read_text`.
+    One line is in memory at a time: records made of them need half of what they would beside the whole text. Arguments
+    and errors are those of `read_text`.
     """
     with _readable(path, what, error), path.open("rb") as file:
         for number, line in enumerate(file, 1):

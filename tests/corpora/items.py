@@ -8,7 +8,7 @@ from typing import Any
 
 from esckit.conversation import Conversation
 from esckit.corpora.esconv import read_esconv_item
-from esckit.corpora.record_reading import Reading
+from esckit.corpora.records import Reading
 from esckit.errors import CorpusError
 
 

@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus, read_corpus
-from esckit.corpora.duplicates import SITUATION_OVERLAP, SITUATION_WORDS, Retelling, Stories, _overlapping
-from esckit.corpora.ngrams import shared_runs, similarities
+from esckit.corpora.duplicates import (
+    SITUATION_OVERLAP,
+    SITUATION_WORDS,
+    Retelling,
+    Stories,
+    _overlapping,
+    shared_runs,
+    similarities,
+)
 
 
 def dialogue(*said: str, situation: str | None = None) -> Conversation:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS
-from esckit.corpora.error_examples import ContextTurn, ErrorExample, read_chat_examples, read_error_examples
+from esckit.corpora.error_labels import ContextTurn, ErrorExample, read_chat_examples, read_error_examples
 from esckit.errors import CorpusError
 from esckit.strategy import ESCONV
 

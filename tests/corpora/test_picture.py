@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from esckit.corpora import corpus_statistics, load_corpus
-from esckit.corpora.picture import draw_sixths
+from esckit.corpora.corpus_statistics import draw_sixths
 from esckit.errors import EsckitError
 from esckit.strategy import ESCONV
 

@@ -9,7 +9,7 @@ import pytest
 
 from esckit.conversation import Conversation
 from esckit.corpora import Corpus, corpus_statistics, load_corpus
-from esckit.corpora.error_examples import read_error_examples
+from esckit.corpora.error_labels import read_error_examples
 from esckit.strategy import ESCONV
 
 PROBLEM_TYPES = {

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from esckit.corpora.error_examples import read_error_examples
-from esckit.corpora.error_labels import LabelledReply, example_reply
+from esckit.corpora.error_labels import LabelledReply, example_reply, read_error_examples
 from esckit.errors import CorpusError, ModelError
 from esckit.judging import embedded_annotator
 from esckit.judging.embedded_annotator import EmbeddedAnnotator, load_annotator, save_annotator

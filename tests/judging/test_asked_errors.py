@@ -11,7 +11,7 @@ from esckit.chat_models.ledger import Ledger, Outcome
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Turn, Verdict
-from esckit.corpora.error_examples import read_error_examples
+from esckit.corpora.error_labels import read_error_examples
 from esckit.judging.annotation import RUBRIC, annotate
 from esckit.judging.asked_errors import (
     STEP,

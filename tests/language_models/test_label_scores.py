@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from esckit.decoding import Decoding, choose_strategies
-from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.generation import score_strategies
 from esckit.rendering import Renderer, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
 from tests.tiny import Architecture, starter_dialogues, tiny_model, tiny_renderer
@@ -64,7 +64,7 @@ def test_rows_that_are_divided_give_the_same_scores(monkeypatch: pytest.MonkeyPa
     (conversation,) = starter_dialogues(1, 8)
     turns = supporter_turns(conversation)
     scores = score_strategies(model, renderer, conversation, turns, {})
-    monkeypatch.setattr("esckit.language_models.label_scores.MAX_TOKENS_PER_ROW", 200)
+    monkeypatch.setattr("esckit.language_models.generation.MAX_TOKENS_PER_ROW", 200)
     np.testing.assert_allclose(score_strategies(model, renderer, conversation, turns, {}), scores, atol=1e-4)
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esckit.language_models.attention import TRIE_ATTENTION, attention_for
-from esckit.language_models.masks import FLEX_ATTENTION, trie_attention, trie_masks
+from esckit.language_models.attention import FLEX_ATTENTION, TRIE_ATTENTION, attention_for, trie_attention, trie_masks
 from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.rendering import Example
 from tests.tiny import WINDOW, Architecture, starter_dialogues, tiny_model, tiny_renderer, with_lora

@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from esckit.errors import ModelError
-from esckit.language_models import masks, token_tree
+from esckit.language_models import attention, token_tree
 from esckit.language_models.backbone import load_backbone
-from esckit.language_models.probe import check_exactness
+from esckit.language_models.token_tree import check_exactness
 from tests.tiny import Architecture, save_base, tiny_model, tiny_tokenizer
 
 LINEAR: Final = "has layers of type linear_attention, which would read the branches of a token trie as one text"
@@ -114,14 +114,14 @@ def test_windows_that_are_counted_along_rows_are_found(
     architecture: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What anybody would write who gives a trie to a model with sliding layers."""
-    along_rows = masks.trie_attention
+    along_rows = attention.trie_attention
 
     def wrong(end: Any, depth: Any = None, window: Any = None) -> Any:
         return along_rows(end, torch.arange(end.shape[1])[None].expand_as(end), window)
 
     model = tiny_model(architecture)
     check_exactness(model, "base")
-    monkeypatch.setattr(masks, "trie_attention", wrong)
+    monkeypatch.setattr(attention, "trie_attention", wrong)
     with pytest.raises(ModelError, match=r"^base reads a token trie otherwise than its sequences \(a log-prob"):
         check_exactness(model, "base")
 
@@ -131,6 +131,6 @@ def test_bool_masks_under_eager_attention_are_found(monkeypatch: pytest.MonkeyPa
     model = tiny_model("llama")
     model.set_attn_implementation("eager")
     check_exactness(model, "base")
-    monkeypatch.setattr(token_tree, "trie_masks", lambda _, end, depth: masks.trie_attention(end))
+    monkeypatch.setattr(token_tree, "trie_masks", lambda _, end, depth: attention.trie_attention(end))
     with pytest.raises(ModelError, match=r"^base reads a token trie otherwise than its sequences"):
         check_exactness(model, "base")

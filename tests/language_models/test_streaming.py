@@ -3,8 +3,7 @@
 import torch
 
 from esckit.decoding import Decoding
-from esckit.language_models.generation import generate
-from esckit.language_models.streaming import TextStreamer
+from esckit.language_models.generation import TextStreamer, generate
 from tests.tiny import tiny_model, tiny_renderer, tiny_tokenizer
 
 

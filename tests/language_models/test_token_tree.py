@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from esckit.language_models.masks import trie_attention
+from esckit.language_models.attention import trie_attention
 from esckit.language_models.token_tree import (
     TokenTrie,
     TrieBatch,

@@ -22,7 +22,7 @@ from esckit.conversation import (
     check_conversation,
     read_conversations,
 )
-from esckit.corpora.error_examples import read_error_examples
+from esckit.corpora.error_labels import read_error_examples
 from esckit.errors import EsckitError
 from esckit.judging.annotation import RUBRIC
 from esckit.judging.asked_errors import STEP, AskedAnnotator

@@ -49,14 +49,6 @@ def test_each_part_trains_on_its_aspects() -> None:
     assert held == {"planner": ["strategy"], "generator": ["response"], "coupled": ["response", "turn"]}
 
 
-def test_what_the_trees_held_before_can_be_left_out() -> None:
-    brought = prefer(dialogue(), "2", None, "Well.")
-    added = prefer(prefer(brought, "5", None, "Hm."), "3", None, "Oh.")
-    assert len(pairs_of([added], "generator")) == 3
-    assert [own.rejected.text for own in pairs_of([added], "generator", [brought])] == ["Hm.", "Oh."]
-    assert len(pairs_of([added], "generator", [prefer(dialogue("other"), "2", None, "Well.")])) == 3
-
-
 def test_what_is_compared() -> None:
     assert pairs_of([grown("planner")], "planner")[0].texts == ("[Reflection of feelings]", "[Others]")
     assert pair(" How are you? ", "Well.").texts == ("[Question] How are you?", "[Question] Well.")

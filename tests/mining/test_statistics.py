@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from esckit.mining.pair_statistics import pair_statistics
-from esckit.mining.pairs import Pair, kind_of, pairs_of
+from esckit.mining.pairs import Pair, kind_of, pair_statistics, pairs_of
 from tests.mining.grown import dialogue, grown, prefer
 
 

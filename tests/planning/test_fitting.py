@@ -13,14 +13,13 @@ import torch
 from esckit.conversation import Conversation
 from esckit.errors import CorpusError, ModelError
 from esckit.planning import fitting as module
-from esckit.planning.calibration import log_normalise
+from esckit.planning.calibration import Unseen, fit_modes, log_normalise
 from esckit.planning.encoder import Encoder
+from esckit.planning.encoder_planner import load_tensors
 from esckit.planning.fitting import train_planner
 from esckit.planning.forest import grow_forest
 from esckit.planning.network import predict_turns, train_network
-from esckit.planning.planner_folder import load_tensors
 from esckit.planning.planner_options import PlannerOptions
-from esckit.planning.unseen import Unseen, fit_modes
 from esckit.rendering import supporter_turns
 from esckit.strategy import ANNOMI, CSO, ESCONV, Taxonomy
 from tests.tiny import TINY_PLANNER, starter_dialogues, talk, tiny_encoder
@@ -296,7 +295,7 @@ def test_a_stop_while_writing_leaves_no_planner(
 
     make(dialogues, None, tmp_path, model="linear")
     with monkeypatch.context() as patch:
-        patch.setattr("esckit.planning.planner_folder.write_json", stop)
+        patch.setattr("esckit.planning.encoder_planner.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             make(dialogues[:7], None, tmp_path, model="linear")
     assert not (tmp_path / "planner.json").exists()

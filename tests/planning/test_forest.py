@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from esckit.conversation import Conversation
+from esckit.planning.encoder_planner import ensemble, member_weights
 from esckit.planning.forest import StrategyForest, grow_forest
 from esckit.planning.network import Logits
-from esckit.planning.planner_folder import ensemble, member_weights
 from esckit.planning.turn_batches import ReadTurns, TurnBatch, collate_turns, read_turns
 from esckit.planning.turn_features import history_width
 from esckit.rendering import past_strategies, supporter_turns

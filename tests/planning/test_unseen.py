@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from esckit.measures.preference_bias import noise_floor, preference_bias
-from esckit.planning.calibration import LogProbabilities, log_normalise
-from esckit.planning.unseen import Unseen, apply_modes, fit_modes, unseen_figures
+from esckit.planning.calibration import LogProbabilities, Unseen, apply_modes, fit_modes, log_normalise, unseen_figures
 from tests.measures.simulate import ESCONV_SHARES
 
 SHARES = ESCONV_SHARES

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esckit.conversation import Conversation
 from esckit.language_models.backbone import load_backbone
-from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.generation import score_strategies
 from esckit.language_models.token_tree import build_tries
 from esckit.recipes.stages.preference import moved
 from esckit.recipes.stages.sft import SftStage
@@ -126,7 +126,7 @@ def test_a_case_by_hand(folder: Path, dialogues: list[Conversation], monkeypatch
             rows[0, :2] = unlikely, likely
         return np.log(rows)
 
-    monkeypatch.setattr("esckit.language_models.label_scores.score_strategies", scripted)
+    monkeypatch.setattr("esckit.language_models.generation.score_strategies", scripted)
     found = moved(policy_of(folder, "planner"), tiny_renderer(), sft_of("planner"), four)
     assert found["choices_changed"] == pytest.approx(1 / sum(turns), abs=1e-4)
     assert found["choice_kl"] == pytest.approx((likely - unlikely) * np.log(7) / sum(turns), abs=1e-6)

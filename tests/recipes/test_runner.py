@@ -13,10 +13,9 @@ from esckit.errors import CorpusError, EsckitError, ModelError, RunError
 from esckit.measures import read_predictions
 from esckit.recipes.folder import RunFolder, stage_seed
 from esckit.recipes.recipe_files import load_recipe
-from esckit.recipes.results import print_results
-from esckit.recipes.runner import run
+from esckit.recipes.runner import print_results, run
 from esckit.recipes.stages import KINDS
-from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.sft import PretrainStage
 from esckit.recipes.stages.supporter import SupporterStage
 from esckit.rendering import supporter_turns
 from esckit.supporters import Supporter

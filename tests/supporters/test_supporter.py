@@ -17,8 +17,7 @@ from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.attention import TRIE_ATTENTION
 from esckit.language_models.backbone import Backbone, hash_weights, load_backbone
-from esckit.language_models.generation import generate
-from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.generation import generate, score_strategies
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
 from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter

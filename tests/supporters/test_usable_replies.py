@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from esckit.supporters.usable_replies import explicit_risk, names_of, unusable, usable_replies
+from esckit.supporters.retrieval import explicit_risk, names_of, unusable, usable_replies
 from tests.tiny import talk
 
 LIVED = "self-disclosure of lived experience"
@@ -94,5 +94,5 @@ def test_no_reply_under_self_disclosure_is_said_again() -> None:
         ("supporter", "unlabelled"),
     )
     left_out: Counter[str] = Counter()
-    assert [use.turn.text for use in usable_replies([dialogue], left_out)] == ["What is hardest?"]
+    assert [turn.text for _, turn in usable_replies([dialogue], left_out)] == ["What is hardest?"]
     assert left_out == {LIVED: 1}

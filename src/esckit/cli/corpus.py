@@ -49,7 +49,7 @@ def stats_command(
     else:
         _print_statistics(statistics)
     if picture:
-        from esckit.corpora.picture import draw_sixths
+        from esckit.corpora.corpus_statistics import draw_sixths
 
         draw_sixths({Path(name).name: figures for name, figures in statistics.items()}, picture)
 

@@ -146,8 +146,7 @@ def run_command(
 
         print("\n".join(check_recipe(loaded)))
         return
-    from esckit.recipes.results import print_results
-    from esckit.recipes.runner import run
+    from esckit.recipes.runner import print_results, run
     from esckit.training.processes import is_main
 
     finished = run(loaded, folder, fresh=fresh)

@@ -1,8 +1,8 @@
 """The conversation tree: the one structure that corpora read into, miners grow, training and reports read.
 
 A dialogue is a path of turns; every method of the field adds siblings to turns. A plain dialogue is a tree that never
-branches. ``records`` holds what a tree is made of, ``rules`` what it must keep, ``tree`` how it is walked and grown,
-``disk`` the JSON Lines, ``turn_rule`` how a path becomes chat messages.
+branches. ``records`` holds what a tree is made of, ``tree`` how it is walked, grown and checked, ``disk`` the JSON
+Lines, ``turn_rule`` how a path becomes chat messages.
 """
 
 from esckit.conversation.disk import (

@@ -134,15 +134,13 @@ def read_conversations(path: Path | str) -> list[Conversation]:
     Raises:
         CorpusError: one sentence that names the file, the line and the turn.
     """
-    path = Path(path)
     return list(iterate_conversations(path))
 
 
 def iterate_conversations(path: Path | str) -> Iterator[Conversation]:
     """Yield the conversations of a file one by one, each checked; ids are unique in a file."""
-    path = Path(path)
     ids: set[str] = set()
-    for number, line in read_lines(path, what="a conversation file (JSON Lines)"):
+    for number, line in read_lines(Path(path), what="a conversation file (JSON Lines)"):
         if not line.strip():
             continue
         try:
@@ -159,5 +157,4 @@ def iterate_conversations(path: Path | str) -> Iterator[Conversation]:
 
 def write_conversations(path: Path | str, conversations: Iterable[Conversation]) -> None:
     """Write conversations as JSON Lines, atomically."""
-    path = Path(path)
-    write_jsonl(path, map(conversation_to_json, conversations))
+    write_jsonl(Path(path), map(conversation_to_json, conversations))

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
-from esckit.conversation.records import STRICT, Preference, Turn, Verdict
-from esckit.conversation.rules import label_problem, preference_problem, scores_problem, turn_problem, verdict_problem
+from esckit.conversation.records import REASONS, STRICT, Preference, Turn, Verdict
 from esckit.errors import CorpusError
 from esckit.strategy import TAXONOMIES
 
@@ -100,12 +100,8 @@ class Conversation:
 class GrowingTree:
     """A conversation that grows turn by turn, as in a search or a chat: a step costs the same in a tree of any size.
 
-    Args:
-        start: stays as it is; its turns are taken over.
-
-    Attributes:
-        conversation: the tree as it stands, for whatever reads a conversation. Every step changes it; what `finish`
-            returns stays as it is.
+    ``conversation`` is the tree as it stands, for whatever reads one. Every step changes it; the tree that it started
+    from, and what `finish` returns, stay as they are.
     """
 
     def __init__(self, start: Conversation) -> None:
@@ -120,7 +116,7 @@ class GrowingTree:
             CorpusError: the turn breaks a rule; the tree is as before.
         """
         tree = self.conversation
-        if problem := turn_problem(turn, tree.turns, tree._places) or label_problem(turn, self._labels):
+        if problem := _turn_problem(turn, tree.turns, tree._places) or _label_problem(turn, self._labels):
             raise CorpusError(_of_turn(tree, turn, problem))
         children = tree._children.setdefault(turn.parent, [])  # before the turn is there, or it would be in it twice
         tree._places[turn.id] = len(tree.turns)
@@ -139,18 +135,15 @@ class GrowingTree:
     ) -> Turn:
         """Change what is known of a turn, and return it as it then is.
 
-        Args:
-            turn_id: whose.
-            scores: take the place of those of the same name; others stay.
-            verdicts: are added; one takes the place of what the same judge said by the same rubric.
-            text: the words of a planned turn, which then can have children.
+        Scores take the place of those of the same name, and a verdict that of what the same judge said by the same
+        rubric; others stay. ``text`` is the words of a planned turn, which then can have children.
 
         Raises:
             KeyError: there is no such turn.
             CorpusError: what is given breaks a rule, or the turn has words; the tree is as before.
         """
         tree, turn, given = self.conversation, self.conversation.turn(turn_id), list(verdicts)
-        problem = scores_problem(scores or {}) or verdict_problem(given)
+        problem = _scores_problem(scores or {}) or _verdict_problem(given)
         if text is not None and not turn.planned:
             problem = "it has words already; only a planned turn is given some, so add a sibling."
         if problem:
@@ -177,7 +170,7 @@ class GrowingTree:
         tree = self.conversation
         if preference in self._preferences:
             return
-        if problem := preference_problem(preference, tree.turns, tree._places):
+        if problem := _preference_problem(preference, tree.turns, tree._places):
             raise CorpusError(_of_preference(tree, preference, problem))
         self._preferences.add(preference)
         tree.preferences.append(preference)
@@ -229,13 +222,13 @@ def conversation_problems(conversation: Conversation) -> Iterator[Problem]:
     labels = _labels(conversation)
     turns, places = conversation.turns, dict[str, int]()
     for place, turn in enumerate(turns):
-        if problem := turn_problem(turn, turns, places):
+        if problem := _turn_problem(turn, turns, places):
             yield Problem("tree", _of_turn(conversation, turn, problem), turn.id)
-        if problem := label_problem(turn, labels):
+        if problem := _label_problem(turn, labels):
             yield Problem("label", _of_turn(conversation, turn, problem), turn.id)
         places[turn.id] = place
     for preference in conversation.preferences:
-        if problem := preference_problem(preference, turns, places):
+        if problem := _preference_problem(preference, turns, places):
             yield Problem("tree", _of_preference(conversation, preference, problem))
 
 
@@ -265,4 +258,82 @@ def _head_problem(conversation: Conversation) -> str | None:
         return "an empty id: give every conversation a unique id."
     if conversation.taxonomy is not None and conversation.taxonomy not in TAXONOMIES:
         return f"the unknown taxonomy {conversation.taxonomy!r}: use one of {', '.join(TAXONOMIES)}, or null."
+    return None
+
+
+# The rules that types alone do not say, a record at a time: each finds what is wrong, or None.
+
+
+def _turn_problem(turn: Turn, turns: Sequence[Turn], places: Mapping[str, int]) -> str | None:
+    """What is wrong with a turn among those before it, whose places in ``turns`` are known by id."""
+    if not turn.id:
+        return "the id is empty; give every turn an id that is unique in its conversation."
+    if turn.id in places:
+        return "the id occurs twice; turn ids are unique in a conversation."
+    if turn.parent is not None and turn.parent not in places:
+        return f"its parent {turn.parent!r} does not stand before it; write parents before their children."
+    if turn.parent is not None and turns[places[turn.parent]].planned:
+        return f"its parent {turn.parent!r} is planned (a strategy without text) and can have no children."
+    if turn.planned and turn.strategy is None:
+        return "it has neither text nor strategy; give a text, or a supporter turn a strategy."
+    return _scores_problem(turn.scores) or _verdict_problem(turn.verdicts)
+
+
+def _label_problem(turn: Turn, labels: tuple[str, ...]) -> str | None:
+    """What is wrong with a turn's strategy."""
+    if turn.speaker == "seeker" and turn.strategy is not None:
+        return f"a seeker turn carries the strategy {turn.strategy!r}; only supporter turns have one."
+    if turn.strategy is not None and turn.strategy not in labels:
+        return (
+            f"unknown strategy {turn.strategy!r}; allowed are {', '.join(labels) or 'none, as the taxonomy is null'}."
+        )
+    return None
+
+
+def _scores_problem(scores: Mapping[str, float]) -> str | None:
+    """What is wrong with scores; a search that divides by 0 must not find out when it writes."""
+    for name, value in scores.items():
+        if isinstance(value, bool) or not (isinstance(value, int | float) and isfinite(value)):
+            return f"the score {name!r} is {value!r}; scores are finite numbers."
+    return None
+
+
+def _verdict_problem(verdicts: Iterable[Verdict]) -> str | None:
+    """What is wrong with the first bad verdict."""
+    for verdict in verdicts:
+        if problem := _reason_problem("error type", verdict.error, verdict.reasons) or _scores_problem(verdict.scores):
+            return problem
+        if verdict.state != "done" and (verdict.error is not None or verdict.scores):
+            return f"the {verdict.state} verdict of {verdict.judge!r} carries a result; only a done verdict has one."
+    return None
+
+
+def _preference_problem(preference: Preference, turns: Sequence[Turn], places: Mapping[str, int]) -> str | None:
+    """What is wrong with a preference between two of ``turns``, whose places are known by id."""
+    for turn_id in (preference.chosen, preference.rejected):
+        if turn_id not in places:
+            return f"there is no turn {turn_id!r}; a preference names two turns of its conversation."
+    chosen, rejected = turns[places[preference.chosen]], turns[places[preference.rejected]]
+    if chosen.id == rejected.id or chosen.parent != rejected.parent:
+        return "they are not two siblings; a preference joins different turns of one parent."
+    if "seeker" in (chosen.speaker, rejected.speaker):
+        return "one is a seeker's; preferences are about supporter turns."
+    if problem := _reason_problem("reason", preference.reason, preference.reasons):
+        return problem
+    if preference.aspect == "strategy":
+        ok = None not in (chosen.strategy, rejected.strategy) and chosen.strategy != rejected.strategy
+        return None if ok else "aspect strategy needs two different strategies."
+    if chosen.planned or rejected.planned:
+        return f"aspect {preference.aspect} needs two texts, and one turn is planned."
+    if preference.aspect == "response" and chosen.strategy != rejected.strategy:
+        return "aspect response needs the same strategy on both sides; use aspect turn."
+    return None
+
+
+def _reason_problem(what: str, reason: str | None, reasons: str) -> str | None:
+    known = REASONS.get(reasons)
+    if known is None:
+        return f"unknown taxonomy of reasons {reasons!r}; known are {', '.join(REASONS)}."
+    if reason is not None and reason not in known:
+        return f"unknown {what} {reason!r}; allowed are {', '.join(known)}, or null."
     return None

@@ -33,9 +33,7 @@ def reply_text(strategy: str | None, text: str) -> str:
 def to_messages(path: Iterable[Turn], shown: Mapping[str, str]) -> list[Message]:
     """Render a path by the turn rule ``decoupled-esc``; it ends with a user message, so that a reply can follow.
 
-    Args:
-        path: turns from the first one; seeker turns after the last supporter turn become the last user message.
-        shown: strategy by turn id, for the past supporter turns that show theirs.
+    ``shown`` are the strategies by turn id of the past supporter turns that show theirs.
     """
     messages: list[Message] = []
     pending: list[str] = []

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker
-from esckit.corpora.record_reading import Dialogue, Reading
-from esckit.corpora.records import Record
+from esckit.corpora.records import Dialogue, Reading, Record
 from esckit.files import read_text
 from esckit.strategy import ANNOMI
 
@@ -56,7 +55,7 @@ def annomi_records(path: Path) -> Iterator[Record]:
 
 
 def read_annomi_transcript(rows: Sequence[Row], position: int, file: str = "AnnoMI-full.csv") -> Reading:
-    """Read one transcript (`record_reading`) from its rows, one for each utterance and annotator."""
+    """Read one transcript (`records`) from its rows, one for each utterance and annotator."""
     first = rows[0]
     dialogue = Dialogue(f"transcript {first['transcript_id']}")
     utterances: dict[str, list[Row]] = {}

@@ -1,5 +1,6 @@
-"""Replies labelled with psychological errors, as DecoupledESC publishes them or as esckit's own examples are written.
+"""Replies labelled with the psychological errors that they show: esckit's own examples, or DecoupledESC's records.
 
+Ours are *author-written examples*; docs/error-examples.md says how they were made and documents the format.
 DecoupledESC's records (its ``data/Statistic``) hold the seeker's last message, the strategy, the reply and what a
 language model said of it. Which variants of its labels mean what is decided here, once.
 """
@@ -9,16 +10,31 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from esckit.conversation import Conversation, Turn
-from esckit.corpora.error_examples import ErrorExample, read_error_examples
+from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, Speaker, Turn
+from esckit.conversation.records import STRICT
 from esckit.errors import CorpusError
-from esckit.files import decode_json, read_text
+from esckit.files import decode_json, read_lines, read_text
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
-__all__ = ["ErrorLabels", "LabelledReply", "example_reply", "parse_error_label", "read_error_labels"]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "ContextTurn",
+    "ErrorExample",
+    "ErrorLabels",
+    "LabelledReply",
+    "example_reply",
+    "parse_error_label",
+    "read_chat_examples",
+    "read_error_examples",
+    "read_error_labels",
+]
 
 _VARIANTS: Final = {
     "strategy_mismatch": "mismatched strategy|strategy mismatch",
@@ -32,19 +48,129 @@ _NONE: Final = ("", "none", "n/a", "no error", "no")
 _ERROR_OF: Final = {text: error for error, variants in _VARIANTS.items() for text in (*variants.split("|"), error)}
 _ANY: Final = re.compile("|".join(re.escape(variant) for variant in sorted(_ERROR_OF, key=len, reverse=True)))
 _FIELDS: Final = ("Contains Empathy Error", "Error Type", "user_input", "strategy", "response")
+_DOCUMENTED: Final = "see docs/error-examples.md."
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTurn:
+    """One utterance of a context."""
+
+    __pydantic_config__ = STRICT
+
+    speaker: Speaker
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorExample:
+    """A supporter's reply to a context that ends with the seeker, and the error that a person saw in it (or None)."""
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    language: str
+    context: tuple[ContextTurn, ...]
+    strategy: str | None
+    response: str
+    error: str | None
+    reason: str
+
+
+def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
+    """Read and check examples of psychological errors: a JSON Lines file's, or those that the package ships.
+
+    Raises:
+        CorpusError: one sentence that names the file, the line and the field.
+    """
+    if path is None:
+        return _read_shipped("error_examples.jsonl")
+    examples: dict[str, ErrorExample] = {}
+    for number, line in read_lines(path, what="a file of error examples (JSON Lines)"):
+        if not line.strip():
+            continue
+        try:
+            example = _parse(line)
+        except CorpusError as error:
+            raise CorpusError(f"{path}:{number}: {error}") from error
+        if example.id in examples:
+            raise CorpusError(f"{path}:{number}: id: {example.id!r} occurs twice; ids are unique in a file.")
+        examples[example.id] = example
+    if not examples:
+        raise CorpusError(f"{path} holds no examples: write one JSON object a line, {_DOCUMENTED}")
+    return list(examples.values())
+
+
+def read_chat_examples() -> list[ErrorExample]:
+    """Read the author-written examples that are as short and plain as replies in a chat are."""
+    return _read_shipped("chat_examples.jsonl")
+
+
+def _read_shipped(name: str) -> list[ErrorExample]:
+    with as_file(files("esckit.corpora") / "starter" / name) as path:
+        return read_error_examples(path)
+
+
+@cache
+def _adapter() -> "TypeAdapter[ErrorExample]":
+    """The validator of an example's JSON, built once; pydantic is imported only where something is read."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(ErrorExample)
+
+
+def _parse(line: str) -> ErrorExample:
+    """Build and check an example from one line of JSON."""
+    from pydantic import ValidationError
+
+    try:
+        example = _adapter().validate_json(line)
+    except ValidationError as error:
+        raise CorpusError(_sentence(error.errors(include_url=False)[0])) from error
+    if problem := _problem(example):
+        raise CorpusError(problem)
+    return example
+
+
+def _sentence(problem: Any) -> str:
+    """One sentence from pydantic's first error, beginning with the field."""
+    if problem["type"] == "json_invalid":
+        return f"not valid JSON ({problem['ctx']['error']}); mend that line."
+    field = ".".join(map(str, problem["loc"])) or "the example"
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"unknown field {field!r}; {_DOCUMENTED}"
+    message = problem["msg"]
+    return f"{field}: {message[:1].lower()}{message[1:]}; {_DOCUMENTED}"
+
+
+def _problem(example: ErrorExample) -> str | None:
+    """What is wrong with an example beyond the types, beginning with the field; None where nothing is."""
+    texts = {
+        "id": example.id,
+        "language": example.language,
+        **{f"context.{index}.text": utterance.text for index, utterance in enumerate(example.context)},
+        "response": example.response,
+        "reason": example.reason,
+    }
+    empty = next((field for field, text in texts.items() if not text.strip()), None)
+    if empty:
+        return f"{empty}: it is empty; write a text."
+    if not example.context or example.context[-1].speaker != "seeker":
+        return "context: it does not end with the seeker; end it with the utterance that the response answers."
+    if example.strategy is not None and example.strategy not in ESCONV.labels:
+        return f"strategy: unknown {example.strategy!r}; allowed are {', '.join(ESCONV.labels)}, or null."
+    if example.error is not None and example.error not in PSYCHOLOGICAL_ERRORS:
+        return f"error: unknown {example.error!r}; allowed are {', '.join(PSYCHOLOGICAL_ERRORS)}, or null."
+    if len(example.reason.splitlines()) > 1:
+        return "reason: it has more than one line; write one line."
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledReply:
-    """A reply and the error that an annotator saw in it.
+    """A reply and the error that an annotator saw in it; None for a clean reply.
 
-    Attributes:
-        context: the turns before it, as far as they are known.
-        strategy: ESConv's label, or None.
-        response: the reply.
-        error: an error type, or None for a clean reply.
-        group: the dialogue; replies of one group are not independent of each other.
-        explanation: the annotator's, where there is one.
+    ``context`` is the turns before it, as far as they are known; ``group`` is the dialogue: replies of one group are
+    not independent of each other.
     """
 
     context: tuple[Turn, ...]
@@ -86,10 +212,8 @@ def parse_error_label(contains: str | None, error_type: str | None) -> str | Non
 def read_error_labels(path: Path, dialogues: Sequence[Conversation] = ()) -> ErrorLabels:
     """Read labelled replies: DecoupledESC's records (a JSON list), or examples (docs/error-examples.md).
 
-    Args:
-        path: the file.
-        dialogues: where the replies were said, in the order of their file; with them a record gets all that was said
-            before its reply, without them the seeker's last message alone.
+    ``dialogues`` is where the replies were said, in the order of their file: with them a record gets all that was said
+    before its reply, without them the seeker's last message alone.
 
     Raises:
         CorpusError: one sentence that names the file, the record and what to do.
@@ -115,9 +239,9 @@ def read_error_labels(path: Path, dialogues: Sequence[Conversation] = ()) -> Err
 
 def example_reply(example: ErrorExample) -> LabelledReply:
     """An example as a labelled reply; each is its own group."""
-    said = [(utterance.speaker, utterance.text) for utterance in example.context]
     turns = [
-        Turn(str(place), str(place - 1) if place else None, speaker, text) for place, (speaker, text) in enumerate(said)
+        Turn(str(place), str(place - 1) if place else None, said.speaker, said.text)
+        for place, said in enumerate(example.context)
     ]
     return LabelledReply(tuple(turns), example.strategy, example.response, example.error, example.id, example.reason)
 

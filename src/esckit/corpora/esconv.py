@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker, Turn
-from esckit.corpora.corpus import Corpus
-from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name
+from esckit.corpora.records import Dialogue, Reading, dialogue_name
+from esckit.corpora.splits import Corpus
 from esckit.errors import CorpusError
 from esckit.files import read_text
 from esckit.hub import unreachable
@@ -40,7 +40,7 @@ _HUB_SPEAKERS: Final = {"usr": "seeker", "sys": "supporter"}
 
 
 def read_esconv_item(item: Any, position: int, file: str = "ESConv.json") -> Reading:
-    """Read one dialogue of ESConv or FailedESConv (`record_reading`); without an ``id`` its position names it."""
+    """Read one dialogue of ESConv or FailedESConv (`records`); without an ``id`` its position names it."""
     dialogue = Dialogue(dialogue_name(item, position))
     entries = dialogue.entries(item, "dialog")
     if not entries:
@@ -149,9 +149,7 @@ def read_esconv_hub(download: Callable[[str], Path] | None = None) -> Corpus:
     """Fetch ESConv from the Hugging Face Hub, in the parts that its authors publish there (910 / 195 / 195 dialogues).
 
     The rows there have no ids, their text has its white space collapsed, and their parts are not DecoupledESC's.
-
-    Args:
-        download: fetches a file of the Hub's repository by name; the default asks ``huggingface_hub``.
+    ``download`` fetches a file of the Hub's repository by name; the default asks ``huggingface_hub``.
 
     Raises:
         CorpusError: the Hub cannot be reached, or a row is not what it used to be.

@@ -17,11 +17,9 @@ from esckit.conversation import (
 )
 from esckit.conversation.turn_rule import dialogue_messages
 from esckit.corpora.annomi import annomi_records, read_annomi_transcript
-from esckit.corpora.counselling import read_counselling_item
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
-from esckit.corpora.extes import read_extes_item
-from esckit.corpora.record_reading import Reading
-from esckit.corpora.records import Record, json_lines, json_list, text_lines
+from esckit.corpora.model_written import read_counselling_item, read_extes_item
+from esckit.corpora.records import Reading, Record, json_lines, json_list, text_lines
 from esckit.errors import CorpusError
 from esckit.files import atomic_write, read_lines
 
@@ -74,14 +72,10 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 
 def read_corpus(path: Path | str, format: str | None = None) -> list[Conversation]:
-    """Read a file of dialogues.
+    """Read a file of dialogues in one of ``FORMATS``; where none is named, the file's beginning tells which.
 
     Where dialogues are left out by the rules of the format (ExTES), ``provenance["dropped"]`` of each conversation
     counts them: ``{"dialogues": n, reason: replies, ...}``.
-
-    Args:
-        path: a file in one of ``FORMATS``.
-        format: which one; None looks at the file's beginning.
 
     Raises:
         CorpusError: one sentence that names the file and the place, or says that the format is none of ours.

@@ -45,16 +45,10 @@ class DialoguePlace(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing to look at.
+    """One thing to look at: in which file, on which line the dialogue begins, one of KINDS, what it is and what to do.
 
-    Attributes:
-        file: the file's path as it was given.
-        line: where the dialogue begins.
-        dialogue: the conversation's id; None where it could not be read, or where it is about the file.
-        turn: the turn's id; None where it is about the whole dialogue.
-        kind: one of KINDS.
-        message: one sentence: what, and what to do.
-        other: the other dialogue of a near-duplicate or of an id that occurs twice.
+    ``dialogue`` is None where it could not be read, or where it is about the file; ``turn`` where it is about the whole
+    dialogue. ``other`` is the other dialogue of a near-duplicate or of an id that occurs twice.
     """
 
     file: str
@@ -90,11 +84,7 @@ class CheckReport:
 
 
 def check_files(paths: Sequence[Path | str], format: str | None = None) -> CheckReport:
-    """Look at all dialogues of all files, past every problem.
-
-    Args:
-        paths: files, each a part of one corpus.
-        format: of all files, one of ``FORMATS``; None looks at each file's beginning.
+    """Look at all dialogues of all files (the parts of one corpus), past every problem.
 
     Raises:
         CorpusError: a file cannot be read at all, or its format cannot be told.
@@ -146,11 +136,9 @@ def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tu
 
 
 def conversation_findings(conversation: Conversation, alternates: bool) -> Iterator[Problem]:
-    """Yield what is odd about a conversation that breaks no rule.
+    """Yield what is odd about a conversation that breaks no rule; speakers and labels are looked at along its trunk.
 
-    Args:
-        conversation: the tree; speakers and labels are looked at along its trunk.
-        alternates: the corpus promises that seeker and supporter take turns, the seeker first.
+    Where it ``alternates``, the corpus promises that seeker and supporter take turns, the seeker first.
     """
     where = f"conversation {conversation.id!r}"
     trunk = [turn for turn in conversation.trunk if not turn.planned]

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from esckit.conversation import Conversation
-from esckit.corpora.corpus import Corpus
 from esckit.corpora.esconv import read_esconv_hub
 from esckit.corpora.formats import FORMATS, read_corpus
-from esckit.corpora.splits import PARTS, split_by
+from esckit.corpora.splits import PARTS, Corpus, split_by
 from esckit.corpora.starter import read_starter
 from esckit.errors import CorpusError
 
@@ -31,9 +30,7 @@ def load_corpus(
 
     Args:
         name: ``starter`` (shipped), or the format of the files, one of ``FORMATS``.
-        train: the file of the training part; with it, ``valid`` and ``test`` may be given, and are else empty.
-        valid: the file of the validation part.
-        test: the file of the test part.
+        train, valid, test: a file a part; beside ``train`` the other two may be left out, and are then empty.
         file: one file that ``split`` divides. ``esconv`` without any file is fetched from the Hugging Face Hub.
         split: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
         split_seed: of the draw by a ratio. It is not the seed of training: runs that differ in it share their parts.

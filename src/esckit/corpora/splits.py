@@ -1,9 +1,11 @@
-"""Dividing a file of dialogues into train, valid and test: by published ids, by an id file, or by drawing."""
+"""A corpus: conversations in three parts that share no dialogue; a file is divided by ids or by drawing."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,10 +13,51 @@ from esckit.conversation import Conversation
 from esckit.errors import CorpusError
 from esckit.files import decode_json, read_text
 
-__all__ = ["DECOUPLED_ESC", "PARTS", "Parts", "decoupled_esc_split_ids", "split_by", "split_by_ids", "split_by_ratio"]
+__all__ = [
+    "DECOUPLED_ESC",
+    "PARTS",
+    "Corpus",
+    "Parts",
+    "decoupled_esc_split_ids",
+    "split_by",
+    "split_by_ids",
+    "split_by_ratio",
+]
 
 DECOUPLED_ESC: Final = "decoupled-esc"
 PARTS: Final = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Conversations to train on, to choose by, and to measure with; ``valid`` and ``test`` may be empty.
+
+    Raises:
+        CorpusError: the training part is empty, or a conversation stands in two parts.
+    """
+
+    name: str
+    train: list[Conversation]
+    valid: list[Conversation]
+    test: list[Conversation]
+    licence: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise CorpusError(f"the training part of {self.source} is empty: give it dialogues, or another split.")
+        for (one, here), (other, there) in combinations(self.parts.items(), 2):
+            shared = sorted({tree.id for tree in here} & {tree.id for tree in there})
+            if shared:
+                raise CorpusError(
+                    f"{len(shared)} conversations of {self.source} stand in both {one} and {other} (such as "
+                    f"{shared[0]!r}): take them out of one part, or nothing measured there means anything."
+                )
+
+    @property
+    def parts(self) -> dict[str, list[Conversation]]:
+        """The parts by name."""
+        return {part: getattr(self, part) for part in PARTS}
 
 
 class Parts(NamedTuple):
@@ -70,11 +113,8 @@ def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: i
 def split_by_ids(conversations: Sequence[Conversation], ids: dict[str, Any], *, source: str) -> Parts:
     """Take the parts that ``ids`` lists; dialogues that it does not list are in no part.
 
-    Args:
-        conversations: the dialogues of a file.
-        ids: lists under ``train``, ``valid``, ``test``, of conversation ids or (integers) positions in ESConv.json;
-            a key that begins with ``excluded`` lists what is left out on purpose.
-        source: what to call the ids in an error.
+    Under ``train``, ``valid`` and ``test`` stand conversation ids or (integers) positions in ESConv.json; a key that
+    begins with ``excluded`` lists what is left out on purpose. Errors call the ids ``source``.
 
     Raises:
         CorpusError: the lists have another form, overlap, or name dialogues that are not there.

@@ -15,8 +15,7 @@ from esckit.chat_models.ledger import Outcome
 from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Turn, Verdict
 from esckit.conversation.turn_rule import Message
-from esckit.corpora.error_examples import ErrorExample
-from esckit.corpora.error_labels import example_reply
+from esckit.corpora.error_labels import ErrorExample, example_reply
 from esckit.decoding import Decoding
 from esckit.judging.annotation import RUBRIC
 from esckit.judging.evidence import Case

@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from esckit.corpora.error_examples import read_chat_examples, read_error_examples
-from esckit.corpora.error_labels import LabelledReply, example_reply
+from esckit.corpora.error_labels import LabelledReply, example_reply, read_chat_examples, read_error_examples
 from esckit.errors import CorpusError
 from esckit.judging.embedded_annotator import CaseReader
 from esckit.judging.error_model import NONE, OUTCOMES, VECTORS, Array, ErrorModel, evidence_row

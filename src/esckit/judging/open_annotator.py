@@ -71,7 +71,7 @@ def check_annotator(options: AnnotatorOptions, conversations: Sequence[Conversat
         EsckitError: the embedded annotator does not read the language of these conversations, or a user's prompts are
             wrong.
     """
-    from esckit.corpora.error_examples import read_error_examples
+    from esckit.corpora.error_labels import read_error_examples
     from esckit.judging.embedded_annotator import load_annotator
 
     if options.asks:
@@ -111,7 +111,7 @@ def open_annotator(options: AnnotatorOptions, ledger: Path) -> "Iterator[Annotat
         return
     from esckit.chat_models.asker import Asker
     from esckit.chat_models.ledger import Ledger
-    from esckit.corpora.error_examples import read_error_examples
+    from esckit.corpora.error_labels import read_error_examples
     from esckit.judging.asked_errors import STEP, AskedAnnotator
 
     prompts, examples = options.read_prompts(), read_error_examples(_examples(options))

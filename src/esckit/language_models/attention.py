@@ -1,4 +1,7 @@
-"""Attention of a token trie, block by block: a block of nodes meets only the keys that one of them sees.
+"""Attention of a token trie: what its nodes see, and how that is computed without the parts that nobody sees.
+
+With nodes in depth-first order and ``end[j]`` the end of j's subtree, node i sees node j iff ``j <= i < end[j]``.
+Layers with a sliding window see the nearest of those only: nearest by depth, since a trie's rows are not its positions.
 
 A trie in depth-first order hides most of the square from itself: what comes later, and side branches of earlier turns.
 A dense mask computes all of it. Values and gradients are those of `torch.nn.functional.scaled_dot_product_attention`
@@ -11,20 +14,111 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from esckit.language_models.masks import FLEX_ATTENTION
+from esckit.errors import ModelError
 
-__all__ = ["BLOCK", "TRIE_ATTENTION", "attention_for", "blocked_attention", "flex_trie_attention"]
+__all__ = [
+    "BLOCK",
+    "FLEX_ATTENTION",
+    "SUPPORTED",
+    "TRIE_ATTENTION",
+    "attention_for",
+    "blocked_attention",
+    "check_layers",
+    "flex_trie_attention",
+    "trie_attention",
+    "trie_masks",
+]
 
 TRIE_ATTENTION: Final = "trie"
 """What to give transformers as ``attn_implementation``."""
 
 BLOCK: Final = 256
 """Nodes a block: smaller ones leave out more, larger ones keep matrix products efficient."""
+
+FLEX_ATTENTION: Final = "trie_flex"
+"""Name of the attention that takes a BlockMask."""
+
+SUPPORTED: Final = "use a Qwen2, Llama, Mistral or Gemma 2 architecture"
+"""What to do where a backbone is refused."""
+
+_FULL: Final = "full_attention"
+_SLIDING: Final = "sliding_attention"
+
+
+def trie_attention(end: Tensor, depth: Tensor | None = None, window: int | None = None) -> Tensor:
+    """The mask (B, 1, N, N), true where node i (row) sees node j (column): ``j <= i < end[j]``.
+
+    Args:
+        end: (B, N).
+        depth: (B, N), needed with a window.
+        window: how many nodes of its path a node sees, itself included: ``depth[i] - depth[j] < window``.
+    """
+    node = torch.arange(end.shape[1], device=end.device)
+    seen = (node[None, :] <= node[:, None]) & (node[None, :, None] < end[:, None, :])
+    if window is not None:
+        assert depth is not None
+        seen &= depth[:, :, None] - depth[:, None, :] < window
+    return seen[:, None]
+
+
+def block_mask(end: Tensor, depth: Tensor, window: int | None = None) -> Any:
+    """`trie_attention` as a BlockMask of torch's flex_attention, which leaves out blocks that nobody sees."""
+
+    def sees(row: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        seen = (j <= i) & (i < end[row, j])
+        return seen if window is None else seen & (depth[row, i] - depth[row, j] < window)
+
+    rows, nodes = end.shape
+    return create_block_mask(sees, rows, None, nodes, nodes, device=end.device)
+
+
+def trie_masks(model: Any, end: Tensor, depth: Tensor) -> Any:
+    """What a model takes as ``attention_mask`` to read tries: one mask, or one for each kind of its layers.
+
+    bool for SDPA, numbers to add for eager attention (which takes bool for 0 and 1, silently), a BlockMask for flex.
+
+    Args:
+        model: a causal language model, also under PEFT or a wrapper of several processes; `check_layers` let it pass.
+        end, depth: (B, N).
+    """
+    plain = getattr(model, "module", model)
+    config = plain.config
+
+    def mask(window: int | None) -> Any:
+        if config._attn_implementation == FLEX_ATTENTION:
+            return block_mask(end, depth, window)
+        seen = trie_attention(end, depth, window)
+        if config._attn_implementation != "eager":
+            return seen
+        dtype = next(plain.parameters()).dtype
+        return torch.zeros(seen.shape, dtype=dtype, device=end.device).masked_fill(~seen, torch.finfo(dtype).min)
+
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None or window is None:
+        return mask(window)
+    return {_FULL: mask(None), _SLIDING: mask(window)} if _SLIDING in kinds else mask(None)
+
+
+def check_layers(config: Any, source: str) -> None:
+    """Check by its configuration that a model's layers can be told what a trie's nodes see.
+
+    Raises:
+        ModelError: it has an encoder, or layers other than full attention and sliding windows.
+    """
+    unknown = sorted({*(getattr(config, "layer_types", None) or ())} - {_FULL, _SLIDING})
+    if getattr(config, "is_encoder_decoder", False):
+        why = "is an encoder-decoder, and esckit trains decoders alone"
+    elif unknown:
+        why = f"has layers of type {', '.join(unknown)}, which would read the branches of a token trie as one text"
+    else:
+        return
+    raise ModelError(f"{source} {why}: {SUPPORTED}.")
 
 
 def blocked_attention(

@@ -15,9 +15,8 @@ import torch
 from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, unreachable
-from esckit.language_models.attention import attention_for
-from esckit.language_models.masks import SUPPORTED, check_layers
-from esckit.language_models.probe import check_exactness
+from esckit.language_models.attention import SUPPORTED, attention_for, check_layers
+from esckit.language_models.token_tree import check_exactness
 
 __all__ = [
     "Backbone",
@@ -155,12 +154,8 @@ def _in_four_bits() -> Any:
 def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
     """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
 
-    float32 on the CPU and bfloat16 on CUDA; attention as `attention` chooses. A model that would not read a
-    trie as separate sequences is refused, by what its configuration says and by trying it.
-
-    Args:
-        source: a folder or a Hub id.
-        quantisation: how the weights are stored; as they are by default.
+    float32 on the CPU and bfloat16 on CUDA, or as ``quantisation`` says; attention as `attention` chooses. A model that
+    would not read a trie as separate sequences is refused, by what its configuration says and by trying it.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
@@ -179,12 +174,9 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
         tokenizer = AutoTokenizer.from_pretrained(source)
         config = AutoConfig.from_pretrained(source)
         check_layers(config, source)
+        attention = attention_for(config, device)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            attn_implementation=attention_for(config, device),
-            output_loading_info=True,
-            **stored,
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

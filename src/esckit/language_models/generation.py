@@ -1,21 +1,35 @@
-"""Generation: prompts are read once, as a trie, and every reply is drawn by a seed of its own."""
+"""What a supporter asks of a language model: a reply to each prompt, and how probable each label of the taxonomy is.
 
-from collections.abc import Callable, Sequence
+Prompts are read once, as a trie, and every reply is drawn by a seed of its own; labels are branches of one context.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
+from esckit.language_models.attention import trie_masks
 from esckit.language_models.backbone import device_of
-from esckit.language_models.masks import trie_masks
-from esckit.language_models.streaming import TextStreamer
-from esckit.language_models.token_tree import TokenTrie, collate
-from esckit.rendering import Example
+from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
+from esckit.rendering import Example, Part, Renderer
 
-__all__ = ["Reply", "generate", "generate_ids", "read_reply"]
+__all__ = [
+    "MAX_TOKENS_PER_ROW",
+    "Reply",
+    "TextStreamer",
+    "generate",
+    "generate_ids",
+    "read_reply",
+    "score_strategies",
+]
 
 _ROWS: Final = 64  # prompts written at once: their keys and values are in memory together
+MAX_TOKENS_PER_ROW = 8192  # of planner rows at inference; longer dialogues are divided, which changes no figure
 
 
 class Reply(NamedTuple):
@@ -23,6 +37,38 @@ class Reply(NamedTuple):
 
     text: str
     finish: Literal["stop", "length"]
+
+
+class TextStreamer:
+    """A streamer for transformers' ``generate`` on one prompt; its pieces add up to the reply's text.
+
+    Characters whose bytes are not complete yet, and white space that may turn out to be the reply's end, wait for the
+    next token. Where a tokenizer decodes what came before differently once more tokens follow, nothing more goes out:
+    the reply's text counts. ``decode`` makes the text of the tokens so far, ``on_text`` is told each piece.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
+        self._decode = decode
+        self._on_text = on_text
+        self._ids: list[int] | None = None
+        self._told = ""
+
+    def put(self, ids: Any) -> None:
+        """Take the prompt (1, W), which comes first, or the next token (1,)."""
+        if self._ids is None:
+            self._ids = []
+            return
+        self._ids += ids.tolist()
+        self._tell(self._decode(self._ids).rstrip("\ufffd").rstrip())
+
+    def end(self) -> None:
+        """The reply is complete."""
+        self._tell(self._decode(self._ids or []))
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self._told) and text.startswith(self._told):
+            piece, self._told = text[len(self._told) :], text
+            self._on_text(piece)
 
 
 def generate(
@@ -60,8 +106,7 @@ def generate_ids(
     Args:
         model: a causal language model, adapters chosen.
         prompts: token ids, each of two tokens or more.
-        end_of_turn: the token that ends a reply.
-        decoding: how tokens are chosen.
+        end_of_turn, decoding: the token that ends a reply, and how tokens are chosen.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         streamer: is given the tokens of the one prompt as they come.
@@ -161,3 +206,27 @@ def read_reply(tokenizer: Any, ids: list[int], end_of_turn: int) -> Reply:
     stopped = ids[-1:] == [end_of_turn]
     ids = ids[:-1] if stopped else ids
     return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length")
+
+
+@torch.no_grad()
+def score_strategies(
+    model: Any,
+    renderer: Renderer,
+    conversation: Conversation,
+    turns: Sequence[Turn],
+    shown: Mapping[str, str],
+    part: Part = "planner",
+) -> NDArray[np.float64]:
+    """Log-probability of each label at each turn, normalised over the taxonomy (natural log).
+
+    All turns and labels of a conversation are one trie, hence one forward pass. Of a turn only what stands before it is
+    read. The model's active adapter is the part's, planner or coupled; ``shown`` are strategies by turn id.
+
+    Returns:
+        Array (T, K): T turns in the order given, K labels in taxonomy order; each row's exponentials sum to 1.
+    """
+    examples = [example for turn in turns for example in renderer.choices(conversation, turn, part, shown)]
+    tries = build_tries(examples, MAX_TOKENS_PER_ROW)
+    device = device_of(model)
+    scores = torch.cat([target_log_probabilities(model, collate([trie]).to(device)) for trie in tries])  # (T * K,)
+    return scores.double().view(len(turns), len(renderer.taxonomy.labels)).log_softmax(-1).cpu().numpy()

@@ -43,14 +43,9 @@ def _texts(conversations: Iterable[Conversation]) -> Iterator[str]:
 
 
 def train_tokenizer(conversations: Iterable[Conversation], vocabulary: int) -> Any:
-    """Train a byte-level BPE on the texts and strategy labels of a corpus.
+    """Train a byte-level BPE on the turns of a corpus, a supporter's with its label; return it with a ChatML template.
 
-    Args:
-        conversations: the training part; each turn is one text, a supporter's with its label.
-        vocabulary: the most tokens, the three special ones and 256 bytes included.
-
-    Returns:
-        A transformers fast tokenizer with a ChatML template.
+    The ``vocabulary`` is the most tokens, the three special ones and 256 bytes included.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -15,12 +15,7 @@ __all__ = ["AtRandom"]
 
 
 class AtRandom:
-    """Proposes labels that are drawn evenly, each once, and gold replies of other dialogues under them.
-
-    Args:
-        conversations: whose gold replies are drawn.
-        taxonomy: the labels.
-    """
+    """Proposes labels that are drawn evenly, each once, and gold replies of other dialogues under them."""
 
     about = "Replies of other dialogues, drawn at random."
     past_strategies: Literal["hidden"] = "hidden"

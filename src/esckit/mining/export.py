@@ -42,11 +42,7 @@ def guess_part(conversations: Iterable[Conversation]) -> Part:
 
 
 def to_trl(pairs: Iterable[Pair], past: Past) -> Iterator[Row]:
-    """Pairs as ``{"prompt", "chosen", "rejected"}``, lists of messages: what TRL's DPOTrainer takes.
-
-    Args:
-        pairs: of one part.
-        past: whether the history shows its strategies.
+    """Pairs of one part as ``{"prompt", "chosen", "rejected"}``, lists of messages: what TRL's DPOTrainer takes.
 
     Raises:
         CorpusError: a conversation has no taxonomy, whose labels the system text names.

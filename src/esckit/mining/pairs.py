@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from statistics import fmean
+from typing import Any, Final, Literal, NamedTuple
 
 from esckit.conversation import DECOUPLED_ESC_REASONS, Aspect, Conversation, Preference, Turn
 from esckit.conversation.turn_rule import reply_text
@@ -23,6 +24,7 @@ __all__ = [
     "length_matched",
     "lint_pairs",
     "normalise",
+    "pair_statistics",
     "pairs_of",
     "render_pairs",
 ]
@@ -107,20 +109,13 @@ class PairReport(NamedTuple):
     length_ratio: float
 
 
-def pairs_of(conversations: Iterable[Conversation], part: Part, before: Iterable[Conversation] = ()) -> list[Pair]:
-    """The preferences that train a part, in order.
-
-    Args:
-        conversations: trees.
-        part: whose.
-        before: the trees that these grew from: what they hold is left out, so that a stage trains on its own pairs.
-    """
-    old = {conversation.id: set(conversation.preferences) for conversation in before}
+def pairs_of(conversations: Iterable[Conversation], part: Part) -> list[Pair]:
+    """The preferences that train a part, in order."""
     return [
         Pair(conversation, preference)
         for conversation in conversations
         for preference in conversation.preferences
-        if preference.aspect in ASPECTS[part] and preference not in old.get(conversation.id, ())
+        if preference.aspect in ASPECTS[part]
     ]
 
 
@@ -138,6 +133,40 @@ def lint_pairs(pairs: Sequence[Pair]) -> PairReport:
     )
 
 
+def pair_statistics(conversations: Iterable[Conversation]) -> dict[str, Any]:
+    """Describe all preferences of some trees, JSON-ready: DecoupledESC's table 2, and its figures 9 and 10.
+
+    Returns:
+        ``pairs``; ``aspects``, ``kinds`` (of pairs with texts, `kind_of`) and ``reasons`` with their counts, the most
+        frequent first; ``strategies``: for each label that occurs its counts among chosen and rejected sides;
+        ``mean_characters`` of the chosen and rejected replies as they are written, null where no pair has texts.
+    """
+    pairs = [Pair(tree, preference) for tree in conversations for preference in tree.preferences]
+    worded = [pair for pair in pairs if pair.preference.aspect != "strategy"]
+    chosen = Counter(pair.chosen.strategy or "none" for pair in pairs)
+    rejected = Counter(pair.rejected.strategy or "none" for pair in pairs)
+    labels = sorted(chosen | rejected, key=lambda label: (-chosen[label], label))
+    return {
+        "pairs": len(pairs),
+        "aspects": _counted(pair.preference.aspect for pair in pairs),
+        "kinds": _counted(kind_of(pair) for pair in worded),
+        "reasons": _counted(pair.preference.reason for pair in pairs if pair.preference.reason),
+        "strategies": {label: {"chosen": chosen[label], "rejected": rejected[label]} for label in labels},
+        "mean_characters": {
+            "chosen": _mean([pair.chosen.text for pair in worded]),
+            "rejected": _mean([pair.rejected.text for pair in worded]),
+        },
+    }
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def _mean(texts: Sequence[str | None]) -> float | None:
+    return fmean(len(text or "") for text in texts) if texts else None
+
+
 def _faults(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
     """Each pair with what is wrong with it; that its sides are siblings is a rule of the tree."""
     seen = set()
@@ -149,11 +178,7 @@ def _faults(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
 
 
 def check_pairs(pairs: Sequence[Pair], *, drop: bool = False) -> list[Pair]:
-    """Refuse pairs of equal sides, or leave them and duplicates out.
-
-    Args:
-        pairs: of one part.
-        drop: leave them out.
+    """Refuse pairs of equal sides, or leave them and duplicates out where told to ``drop`` them.
 
     Raises:
         CorpusError: there is no pair, or one of equal sides and not ``drop``.

@@ -59,14 +59,10 @@ class Encoder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float32]:
-        """Embed texts: the mean of the last layer's vectors, of length 1; of a text without tokens 0.
+        """Embed texts (N, D): the mean of the last layer's vectors, of length 1; of a text without tokens 0.
 
-        Args:
-            texts: any; a longer one than ``max_tokens`` keeps its beginning.
-            max_tokens: most tokens of a text.
-
-        Returns:
-            Array (N, D); a text's vector does not depend on the others but for rounding.
+        A text longer than ``max_tokens`` keeps its beginning. Its vector does not depend on the others but for
+        rounding.
         """
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
@@ -140,11 +136,9 @@ def check_encoder(source: str) -> None:
 
 
 def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> Encoder:
-    """Load an encoder onto the default device.
+    """Load an encoder (`EMBEDDED`, a folder, or a Hub id) onto the default device.
 
-    Args:
-        source: `EMBEDDED`, a folder, or a Hub id.
-        precision: of reading; ``model`` is float32 in either case, and so is its hash.
+    ``precision`` is that of reading; ``model`` is float32 in either case, and so is its hash.
 
     Raises:
         ModelError: its package is missing or carries other weights, or there is no such encoder.

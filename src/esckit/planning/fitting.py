@@ -22,14 +22,19 @@ from torch import Tensor, nn
 
 from esckit.conversation import Conversation, conversation_to_json
 from esckit.errors import CorpusError, ModelError
-from esckit.planning.calibration import Calibration, LogProbabilities, log_normalise
-from esckit.planning.encoder import Encoder
-from esckit.planning.forest import grow_forest
-from esckit.planning.network import DROPOUT, Sizes, check_finite, predict_turns, train_network
-from esckit.planning.planner_folder import (
-    FOREST_WEIGHT,
+from esckit.planning.calibration import (
     MODES,
+    Calibration,
+    LogProbabilities,
     Mode,
+    Unseen,
+    fit_modes,
+    log_normalise,
+    unseen_figures,
+)
+from esckit.planning.encoder import Encoder
+from esckit.planning.encoder_planner import (
+    FOREST_WEIGHT,
     PlannerCard,
     load_tensors,
     member_weights,
@@ -37,9 +42,10 @@ from esckit.planning.planner_folder import (
     save_tensors,
     write_planner_folder,
 )
+from esckit.planning.forest import grow_forest
+from esckit.planning.network import DROPOUT, Sizes, check_finite, predict_turns, train_network
 from esckit.planning.planner_options import PlannerOptions
 from esckit.planning.turn_batches import Embed, ReadTurns, plain_text, read_turns
-from esckit.planning.unseen import Unseen, fit_modes, unseen_figures
 from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
@@ -96,17 +102,15 @@ def train_planner(
     Args:
         conversations: the training part; trunk turns with a strategy are learnt from.
         encoder: embeds utterances; only the model ``encoder`` needs one.
-        taxonomy: the labels.
-        options: how.
+        taxonomy, options: the labels, and how.
         folder: receives ``planner.json`` and ``weights.safetensors``, and while training what is done so far.
-        seed: of the folds and the members.
-        title: for the progress bar.
+        seed, title: of the folds and the members; for the progress bar.
 
     Returns:
         JSON-ready facts: ``dialogues``, ``turns``, ``members``, ``frequencies`` (label to share, 0..1), ``options``
         and, where there are members, ``out_of_fold``: by mode (``shown``, ``hidden``) and treatment (``plain``,
         ``calibrated``, the latter fitted to other dialogues) n, q, q_w, accuracy (0..1), b, b_interval
-        (`unseen.unseen_figures`) and nll (nats).
+        (`calibration.unseen_figures`) and nll (nats).
 
     Raises:
         CorpusError: there are fewer dialogues than folds, or a label is outside the taxonomy.
@@ -280,12 +284,7 @@ def _gather(
 ) -> Unseen:
     """Average, turn by turn, the log-probabilities of the members that have not seen it.
 
-    Args:
-        dialogues: all.
-        folds: of each dialogue.
-        left_out: of each member, the fold that it has not seen.
-        weights: of each member; those of a fold's members sum to 1.
-        saved: of each member, its predictions by mode.
+    ``left_out`` is each member's own fold, ``saved`` its predictions by mode; the weights of a fold's members sum to 1.
     """
     dialogue = np.repeat(np.arange(len(dialogues)), [len(each.gold) for each in dialogues])
     fold = folds[dialogue]

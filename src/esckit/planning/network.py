@@ -111,13 +111,7 @@ class _Explicit(nn.Module):
 
 
 class LinearNetwork(nn.Module):
-    """Logits linear in the encoded explicit features.
-
-    Args:
-        binner: fitted.
-        history: the first columns, which depend on past strategies.
-        labels: K.
-    """
+    """Logits of K labels, linear in the encoded explicit features, whose first columns depend on past strategies."""
 
     def __init__(self, binner: Binner, history: int, labels: int) -> None:
         super().__init__()
@@ -130,6 +124,23 @@ class LinearNetwork(nn.Module):
         return Logits(self.wide(self.explicit(batch)), None)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Of a `StrategyNetwork`.
+
+    Attributes:
+        vectors: the encoder's width.
+        width: of an utterance, of the GRU's state and of the explicit features' layer.
+        head: of the last hidden layer.
+        dropout: share of inputs and hidden units left out in training.
+    """
+
+    vectors: int
+    width: int
+    head: int
+    dropout: float
+
+
 class StrategyNetwork(nn.Module):
     """A GRU over the utterances beside the explicit features, wide and deep (Cheng et al. 2016).
 
@@ -137,22 +148,14 @@ class StrategyNetwork(nn.Module):
     other, and training takes seconds. Half-way, the network also names the strategy that each turn's own text shows
     (`Logits.said`): what makes a reply a reflection helps to read the replies before the next one.
 
-    Args:
-        binner: fitted.
-        history: the first columns, which depend on past strategies.
-        labels: K.
-        vectors: length D of an utterance's vector.
-        width: of an utterance, of the GRU's state and of the explicit features' layer.
-        head: of the last hidden layer.
-        dropout: share of inputs and hidden units left out in training.
+    The binner is fitted; the first ``history`` columns depend on past strategies.
     """
 
-    def __init__(
-        self, binner: Binner, history: int, labels: int, *, vectors: int, width: int, head: int, dropout: float
-    ) -> None:
+    def __init__(self, binner: Binner, history: int, labels: int, sizes: Sizes) -> None:
         super().__init__()
+        width, head, dropout = sizes.width, sizes.head, sizes.dropout
         self.explicit = _Explicit(binner, history)
-        self.project = nn.Linear(vectors, width)
+        self.project = nn.Linear(sizes.vectors + SURFACE, width)
         self.speaker = nn.Embedding(3, width)
         self.strategy = nn.Embedding(labels + 1, width)
         nn.init.normal_(self.speaker.weight, std=0.1)
@@ -181,30 +184,12 @@ class StrategyNetwork(nn.Module):
         return Logits(planned, self.said(torch.cat([utterances[row, place], self.dropout(state)], 1)))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Of a `StrategyNetwork`; see there. ``vectors`` is the encoder's width."""
-
-    vectors: int
-    width: int
-    head: int
-    dropout: float
-
-
 def new_network(binner: Binner, taxonomy: Taxonomy, sizes: Sizes | None) -> nn.Module:
     """A network before training: a `StrategyNetwork`, or a `LinearNetwork` where there are no sizes."""
     history, labels = history_width(taxonomy), len(taxonomy.labels)
     if sizes is None:
         return LinearNetwork(binner, history, labels)
-    return StrategyNetwork(
-        binner,
-        history,
-        labels,
-        vectors=sizes.vectors + SURFACE,
-        width=sizes.width,
-        head=sizes.head,
-        dropout=sizes.dropout,
-    )
+    return StrategyNetwork(binner, history, labels, sizes)
 
 
 def train_network(
@@ -222,11 +207,9 @@ def train_network(
 
     Args:
         dialogues: at least one.
-        taxonomy: the labels.
+        taxonomy, options: the labels, and how.
         sizes: of the network; None trains a linear one.
-        options: how.
-        seed: of weights, order, dropout and of which dialogues' past is hidden.
-        title: for the error.
+        seed, title: of weights, order, dropout and of which dialogues' past is hidden; for the error.
 
     Raises:
         EsckitError: the loss is not finite.

@@ -62,9 +62,7 @@ class TurnBatch(NamedTuple):
 class TextVectors:
     """An encoder that remembers: of a chat that goes on, only what is new is embedded.
 
-    Args:
-        encoder: makes the vectors.
-        size: most texts remembered; the one unused longest is forgotten first.
+    It remembers ``size`` texts at most; the one unused longest is forgotten first.
     """
 
     def __init__(self, encoder: Encoder, size: int = 16384) -> None:
@@ -98,15 +96,10 @@ def read_turns(
     *,
     themselves: bool = False,
 ) -> ReadTurns:
-    """Read what stands before turns; those on one path share it.
+    """Read what stands before turns, on any branches of the tree; those on one path share it.
 
-    Args:
-        conversation: the tree.
-        turns: turns on any of its branches.
-        shown: strategies that the history shows, by turn id.
-        taxonomy: the labels.
-        embed: makes utterance vectors.
-        themselves: the paths hold the turns too, for training.
+    ``shown`` are the strategies that the history shows, by turn id; with ``themselves``, for training, the paths hold
+    the turns too.
 
     Raises:
         CorpusError: a strategy is no label of the taxonomy.

@@ -119,12 +119,7 @@ def read_text(text: str) -> TextSurface:
 
 
 def turn_features(path: Sequence[Turn], shown: Mapping[str, str], taxonomy: Taxonomy) -> TurnFeatures:
-    """Compute a turn's features.
-
-    Args:
-        path: the turns before it, from the first.
-        shown: strategies that the history shows, by turn id.
-        taxonomy: the labels.
+    """Compute a turn's features from the path before it; ``shown`` are strategies by turn id.
 
     Raises:
         CorpusError: a strategy shown is no label of the taxonomy.

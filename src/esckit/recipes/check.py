@@ -55,9 +55,9 @@ def check(recipe: Recipe) -> list[str]:
 
 
 def _corpus_line(corpus: Corpus) -> str:
-    parts = (("train", corpus.train), ("valid", corpus.valid), ("test", corpus.test))
     told = (
-        f"{name} {len(part):,} dialogues, {sum(len(supporter_turns(c)) for c in part):,} turns" for name, part in parts
+        f"{name} {len(part):,} dialogues, {sum(len(supporter_turns(c)) for c in part):,} turns"
+        for name, part in corpus.parts.items()
     )
     return f"corpus: {corpus.name}: {'; '.join(told)}"
 
@@ -69,9 +69,6 @@ def _template_line(recipe: Recipe, renderer: Renderer | None) -> str:
             "every token of a row counts as scored below, which is an upper bound"
         )
     return f"chat template: taken apart and put together again exactly, layout {renderer.layout}"
-
-
-# --------------------------------------------------------------------------------------------------------------- model
 
 
 def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
@@ -100,16 +97,8 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
     return _Backbone(config, tokenizer if tokenizer("a")["input_ids"] else None)  # an empty one where there is none
 
 
-# -------------------------------------------------------------------------------------------------------------- memory
-
-
 def _memory_lines(
-    recipe: Recipe,
-    corpus: Corpus,
-    config: Any,
-    renderer: Renderer | None,
-    limit: int,
-    stages: list[TrainingStage],
+    recipe: Recipe, corpus: Corpus, config: Any, renderer: Renderer | None, limit: int, stages: list[TrainingStage]
 ) -> list[str]:
     """A line a training stage: what it needs on a GPU (bfloat16), part by part, and in all on the CPU (float32)."""
     four_bits = recipe.model.quantisation == "4bit"
@@ -163,13 +152,7 @@ def _row_of(name: str, *cells: str) -> str:
 
 
 def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) -> Kept:
-    """The largest forward pass of a stage, among the longest of the batches that training will plan.
-
-    Args:
-        recipe: the stage's.
-        stage: which.
-        rows: its targets, a conversation each.
-    """
+    """The largest forward pass among the longest batches that training will plan; ``rows`` are a conversation each."""
     counts = [len(targets) * max(1, stage.rejected_sides(recipe)) for targets in rows]
     lengths = [sum(len(e.context) + len(e.scored) for e in targets) for targets in rows]
     seed = stage_seed(recipe.seed, stage)
@@ -179,12 +162,9 @@ def _largest(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) ->
         own = [lengths[index] for index in batch]
         return max(sum(own[i] for i in part) for part in divide(own, stage.accumulation))
 
-    longest = sorted(batches, key=longest_pass, reverse=True)[:_TRIED]
-    return max(kept for batch in longest for kept in _passes(recipe, stage, [rows[index] for index in batch]))
-
-
-def _passes(recipe: Recipe, stage: TrainingStage, rows: list[list[Example]]) -> list[Kept]:
-    """The forward passes of one batch."""
-    data: Any = stage.as_dataset(recipe, rows)
-    passes = in_passes(data, data.items, stage.accumulation, stage.max_tokens_per_row)
-    return [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
+    kept = []
+    for batch in sorted(batches, key=longest_pass, reverse=True)[:_TRIED]:
+        data: Any = stage.as_dataset(recipe, [rows[index] for index in batch])
+        passes = in_passes(data, data.items, stage.accumulation, stage.max_tokens_per_row)
+        kept += [Kept(tensors["input_ids"].numel(), int(tensors["keep"].sum())) for tensors in passes]
+    return max(kept)

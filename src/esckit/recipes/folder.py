@@ -51,8 +51,6 @@ class RunFolder:
     _identities: dict[str, str] = field(default_factory=dict)
     _sources: dict[str, Any] = field(default_factory=dict)
 
-    # ---------------------------------------------------------------------------------------- what it is made of
-
     @cached_property
     def taxonomy(self) -> str:
         """Name of the corpus's taxonomy."""
@@ -88,12 +86,10 @@ class RunFolder:
             layout=self.recipe.model.layout,
         )
 
-    # ------------------------------------------------------------------------------------- what results depend on
-
     @cached_property
     def corpus_hash(self) -> str:
         """SHA-256 over every conversation of every part."""
-        parts = (self.corpus.train, self.corpus.valid, self.corpus.test)
+        parts = self.corpus.parts.values()
         return digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
 
     @cached_property
@@ -124,8 +120,6 @@ class RunFolder:
         keys = stage.model_dump(mode="json", exclude=set(stage.elsewhere))
         own = [stage.version, self.seed(stage), stage.depends_on(self)]
         return digest([keys, own, self.corpus_hash, backbone, reads])
-
-    # ----------------------------------------------------------------------------------------------- what is done
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current."""
@@ -178,8 +172,6 @@ class RunFolder:
             remove_leftovers(self.folder)
             yield
 
-    # -------------------------------------------------------------------------------------------- what is written
-
     def _record(self, name: str) -> dict[str, Any] | None:
         path = self.folder / "stages" / f"{name}.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
@@ -212,8 +204,7 @@ class RunFolder:
         if not is_main():
             return
         write_json(self.folder / "recipe.json", self.recipe.model_dump(mode="json"))
-        parts = {"train": self.corpus.train, "valid": self.corpus.valid, "test": self.corpus.test}
-        statistics = {name: corpus_statistics(part) for name, part in parts.items() if part}
+        statistics = {name: corpus_statistics(part) for name, part in self.corpus.parts.items() if part}
         about = {"name": self.corpus.name, "licence": self.corpus.licence, "source": self.corpus.source}
         write_json(self.folder / "corpus.json", {**about, "hash": self.corpus_hash, "parts": statistics})
         if not (self.folder / _VERSIONS).exists():  # else those of the last stage that ran

@@ -64,13 +64,9 @@ class Memory:
 
 
 class MetaModel:
-    """A causal language model without weights, for counting.
+    """A causal language model without weights, for counting, from transformers' config of it.
 
-    Args:
-        config: transformers' config of the model.
-        dtype: of its weights and activations.
-        lora: of the adapter; None trains every weight.
-        four_bits: the layers' linear weights are loaded in four bits.
+    Without ``lora`` every weight is trained; ``four_bits`` are those of the layers' linear weights.
     """
 
     def __init__(self, config: Any, dtype: torch.dtype, lora: LoraOptions | None, *, four_bits: bool = False) -> None:
@@ -133,9 +129,6 @@ def saved_bytes(model: Any) -> Iterator[list[int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield total
-
-
-# ----------------------------------------------------------------------------------------------------------- attention
 
 
 class _Fused(torch.autograd.Function):

@@ -123,11 +123,7 @@ class Recipe(Keys):
     def refuse_seen(self, stage: Stage, does: str, split: Split, corpus: "Corpus") -> None:
         """Refuse to fit to or to measure on what anything behind a stage was fitted to; the training part may be.
 
-        Args:
-            stage: which.
-            does: with the part, for the message: "predicts valid".
-            split: the part.
-            corpus: decides which parts a stage is fitted to.
+        What the stage does with the part stands in the message: "predicts valid".
 
         Raises:
             RunError: one sentence.

@@ -53,9 +53,6 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, kinds: Sequence[type
         raise RecipeError(_sentence(error, Recipe)) from error
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
 def _read(name: str, inside: Sequence[str] = ()) -> dict[str, Any]:
     """A recipe as YAML has it, what it is based on included."""
     if name in shipped_recipes():
@@ -109,18 +106,16 @@ def _over(base: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any
     return result
 
 
-# ------------------------------------------------------------------------------------------------------------ settings
-
-
 def _plain_stages(
     value: dict[str, Any], stages: list[Any], settings: Sequence[str], kinds: Sequence[type[Stage]]
 ) -> list[Stage]:
     """The stages, with settings applied and blocks written out: of their kinds, each checked alone."""
     names = plain_names(stages)
+    blocks = any(isinstance(stage, dict) and "repeat" in stage for stage in stages)
     later = []  # settings of one round
     for setting in settings:
         first = setting.partition("=")[0].split(".")[0]
-        if first in names or first in Recipe.model_fields or not _has_blocks(stages):
+        if first in names or first in Recipe.model_fields or not blocks:
             _apply(value, names, setting)
         else:
             later.append(setting)
@@ -128,10 +123,6 @@ def _plain_stages(
     for setting in later:
         _apply(value, names | plain_names(plain), setting)
     return [_stage(each, place, kinds) for place, each in enumerate(plain)]
-
-
-def _has_blocks(stages: list[Any]) -> bool:
-    return any(isinstance(stage, dict) and "repeat" in stage for stage in stages)
 
 
 def _apply(recipe: dict[str, Any], stages: dict[str, dict[str, Any]], setting: str) -> None:
@@ -165,9 +156,6 @@ def _number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-# -------------------------------------------------------------------------------------------------------- what is wrong
 
 
 def _stage(value: Any, place: int, kinds: Sequence[type[Stage]]) -> Stage:

@@ -53,12 +53,7 @@ def plain_names(stages: Iterable[Any]) -> dict[str, Raw]:
 
 
 def write_out(stages: list[Any], kinds: Iterable[type[Stage]], check: Callable[[Any], Repeat]) -> list[Any]:
-    """Write every block out as plain stages.
-
-    Args:
-        stages: as YAML has them.
-        kinds: which keys of a stage name other stages.
-        check: validates a block, and refuses a wrong one in a sentence.
+    """Write every block out as plain stages; ``check`` validates a block, and refuses a wrong one in a sentence.
 
     Raises:
         RecipeError: a block reads what is not there in its first round, or holds another block.

@@ -2,7 +2,7 @@
 
 A run lives in one folder. Each stage reads what earlier stages made, writes into a folder of its own name, and leaves
 a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, so the same command continues after a
-stop. What a stage does stands in the file of its kind (`recipes.stages`).
+stop. What a stage does stands in its kind (`recipes.stages`).
 """
 
 import time
@@ -12,24 +12,23 @@ from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
 from esckit.judging.open_annotator import check_annotator
 from esckit.language_models.backbone import check_reachable, check_source
+from esckit.measures.results import Comparison
 from esckit.recipes.folder import RunFolder
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stage import Stage
 from esckit.rendering import supporter_turns
+from esckit.report.figure_tables import comparisons_table, draw, figures_table
+from esckit.report.reading import read_record
 from esckit.training.processes import from_main, is_main, join_processes, wait
 
-__all__ = ["load_checked", "run"]
+__all__ = ["load_checked", "print_results", "run"]
 
 
 def run(recipe: Recipe, out: Path | str, *, fresh: bool = False) -> RunFolder:
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.
 
-    Where a launcher started several processes, all train, and the first one does the rest and all writing.
-
-    Args:
-        recipe: the experiment.
-        out: the run's folder.
-        fresh: run changed stages (and all that read them) again instead of refusing.
+    Where a launcher started several processes, all train, and the first one does the rest and all writing. With
+    ``fresh``, changed stages (and all that read them) run again instead of being refused.
 
     Raises:
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
@@ -81,3 +80,14 @@ def _carry_out(folder: RunFolder, stage: Stage) -> None:
     facts = stage.work(folder) if is_main() or stage.in_all_processes else {}
     wait()
     folder.record(stage, state="done", facts=facts, seconds=round(time.monotonic() - started, 1))
+
+
+def print_results(folder: Path) -> None:
+    """Print every evaluation of a run's folder with its tests, and where its report is."""
+    for path in sorted(folder.glob("*/evaluation.json")):
+        evaluation = read_record(path, Comparison)
+        print(draw(figures_table(evaluation.files)))
+        if evaluation.comparisons:
+            print(draw(comparisons_table(evaluation)))
+    report = folder / "report.html"
+    print(f"report: {report}" if report.exists() else f"run: {folder}")

@@ -1,4 +1,4 @@
-"""What a kind of stage has to provide; the kinds that come with esckit stand in `recipes.stages`, a file each.
+"""What a kind of stage has to provide; the kinds that come with esckit stand in `recipes.stages`.
 
 A kind is a class: its keys, what it reads, what it checks, what its result depends on, its work. Everything else (the
 order, what is skipped, records, stops) is the runner's. Heavy libraries are imported inside methods, so that a recipe

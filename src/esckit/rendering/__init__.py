@@ -1,9 +1,15 @@
 """Where trees become tokens; nothing else in esckit knows chat templates."""
 
 from esckit.conversation.turn_rule import Message, to_messages
-from esckit.rendering.examples import Example, PairExample, PastStrategies, past_strategies, supporter_turns
 from esckit.rendering.layouts import Layout, Part
-from esckit.rendering.renderer import Renderer
+from esckit.rendering.renderer import (
+    Example,
+    PairExample,
+    PastStrategies,
+    Renderer,
+    past_strategies,
+    supporter_turns,
+)
 from esckit.rendering.templates import ChatGlue, chat_prompt
 
 __all__ = [

@@ -6,19 +6,60 @@ and says of them is its layout's (`rendering.layouts`); the tokens around them a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
-from esckit.rendering.examples import Example, PairExample, supporter_turns
 from esckit.rendering.layouts import Layout, Part, names_in_system, reads_lines, strategy_text, system_text
 from esckit.rendering.templates import ChatGlue, Frame, Tokenizer
 from esckit.strategy import Taxonomy
 
-__all__ = ["Renderer"]
+__all__ = ["Example", "PairExample", "PastStrategies", "Renderer", "past_strategies", "supporter_turns"]
+
+PastStrategies = Literal["gold", "predicted", "hidden"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training or scoring target of a turn: ``context`` and ``given`` are read, ``scored`` is predicted.
+
+    dropped: how many of the oldest exchanges the context lost to `max_context`.
+    weights: of the scored tokens in the loss of SFT; none is 1 each.
+    """
+
+    turn_id: str
+    context: tuple[int, ...]
+    given: tuple[int, ...]
+    scored: tuple[int, ...]
+    dropped: int = 0
+    weights: tuple[float, ...] = ()
+
+
+class PairExample(NamedTuple):
+    """The two sides of a preference, on the same context."""
+
+    chosen: Example
+    rejected: Example
+
+
+def supporter_turns(conversation: Conversation) -> list[Turn]:
+    """The trunk's supporter turns with a strategy and a text: what is trained on and predicted."""
+    return [turn for turn in conversation.trunk if turn.speaker == "supporter" and turn.strategy and not turn.planned]
+
+
+def past_strategies(
+    conversation: Conversation, mode: PastStrategies, predicted: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Which strategy the history shows at which turn id: the gold ones, the model's own (``predicted``), or none."""
+    if mode == "hidden":
+        return {}
+    if mode == "predicted":
+        return dict(predicted or {})
+    return {turn.id: turn.strategy for turn in conversation.turns if turn.strategy and not turn.planned}
+
 
 _PROBES: Final = (
     ("Hi", "[Question] How are you?", " ", '... take "your" time :)', "I will."),
@@ -27,13 +68,10 @@ _PROBES: Final = (
 
 
 class Renderer:
-    """Renders conversations for one tokenizer, taxonomy and layout.
+    """Renders conversations for one tokenizer (of transformers, with a chat template), taxonomy and layout.
 
-    Args:
-        tokenizer: a transformers tokenizer with a chat template.
-        taxonomy: the closed list of strategies.
-        max_context: the most tokens a path may have, its target included; longer paths lose their oldest exchanges.
-        layout: what each part reads and says.
+    A path has at most ``max_context`` tokens, its target included; a longer one loses its oldest exchanges. ``shown``
+    are the strategies that the history shows, by turn id (`past_strategies`).
 
     Raises:
         TemplateError: the template cannot be taken apart, or pieces tokenise differently from the whole.
@@ -86,11 +124,7 @@ class Renderer:
     ) -> tuple[tuple[int, ...], int]:
         """Token ids of everything before a reply, and how many of the oldest exchanges were dropped to fit.
 
-        Args:
-            path: the turns before the reply.
-            shown: strategies to show in the history, by turn id.
-            reserve: tokens that must fit after the context.
-            frame: a part's; the coupled part's by default.
+        ``reserve`` is how many tokens must fit after the context; the frame is the coupled part's by default.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
@@ -114,13 +148,9 @@ class Renderer:
     # What is trained on.
 
     def example(self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str]) -> Example:
-        """Render one supporter turn as a target of one part.
+        """Render a supporter turn with a strategy (and a text, unless the part is the planner) as a target of one part.
 
-        Args:
-            conversation: the tree.
-            turn: a supporter turn with a strategy (and a text, unless the part is the planner).
-            part: planner scores the strategy, generator the text under it, coupled both.
-            shown: strategies to show in the history, by turn id (`past_strategies`).
+        The planner scores the strategy, the generator the text under it, the coupled part both.
         """
         given, scored = self._target(turn, part)
         context, dropped = self._before(conversation, turn, part, shown, self._room(turn, part))
@@ -180,11 +210,7 @@ class Renderer:
     def choices(self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str]) -> list[Example]:
         """Every label of the taxonomy as a target at a turn, all on one context, in taxonomy order.
 
-        Args:
-            conversation: the tree.
-            turn: only what stands before it is read.
-            part: planner or coupled; of the coupled part's reply only the label is scored.
-            shown: strategies to show in the history, by turn id.
+        Of the turn only what stands before it is read, of the coupled part's reply only the label is scored.
         """
         context, dropped = self._before(conversation, turn, part, shown, self.longest_label)
         labels = self.taxonomy.labels
@@ -193,15 +219,7 @@ class Renderer:
     def prompt(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
     ) -> tuple[int, ...]:
-        """Token ids up to where the text of a reply under the turn's strategy begins.
-
-        Args:
-            conversation: the tree.
-            turn: only its strategy, and what stands before it, is read.
-            part: generator or coupled.
-            shown: strategies to show in the history, by turn id.
-            max_new_tokens: how long the text may get.
-        """
+        """Token ids up to where the text of a reply under the turn's strategy begins; its own text is not read."""
         context, _ = self._before(conversation, turn, part, shown, self.longest_label + max_new_tokens)
         return (*context, *self._given(str(turn.strategy), part))
 

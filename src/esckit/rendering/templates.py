@@ -26,16 +26,12 @@ _DATED: Final = "".join(f"|replace('%{code}', '{_TODAY.strftime('%' + code)}')" 
 _FIXED_CLOCK: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATED} }}}}{{% endmacro +%}}"
 
 
-def render_chat(tokenizer: Tokenizer, system: str, messages: Sequence[Message]) -> str:
+def render_chat(tokenizer: Tokenizer, system: str | None, messages: Sequence[Message], **options: Any) -> str:
     """Render messages to text; where the template has no system role, its text goes into the first user message.
 
     Raises:
         TemplateError: the template refuses alternating user and assistant messages.
     """
-    return _render(tokenizer, system, [{"role": message.role, "content": message.content} for message in messages])
-
-
-def _render(tokenizer: Tokenizer, system: str | None, chat: list[dict[str, str]], **options: Any) -> str:
     from jinja2.exceptions import TemplateError as JinjaError
 
     def render(chat: list[dict[str, str]]) -> str:
@@ -44,6 +40,7 @@ def _render(tokenizer: Tokenizer, system: str | None, chat: list[dict[str, str]]
         told = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date, **options)
         return str(told)
 
+    chat = [{"role": message.role, "content": message.content} for message in messages]
     if system is not None:
         with suppress(JinjaError):
             text = render([{"role": "system", "content": system}, *chat])
@@ -110,11 +107,7 @@ class ChatGlue:
 class Frame:
     """What stands around a history's messages in one layout and part, in token ids.
 
-    Attributes:
-        system: the system text.
-        glue: the template with that text.
-        encode: tokenises a piece.
-        lines: the history is lines in one user message.
+    ``glue`` is the template with the system text; with ``lines``, the history is lines in one user message.
     """
 
     system: str
@@ -174,17 +167,15 @@ def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int,
     Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
     ``<|im_end|>`` says it in letters. Contents are trimmed.
 
-    Args:
-        tokenizer: has a chat template.
-        messages: the first may be the system's; then user and assistant, the last is the user's.
+    The first message may be the system's; then user and assistant take turns, and the last is the user's.
 
     Raises:
         TemplateError: the template refuses these roles, or drops or repeats a message.
     """
     marks = [f"ESCKIT{place}SENTINEL" for place in range(len(messages))]
-    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    chat = [Message(message.role, mark) for message, mark in zip(messages, marks, strict=True)]
     system = marks[0] if messages[0].role == "system" else None
-    text = _render(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
+    text = render_chat(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
     pieces = re.split("|".join(marks), text)
     if re.findall("|".join(marks), text) != marks:
         raise TemplateError("the chat template drops, repeats or moves messages: esckit cannot use it, choose another.")

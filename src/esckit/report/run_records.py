@@ -136,7 +136,7 @@ class MeanCharacters(_Record):
 
 
 class MinedPairs(_Record):
-    """pairs.json of a mine stage (`mining.pair_statistics`)."""
+    """pairs.json of a mine stage (`mining.pairs.pair_statistics`)."""
 
     pairs: int
     kinds: dict[str, int]

@@ -21,13 +21,7 @@ _ONLY_SPANISH: Final = re.compile("[ñ¿¡]")
 
 
 class Stop(NamedTuple):
-    """A talk that has stopped.
-
-    Attributes:
-        danger: the kind that the last message with a danger speaks of.
-        message: that message.
-        latest: the last message, where another one has come since; else None.
-    """
+    """A talk that has stopped: the last message with a danger, its kind, and the latest one where another has come."""
 
     danger: Danger
     message: str
@@ -61,10 +55,9 @@ class Stop(NamedTuple):
 def stop_after(messages: Sequence[str], recorded: Mapping[int, Danger] | None = None) -> Stop | None:
     """What has stopped a talk: the last danger in the person's messages after which they have not said to go on.
 
-    Args:
-        messages: of the person, oldest first; nobody else's.
-        recorded: places of messages that the fixed text has answered, and the danger: these stop whatever they say, so
-            that a saved talk stays as it was where the words have changed since.
+    The messages are the person's alone, oldest first. ``recorded`` are places of messages that the fixed text has
+    answered, and the danger: these stop whatever they say, so that a saved talk stays as it was where the words have
+    changed since.
     """
     stop: Stop | None = None
     for place, message in enumerate(messages):

@@ -63,10 +63,8 @@ class Chat:
     """A conversation with one supporter. Nothing that was said is ever taken out of the tree.
 
     Args:
-        supporter: who answers.
-        name: of the supporter; the source of its turns.
-        past: whether the history shows the strategies of earlier replies; by default hidden from an encoder planner,
-            which its own choices mislead (docs/planner.md), and as it was trained for any other.
+        supporter, name: who answers, and the source of its turns.
+        past: whether the history shows the strategies of earlier replies; by default `Answers.past_in_chat`.
         seed: of sampled replies; the same words in the same order then get the same replies.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
@@ -101,15 +99,10 @@ class Chat:
         about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": supporter.about}
         if opened is not None:
             _check_chat(opened, supporter.taxonomy.name)
-        self.tree = GrowingTree(
-            opened
-            or Conversation(
-                id=f"chat-{uuid.uuid4().hex[:12]}",
-                turns=[],
-                taxonomy=supporter.taxonomy.name,
-                provenance={**about, "past_strategies": self.past, "seed": seed, "esckit": __version__},
-            )
-        )
+        about |= {"past_strategies": self.past, "seed": seed, "esckit": __version__}
+        chat_id = f"chat-{uuid.uuid4().hex[:12]}"
+        fresh = Conversation(chat_id, [], taxonomy=supporter.taxonomy.name, provenance=about)
+        self.tree = GrowingTree(opened or fresh)
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
 
@@ -147,10 +140,7 @@ class Chat:
         there is no other reply under it, the next in this order. A prompted model ranks none and chooses one. The chat
         then stands on the new turn; where this is interrupted or fails, it stands where it stood. Where the chat is
         stopped no model is asked, whatever strategy is asked for: the answer is the fixed text, and a second one to the
-        same words is the first one again.
-
-        Args:
-            on_text: is told the reply's text piece by piece while it is written.
+        same words is the first one again. ``on_text`` is told the reply's text piece by piece while it is written.
 
         Raises:
             TalkError: nothing has been said, or there is no other reply.
@@ -248,12 +238,10 @@ class Chat:
         turn = self.conversation.turn(self.at)
         return turn.id if turn.speaker == "seeker" else str(turn.parent)
 
-    def _shown(self) -> dict[str, str]:
-        return past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
-
     def _request(self, parent: str) -> TurnRequest:
         seed = seed_of(self.seed, "chat", len(self.conversation.turns))
-        return TurnRequest(self._seen(), parent, seed, self._shown())
+        shown = past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
+        return TurnRequest(self._seen(), parent, seed, shown)
 
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first; nothing of a prompted model."""

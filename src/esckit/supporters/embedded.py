@@ -35,12 +35,10 @@ def make_supporter(
     The same call continues one that was stopped.
 
     Args:
-        conversations: dialogues with strategies.
-        name: of the corpus.
+        conversations, name: dialogues with strategies, and their corpus's name.
         out: the supporter's folder.
         encoder: `planning.encoder.EMBEDDED`, a folder or a Hub id.
-        options: of the planner; by default esckit's.
-        seed: of its training.
+        options, seed: of the planner, by default esckit's; of its training.
         replies: the supporter answers with the corpus's replies; else it only plans.
 
     Returns:
@@ -94,9 +92,7 @@ def embedded_supporter(on_making: Callable[[], None] = lambda: None, *, options:
     It learns from the dialogues of the starter corpus that end better for the seeker, and says their replies again:
     the corpus's other dialogues hold bad replies on purpose. So it must not be measured on that corpus.
 
-    Args:
-        on_making: is called where it has to be made, before that begins.
-        options: of its planner; by default esckit's.
+    ``on_making`` is called where it has to be made, before that begins; ``options`` are of its planner.
 
     Raises:
         ModelError: the encoder cannot be had, or the cache cannot be written.

@@ -11,8 +11,7 @@ from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.language_models.backbone import Backbone, hash_weights
-from esckit.language_models.generation import Reply, generate
-from esckit.language_models.label_scores import score_strategies
+from esckit.language_models.generation import Reply, generate, score_strategies
 from esckit.rendering import Part, Renderer
 from esckit.supporters.parts import OnText, Wording
 
@@ -28,10 +27,7 @@ _TRIES: Final = 4  # samples drawn for a text that was not there before
 class LanguageParts:
     """A planner and a generator in one; any number of threads may ask it.
 
-    Args:
-        backbone: its ``model`` is a PEFT model with an adapter for each part, named like it.
-        renderer: of its tokenizer.
-        coupled: one adapter, named ``coupled``, plays both.
+    The backbone's model is a PEFT model with an adapter for each part, named like it, or one ``coupled`` for both.
     """
 
     strategies = None
@@ -61,7 +57,7 @@ class LanguageParts:
     def score(
         self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
     ) -> "NDArray[np.float64]":
-        """Log-probabilities (T, K) of the labels at each turn (`label_scores.score_strategies`)."""
+        """Log-probabilities (T, K) of the labels at each turn (`generation.score_strategies`)."""
         part = self._adapter("planner")
         with self.playing("planner") as model:
             return score_strategies(model, self.renderer, conversation, turns, shown, part)

@@ -1,13 +1,16 @@
 """A response generator without a language model: it says again what a person said in a similar place.
 
-A reply is taken from a corpus's own supporter replies (`usable_replies`) under the wanted strategy, where the context
-before it is most similar; none is said twice in a dialogue, and none of the dialogue itself.
+A reply is taken from a corpus's own supporter replies under the wanted strategy, where the context before it is most
+similar; none is said twice in a dialogue, and none of the dialogue itself. None is about a life, a place, a person, a
+payment or a danger: the rules for that are English (those of danger have more languages), err towards leaving out, and
+are counted by reason. They are filters, not a guarantee.
 """
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
@@ -22,10 +25,20 @@ from esckit.errors import CorpusError, ModelError
 from esckit.files import atomic, read_lines, read_text, write_json, write_jsonl
 from esckit.language_models.generation import Reply
 from esckit.planning.encoder import Encoder, load_encoder
+from esckit.rendering import supporter_turns
+from esckit.safety import risk_of
 from esckit.supporters.parts import OnText, Wording
-from esckit.supporters.usable_replies import usable_replies
 
-__all__ = ["ReplyStore", "StoredReply", "build_store", "context_texts"]
+__all__ = [
+    "ReplyStore",
+    "StoredReply",
+    "build_store",
+    "context_texts",
+    "explicit_risk",
+    "names_of",
+    "unusable",
+    "usable_replies",
+]
 
 FORMAT: Final = 1
 _BLOCK: Final = 512  # contexts embedded between two signs of progress
@@ -52,13 +65,9 @@ def context_texts(path: Sequence[Turn]) -> tuple[str, str]:
 
 
 class ReplyStore:
-    """The replies, and the vectors of their contexts.
+    """N replies, and the vectors (N, D) of their contexts, of length 1, that the encoder made (`embed_contexts`).
 
-    Args:
-        replies: N of them.
-        vectors: (N, D) of their contexts, of length 1, from `embed_contexts`.
-        encoder: the one that made them.
-        corpus, licence: where the replies come from, and under which terms.
+    ``corpus`` and ``licence`` are where the replies come from, and under which terms.
     """
 
     def __init__(
@@ -106,7 +115,8 @@ class ReplyStore:
         found: list[Reply | None] = []
         for each, path, vector in zip(wanted, paths, embed_contexts(self.encoder, paths), strict=True):
             given = said.setdefault(each.conversation.id, set())
-            unlike = given | _said_on(path) | set(map(_plain, each.unlike or ()))
+            on_path = (turn.text or "" for turn in path if turn.speaker == "supporter")
+            unlike = given | set(map(_plain, (*on_path, *(each.unlike or ()))))
             reply = self._nearest(vector, each.strategy, each.conversation.id, unlike)
             found.append(None if reply is None else Reply(reply.text.strip(), "stop"))
             if reply is not None:
@@ -185,24 +195,113 @@ def build_store(
         CorpusError: there is none.
     """
     found, seen = [], set()
-    for usable in usable_replies(list(conversations), left_out):
-        key = (usable.turn.strategy, _plain(usable.turn.text or ""), usable.conversation.id)
+    for conversation, turn in usable_replies(list(conversations), left_out):
+        key = (turn.strategy, _plain(turn.text or ""), conversation.id)
         if key not in seen:
             seen.add(key)
-            found.append(usable)
+            found.append((conversation, turn))
     if not found:
         raise CorpusError("no supporter reply of the corpus may be said again by a program: take another corpus.")
-    replies = [
-        StoredReply(use.conversation.id, use.turn.id, str(use.turn.strategy), use.turn.text or "") for use in found
-    ]
-    paths = [use.conversation.path(use.turn.parent) for use in found]
+    replies = [StoredReply(tree.id, turn.id, str(turn.strategy), turn.text or "") for tree, turn in found]
+    paths = [tree.path(turn.parent) for tree, turn in found]
     return ReplyStore(replies, embed_contexts(encoder, paths, advance), encoder, corpus, licence)
-
-
-def _said_on(path: Sequence[Turn]) -> set[str]:
-    return {_plain(turn.text or "") for turn in path if turn.speaker == "supporter"}
 
 
 def _plain(text: str) -> str:
     """The form in which two replies are the same reply: words alone, in lower case."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
+
+
+# Which human replies a program may say again.
+
+_CONTACT: Final = re.compile(
+    r"(?:\+?\d[\d\s().-]{5,}\d)|\b\d{3}[- ]\d{4}\b|https?://|www\.|\b\w+\.(?:com|org|net|gov|edu|co\.uk)\b|\S+@\S+\.\w+"
+    r"|\b(?:hot|help|crisis)[- ]?line\b|\b(?:911|988|999|112|741741)\b",
+    re.IGNORECASE,
+)
+_CROWD_WORK: Final = re.compile(
+    r"\b(?:survey|mturk|turker\w*|turk|hits?\s+(?:id|code|is|was)|requester|bonus|qualif\w+|questionnaire|rating|worker|"
+    r"task|experiment|researchers?|timer?\s+(?:is\s+)?up|button|click\w*|quit|exit|log\s*(?:off|out)|disconnect\w*|"
+    r"(?:end|finish|close|leave)\w*\s+(?:the|this|our)\s+(?:chat|conversation|session|talk)|chat\s*(?:box|room|window)|"
+    r"(?:number|amount)\s+of\s+(?:turns|messages|responses)|\d+\s+(?:turns|messages|minutes?\s+left)|typo|"
+    r"(?:next|other)\s+person|peer\s+support\w*|supporter)\b",
+    re.IGNORECASE,
+)
+_LIVED: Final = re.compile(
+    r"\b(?:my|mine|myself|me\s+too|same\s+(?:here|thing|situation|boat)|we|us|our|ours|been\s+(?:there|through)|"
+    r"happened\s+to\s+me|like\s+me|as\s+me|for\s+me|than\s+me)\b",
+    re.IGNORECASE,
+)
+_FIRST_PERSON: Final = re.compile(
+    r"\bi(?:'?m|'?ll|'?d|'?ve)?\b(?:[\s,]+(?:really|also|just|do|don'?t|can|can'?t|cannot|could|would|will|truly|totally|"
+    r"definitely|completely|certainly|so|only|very|much|am|fully|deeply|not|be|do|have|been|of|course|may|might|must|"
+    r"too|always|genuinely|actually|still|even|should|if|to|a|bit)\b)*[\s,]*([a-z']*)",
+    re.IGNORECASE,
+)
+_LISTENING: Final = frozenset(
+    {
+        *("", "see", "hear", "understand", "imagine", "hope", "wonder", "wondering", "appreciate", "sense", "think"),
+        *("believe", "suggest", "recommend", "sorry", "glad", "happy", "here", "help", "ask", "asking", "say", "tell"),
+        *("mean", "guess", "agree", "wish", "want", "listen", "listening", "like", "offer", "proud", "sure", "curious"),
+        *("thank", "apologize", "apologise", "add", "encourage", "empathize", "empathise", "sympathize", "admire"),
+        *("respect", "acknowledge", "bet", "gather", "pleased", "impressed", "interested", "saying"),
+        *("hearing", "suggesting", "recommending", "hoping", "concerned", "assume", "commend"),
+    }
+)
+"""What a program may say of itself: that it listens, supposes, wishes, offers. Anything else may be a life's."""
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
+_SENTENCE: Final = re.compile(r"[.!?]+\s+|\n+")
+_NO_NAMES: Final = frozenset({"i", "i'm", "i've", "i'd", "i'll", "im", "ive", "ok", "okay", "tv", "id", "ill"})
+
+
+def explicit_risk(conversation: Conversation) -> bool:
+    """True where someone in the dialogue, or its situation, speaks of a danger (`esckit.safety.risk_of`)."""
+    said = [turn.text for turn in conversation.turns]
+    return any(risk_of(text) for text in (*said, conversation.situation) if text)
+
+
+def names_of(conversations: Iterable[Conversation]) -> frozenset[str]:
+    """Words, in lower case, that these dialogues mostly write with a capital inside a sentence: names and places."""
+    capital: Counter[str] = Counter()
+    small: Counter[str] = Counter()
+    for conversation in conversations:
+        for turn in conversation.turns:
+            for sentence in _SENTENCE.split(turn.text or ""):
+                if sentence.isupper():
+                    continue
+                for word in _WORD.findall(sentence)[1:]:
+                    (capital if word[0].isupper() else small)[word.lower()] += 1
+    return frozenset(word for word, count in capital.items() if count > small[word] and word not in _NO_NAMES)
+
+
+def unusable(text: str, names: frozenset[str]) -> str | None:
+    """Why a reply must not be said again; None where nothing speaks against it."""
+    if risk_of(text):
+        return "risk"
+    if _CONTACT.search(text):
+        return "phone numbers, links and helplines"
+    if _CROWD_WORK.search(text):
+        return "talk of the survey or the chat"
+    if _LIVED.search(text) or any(word.lower() not in _LISTENING for word in _FIRST_PERSON.findall(text)):
+        return "self-disclosure of lived experience"
+    if any(word.lower() in names for word in _WORD.findall(text)):
+        return "names and places"
+    return None if any(character.isalpha() for character in text) else "no words"
+
+
+def usable_replies(conversations: list[Conversation], left_out: Counter[str]) -> Iterator[tuple[Conversation, Turn]]:
+    """Yield the labelled supporter turns whose replies may be said again; count the others by reason."""
+    names = names_of(conversations)
+    for conversation in conversations:
+        turns = supporter_turns(conversation)
+        if explicit_risk(conversation):
+            left_out["dialogues with explicit risk"] += len(turns)
+            continue
+        for turn in turns:
+            reason = unusable(turn.text or "", names)
+            if turn.strategy == "Self-disclosure":  # a program has no life to disclose
+                reason = "self-disclosure of lived experience"
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield conversation, turn

@@ -81,13 +81,10 @@ class SupporterCard:
 
 
 def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path], base: Path | None = None) -> None:
-    """Write a supporter folder: ``supporter.json``, each part in a subfolder of its name, and the base where given.
+    """Write a supporter folder anew: ``supporter.json``, each part in a subfolder of its name, the base where given.
 
-    Args:
-        folder: made anew.
-        card: its ``base`` is ignored where a base folder is given, and its ``adapter_hashes`` are taken here.
-        parts: the folder of each adapter, encoder planner or reply store, by part.
-        base: a backbone's folder to carry along as ``base``, so that the supporter can be moved.
+    ``parts`` are the folders of adapters, encoder planner or reply store. A backbone's folder that is given as ``base``
+    is carried along, so that the supporter can be moved; the card's own is then ignored. Adapters are hashed here.
     """
     hashes = {part: hash_file(parts[part] / _ADAPTER) for part in card.adapters}
     fields = {**asdict(card), "base": "./base" if base is not None else card.base, "adapter_hashes": hashes}
@@ -128,13 +125,7 @@ def read_card(folder: Path) -> SupporterCard:
 
 
 class Supporter:
-    """A loaded supporter; threads may share it. What it can do is `proposing.Answers`.
-
-    Args:
-        card: what it is.
-        planner: chooses the strategy.
-        generator: words the reply; None plans only.
-    """
+    """A loaded supporter; threads may share it. It can do what `Answers` says; without a generator it only plans."""
 
     def __init__(self, card: SupporterCard, planner: Planner, generator: Generator | None) -> None:
         self.card = card
@@ -173,11 +164,8 @@ class Supporter:
     ) -> "Supporter":
         """A supporter of adapters that lie apart, such as the policy of a round; only the parts given can be asked.
 
-        Args:
-            backbone: no adapter is on it yet.
-            renderer: of its tokenizer.
-            folders: each part's adapter: ``coupled``, or ``planner``, ``generator`` or both.
-            past_strategies: what the parts saw in training.
+        No adapter is on the backbone yet. The parts, ``coupled``, or ``planner``, ``generator`` or both, saw these past
+        strategies in training.
         """
         coupled = "coupled" in folders
         card = SupporterCard(
@@ -241,8 +229,7 @@ class Supporter:
     def plan(self, said: Said) -> dict[str, float]:
         """The planner's probability of each strategy for the next reply, the most likely first; they sum to 1.
 
-        Args:
-            said: the dialogue so far (`said.Said`): the seeker's words, messages in turn, or a tree.
+        ``said`` is the dialogue so far (`said.Said`): the seeker's words, messages in turn, or a tree.
 
         Raises:
             TalkError: a message has no words or another role than user and assistant.
@@ -268,8 +255,7 @@ class Supporter:
         Args:
             said: the dialogue so far, as in `plan`.
             strategy: of the reply; the planner chooses by default.
-            seed: another seed draws another reply.
-            wording: how the text is drawn.
+            seed, wording: another seed draws another reply; how the text is drawn.
             on_text: is told the text piece by piece.
 
         Raises:
@@ -359,7 +345,6 @@ def _together(requests: Sequence[TurnRequest], places: Sequence[int]) -> list[li
 
 
 def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
-    """Load base and adapters."""
     assert card.base is not None
     assert card.max_context is not None
     source = str(folder / card.base) if card.base.startswith(".") else card.base

@@ -13,12 +13,7 @@ _FROZEN: Final = "reference"  # name of the SFT adapter's second copy
 
 
 class Policy(NamedTuple):
-    """What is aligned.
-
-    Attributes:
-        model: a PEFT model with the trained adapter active.
-        reference: the model that it started from.
-    """
+    """What is aligned: a PEFT model with the trained adapter active, and the model that it started from."""
 
     model: Any
     reference: Reference
@@ -28,13 +23,8 @@ def fresh_adapter(model: Any, lora: LoraOptions, part: str) -> Any:
     """The model under a new LoRA adapter, which changes nothing yet."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    sizes = {"r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    config = LoraConfig(**sizes, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(model, config, adapter_name=part)
 
 
@@ -54,12 +44,10 @@ def load_policy(
     """Load what preference learning starts from, with its reference.
 
     Args:
-        source: the backbone's.
-        start: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
-        part: the adapter's name.
+        source, quantisation: the backbone's.
+        start, part: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
         form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
         lora: of the fresh adapter where SFT is merged.
-        quantisation: of the backbone's weights.
     """
     backbone = load_backbone(source, quantisation=quantisation)
     model = open_adapter(backbone, start, part, trainable=form != "merged")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,10 @@ def mark_whole(checkpoint: Path) -> None:
     """Mark a checkpoint as whole once it is on the disk, and only then remove those that it replaces."""
     sync(checkpoint)
     write_json(checkpoint / _COMPLETE, _sizes(checkpoint))
-    _keep(_whole_checkpoints(checkpoint.parent)[-_KEPT:], checkpoint.parent)
+    kept = _whole_checkpoints(checkpoint.parent)[-_KEPT:]
+    for other in checkpoint.parent.glob("checkpoint-*"):  # also what is left of one that could not be finished
+        if other not in kept:
+            shutil.rmtree(other)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -44,10 +46,3 @@ def _sizes(checkpoint: Path) -> dict[str, int]:
     """Every file of a checkpoint but the mark, in bytes."""
     files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / _COMPLETE)
     return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-
-
-def _keep(wanted: Sequence[Path], folder: Path) -> None:
-    """Remove all other checkpoints, also what is left of one that could not be finished."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint not in wanted:
-            shutil.rmtree(checkpoint)

@@ -53,12 +53,10 @@ def frozen_adapter(trained: str, name: str) -> Reference:
 
 
 class Drift(NamedTuple):
-    """How far a policy went from its reference: over positions, whatever the replies say.
+    """How far a policy went from its reference, over a dataset's scored tokens, each position once.
 
-    Attributes:
-        positions: scored tokens of the dataset, each position once.
-        changed: share of positions whose most likely token is another one, 0..1.
-        divergence: mean KL(policy || reference) a position, in nats, at least 0.
+    ``changed`` is the share of positions whose most likely token is another one, 0..1; ``divergence`` the mean
+    KL(policy || reference) a position, in nats, at least 0.
     """
 
     positions: int

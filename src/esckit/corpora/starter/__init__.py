@@ -4,8 +4,7 @@ import json
 from importlib.resources import as_file, files
 
 from esckit.conversation import read_conversations
-from esckit.corpora.corpus import Corpus
-from esckit.corpora.splits import split_by_ids
+from esckit.corpora.splits import Corpus, split_by_ids
 
 __all__ = ["LICENCE", "read_starter"]
 

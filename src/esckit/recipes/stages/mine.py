@@ -14,7 +14,7 @@ from esckit.errors import CorpusError
 from esckit.files import write_json
 from esckit.judging.open_annotator import annotator_identity, open_annotator
 from esckit.mining.mining_options import MiningOptions
-from esckit.mining.pair_statistics import pair_statistics
+from esckit.mining.pairs import pair_statistics
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
@@ -33,7 +33,7 @@ TREES: Final = "trees.jsonl"
 """In a mine stage's folder: the trees that it started from, grown."""
 
 PAIRS: Final = "pairs.json"
-"""What a mine stage says of its own pairs (`mining.pair_statistics`)."""
+"""What a mine stage says of its own pairs (`mining.pairs.pair_statistics`)."""
 
 SAMPLED: Final = "sampled.jsonl"
 """In a mine stage's folder: the trees with what was sampled, before anyone has judged it."""

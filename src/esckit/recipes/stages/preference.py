@@ -204,7 +204,7 @@ def _choices_moved(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from esckit.language_models.label_scores import score_strategies
+    from esckit.language_models.generation import score_strategies
     from esckit.training.references import in_evaluation
 
     def scores(model: Any) -> Any:

@@ -1,24 +1,29 @@
-"""ExTES (Zheng et al. 2024): dialogues that a model wrote, with sixteen strategies, read as CSO's eight.
+"""Dialogues that models wrote: ExTES (Zheng et al. 2024), CPsyCoun (CC BY 4.0) and SMILE (CC0 1.0).
 
-A list of ``{"scene", "description", "content": [{"User": text}, {"AI": text, "AI Strategy": label}, ...]}``. As in CSO
-(appendix F.1), a dialogue with a reply that has no strategy, "Others", or a label that does not exist is left out.
+ExTES is a list of ``{"scene", "description", "content": [{"User": text}, {"AI": text, "AI Strategy": label}, ...]}``.
+Its sixteen strategies are read as CSO's eight. As in CSO (appendix F.1), a dialogue with a reply that has no strategy,
+"Others", or a label that does not exist is left out.
+
+CPsyCoun and SMILE are Chinese counselling without strategies: JSON Lines of ``{"id", "dialog": [{"speaker": "client" |
+"counselor", "content"}]}``, CPsyCoun's evaluation cases with a ``topic`` (their ids are unique in a topic only).
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from esckit.conversation import Conversation, Problem
-from esckit.corpora.record_reading import Dialogue, Reading, dialogue_name
+from esckit.conversation import Conversation, Problem, Speaker
+from esckit.corpora.records import Dialogue, Reading, dialogue_name
 from esckit.strategy import CSO, EXTES_TO_CSO
 
-__all__ = ["read_extes_item"]
+__all__ = ["read_counselling_item", "read_extes_item"]
 
-_CORPUS: Final = "extes"
+LICENCES: Final[Mapping[str, str]] = {"cpsycoun": "CC-BY-4.0", "smile": "CC0-1.0"}
+_SPEAKERS: Final[Mapping[str, Speaker]] = {"client": "seeker", "counselor": "supporter"}
 _MAP: Final[Mapping[str, str]] = {label.casefold(): strategy for label, strategy in EXTES_TO_CSO.items()}
 
 
 def read_extes_item(item: Any, position: int, file: str = "ExTES.json") -> Reading:
-    """Read one dialogue of ExTES (`record_reading`), named by its position; original labels stay in ``extra``."""
+    """Read one dialogue of ExTES (`records`), named by its position; original labels stay in ``extra``."""
     dialogue = Dialogue(dialogue_name(item, position))
     entries = dialogue.entries(item, "content")
     if not entries:
@@ -26,12 +31,12 @@ def read_extes_item(item: Any, position: int, file: str = "ExTES.json") -> Readi
     dropped = [reason for index, entry in enumerate(entries) if (reason := _read_turn(dialogue, entry, index))]
     scene, description = item.get("scene"), item.get("description")
     conversation = Conversation(
-        id=f"{_CORPUS}-{position}",
+        id=f"extes-{position}",
         turns=dialogue.turns,
         taxonomy=CSO.name,
         situation=description if isinstance(description, str) else None,
         labels={"scene": scene} if isinstance(scene, str) else {},
-        provenance={"corpus": _CORPUS, "file": file},
+        provenance={"corpus": "extes", "file": file},
         extra={key: value for key, value in item.items() if key not in ("scene", "description", "content")},
     )
     return dialogue.reading(conversation, dropped)
@@ -59,3 +64,29 @@ def _reason(dialogue: Dialogue, written: Any, index: int) -> Problem:
     if label == "Others":
         return dialogue.named("Others", "has the strategy 'Others', which is none of CSO's: it is left out.", index)
     return dialogue.named("unknown label", f"has the unknown strategy {label!r}: the dialogue is left out.", index)
+
+
+def read_counselling_item(item: Any, position: int, file: str, *, corpus: str) -> Reading:
+    """Read one dialogue of ``cpsycoun`` or ``smile`` (`records`); without an ``id`` its position names it."""
+    dialogue = Dialogue(dialogue_name(item, position))
+    entries = dialogue.entries(item, "dialog")
+    if not entries:
+        return Reading(None, dialogue.problems)
+    for index, entry in enumerate(entries):
+        text = dialogue.text(entry, "content", index)
+        speaker = dialogue.speaker(entry, _SPEAKERS, index)
+        if speaker:
+            extra = {key: value for key, value in entry.items() if key not in ("speaker", "content")}
+            dialogue.add(index, speaker, text, extra=extra)
+    topic = item.get("topic")
+    labels = {"topic": topic} if isinstance(topic, str) else {}
+    conversation = Conversation(
+        id="-".join([corpus, *labels.values(), str(item.get("id", position))]),
+        turns=dialogue.turns,
+        language="zh",
+        taxonomy=None,
+        labels=labels,
+        provenance={"corpus": corpus, "file": file, "licence": LICENCES[corpus]},
+        extra={key: value for key, value in item.items() if key != "dialog" and key not in labels},
+    )
+    return dialogue.reading(conversation)
