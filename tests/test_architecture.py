@@ -47,7 +47,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "rendering",
         "safety",
     },
-    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts"},
+    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
     "mining": TREE | {"decoding", "judging", "measures", "prompts", "rendering", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
