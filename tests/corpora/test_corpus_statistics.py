@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from esckit.conversation import Conversation, Turn
-from esckit.corpora import corpus_statistics, read_corpus
 from esckit.conversation.sixths import sixth_of
+from esckit.corpora import corpus_statistics, read_corpus
 from esckit.strategy import ESCONV
 
 from ..trees import small_tree

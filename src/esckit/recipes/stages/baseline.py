@@ -6,7 +6,7 @@ from esckit.chat_models.ledger import LEDGER, Ledger
 from esckit.chat_models.opening import PACE_KEYS, open_chat_model
 from esckit.corpora.starter import read_starter
 from esckit.recipes.identity import prompt_texts
-from esckit.recipes.stages.predict import PredictionsStage
+from esckit.recipes.stages.predict import PREDICTIONS, PredictionsStage
 from esckit.supporters.baseline_run import BaselineRun, write_rows
 from esckit.supporters.baselines import METHODS, BaselineOptions, baseline_turns
 
@@ -43,14 +43,15 @@ class BaselineStage(PredictionsStage, BaselineOptions):
         Raises:
             BudgetSpent, ChatError, LedgerError: every answer so far is in the ledger, and the same run continues.
         """
-        conversations = self.write_conversations(run)
+        conversations = self.dialogues(run)
         seed = run.recipe.seed  # not the stage's own: stages that ask the same share the answer
         turns = baseline_turns(conversations, METHODS[self.method], lambda: read_starter().train, seed)
         with Ledger(run.folder / LEDGER) as ledger:
             ledger.forget_failed()
             asked = BaselineRun(self._chat_model(run), ledger, self, turns, seed=seed)
             usages = [each.usage for each in asked.ask()]
-        states = write_rows(asked.rows(), run.folder / self.name / "predictions.jsonl")
+        states = write_rows(asked.rows(), run.folder / self.name / PREDICTIONS)
+        self.write_trees(run)
         run.count(self, "turns without a strategy", states["no_strategy"])
         for state in ("unparsed", "refused", "failed"):
             run.count(self, f"turns {state}", states[state])
