@@ -1,6 +1,7 @@
 """What a predictions file takes from its dialogues."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 
 from esckit.conversation import Conversation, Turn, conversation_to_json, mined_id, parse_conversation
 from esckit.errors import PredictionsError
-from esckit.measures import Prediction, add_context, add_predictions, evaluate, prediction_to_json, predictions_in
+from esckit.measures import (
+    Prediction,
+    add_context,
+    add_predictions,
+    evaluate,
+    prediction_to_json,
+    predictions_in,
+    predictions_of,
+)
 from esckit.measures.predictions import prediction_from_json
 
 from .rows import LABELS, random_rows, row
@@ -139,6 +148,22 @@ def test_several_systems_stand_in_one_tree_with_equal_figures() -> None:
     assert list(found) == ["a", "b"]
     for name, own in rows.items():
         assert evaluate(found[name], resamples=20).strategy == evaluate(own, resamples=20).strategy
+
+
+def test_empty_and_equal_replies_of_two_systems_stand_side_by_side() -> None:
+    said = [("Question", "Why?"), (None, "Why?"), ("Others", None), (None, None), ("Others", ""), (None, " ")]
+    for strategy, text in said:
+        one = replace(row("Question", strategy, dialogue="d", turn="d", gold_text="Why?"), predicted_text=text)
+        trees = add_predictions(add_predictions([DIALOGUE], [one], "a"), [one], "b")
+        read = [parse_conversation(json.dumps(conversation_to_json(tree))) for tree in trees]
+        assert predictions_in(read) == {"a": [one], "b": [one]}
+        assert predictions_of(read, "b") == [one]
+        assert len(read[0].children("c")) == 4, "gold, what a model said, and one of each"
+
+
+def test_what_stands_in_a_corpus_s_own_extra_is_no_prediction() -> None:
+    own = Turn("x", "c", "supporter", "Oh.", extra={"turn_id": 7})
+    assert predictions_in([DIALOGUE.grow([own])]) == {}
 
 
 def test_a_system_is_added_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from esckit.conversation import read_conversations, write_conversations
 from esckit.errors import ChatError, CorpusError, RecipeError
-from esckit.measures import read_predictions
+from esckit.measures import predictions_of, read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
@@ -125,7 +125,9 @@ def test_baselines_stand_in_one_table_with_the_trained(place: Path, tmp_path: Pa
     turns = evaluation["files"]["predict-coupled"]["n"]
     for name in BASELINES:
         assert evaluation["files"][name]["n"] == turns
-        assert {row.extra["baseline"] for row in read_predictions(out / name / "predictions.jsonl")} == {name}
+        rows = read_predictions(out / name / "predictions.jsonl")
+        assert {row.extra["baseline"] for row in rows} == {name}
+        assert predictions_of(read_conversations(out / name / TREES), name) == rows
     assert _facts(out, "base")["calls"] == turns
     assert _facts(out, "direct-refine")["calls"] == turns  # its drafts are base's
     events = [json.loads(line) for line in (out / "events.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 from esckit.conversation import read_conversations
 from esckit.corpora import load_corpus
 from esckit.errors import CorpusError, EsckitError, ModelError, RunError
-from esckit.measures import read_predictions
+from esckit.measures import predictions_of, read_predictions
 from esckit.recipes.folder import RunFolder, stage_seed
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import print_results, run
 from esckit.recipes.stages import KINDS
+from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.sft import PretrainStage
 from esckit.recipes.stages.supporter import SupporterStage
 from esckit.rendering import supporter_turns
@@ -42,7 +43,17 @@ def test_predicts_every_labelled_supporter_turn_of_test_in_order(finished: Path,
         rows = read_predictions(finished / name / "predictions.jsonl")
         assert [(row.conversation_id, row.turn_id, row.gold_text) for row in rows] == wanted
         assert all(abs(sum((row.strategy_probabilities or {}).values()) - 1) < 1e-4 for row in rows)
+        trees = read_conversations(finished / name / TREES)
+        assert predictions_of(trees, name) == rows, "trees and file say the same"
+        assert [tree.trunk for tree in trees] == [c.trunk for c in read_conversations(recipe.parent / "test.jsonl")]
     assert rows[0].extra["past_strategies"] == "hidden"
+
+
+def test_a_part_whose_trees_hold_the_stage_s_own_turns_is_refused(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    trees = finished / "predict-aligned" / TREES
+    with pytest.raises(CorpusError, match=r"test part hold turns by 'predict-aligned' already.*: rename the stage"):
+        run(load_recipe(str(recipe), [f"corpus.test={trees}"]), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_leaves_a_report_curves_records_and_events(finished: Path) -> None:

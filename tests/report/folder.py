@@ -8,7 +8,7 @@ from typing import Any
 from esckit.conversation import Conversation, Turn, write_conversations
 from esckit.corpora import Corpus, corpus_statistics, load_corpus
 from esckit.files import write_json, write_jsonl
-from esckit.measures import Prediction, add_context, compare, prediction_to_json
+from esckit.measures import Prediction, add_context, add_predictions, compare, prediction_to_json
 from esckit.strategy import ESCONV
 
 HOSTILE = '<script>alert("x")</script> {{ 7 * 7 }} {% raw %} & $x^2$ </style>'
@@ -102,7 +102,7 @@ def _carry_out(folder: Path, stage: dict[str, Any], test: list[Conversation]) ->
         case "predict":
             rows = _predictions(test, stage["name"], past="gold" if stage["supporter"] == "coupled" else "hidden")
             write_jsonl(folder / stage["name"] / "predictions.jsonl", map(prediction_to_json, rows))
-            write_conversations(folder / stage["name"] / "conversations.jsonl", test)
+            write_conversations(folder / stage["name"] / "trees.jsonl", add_predictions(test, rows, stage["name"]))
             return {"split": "test", "turns": len(rows), "dialogues": len(test)}
         case "evaluate":
             past = {"predict-coupled": "gold", "predict-decoupled": "hidden"}

@@ -376,11 +376,19 @@ def test_a_wrong_field_is_named(run: Path) -> None:
 
 
 def test_broken_predictions_and_folders_are_named(run: Path, tmp_path: Path) -> None:
-    (run / "predict-coupled/predictions.jsonl").write_text("{}\n", encoding="utf-8")
-    with pytest.raises(PredictionsError, match="line 1"):
+    path = run / "predict-coupled/trees.jsonl"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"finish": "stop"', '"finish": "soon"', 1), encoding="utf-8"
+    )
+    with pytest.raises(
+        PredictionsError, match=r'conversation .*, turn .*: finish is "soon": write stop, length or null'
+    ):
         write_report(run)
-    (run / "predict-coupled/conversations.jsonl").unlink()
-    with pytest.raises(EsckitError, match=r"conversations\.jsonl"):
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(EsckitError, match=r"trees\.jsonl:1"):
+        write_report(run)
+    path.unlink()
+    with pytest.raises(EsckitError, match=r"trees\.jsonl does not exist"):
         write_report(run)
     with pytest.raises(RunError, match="not a folder"):
         write_report(tmp_path / "nowhere")

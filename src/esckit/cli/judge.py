@@ -27,7 +27,9 @@ def judge_command(
     extra_body: asking.ExtraBodyOption = None,
     conversations: Annotated[
         Path | None,
-        typer.Option(help="The dialogues predicted; default: conversations.jsonl beside the first predictions file."),
+        typer.Option(
+            help="The dialogues predicted; default: conversations.jsonl or trees.jsonl beside the first file."
+        ),
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")] = (
@@ -135,9 +137,13 @@ def check_judge_command(
 def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Conversation]":
     from esckit.corpora import read_corpus
 
-    path = given or predictions[0].with_name("conversations.jsonl")
-    if given is None and not path.exists():
-        raise EsckitError(f"a judge needs the talk before a reply and {path} does not exist: give --conversations.")
+    beside = [predictions[0].with_name(name) for name in ("conversations.jsonl", "trees.jsonl")]
+    path = given or next((path for path in beside if path.exists()), None)
+    if path is None:
+        raise EsckitError(
+            f"a judge needs the talk before a reply, and beside {predictions[0]} stands neither conversations.jsonl "
+            "nor trees.jsonl: give --conversations."
+        )
     return read_corpus(path)
 
 

@@ -1,4 +1,4 @@
-"""The sixth of a dialogue that an utterance stands in: over these the field shows how strategies change."""
+"""The sixth of a dialogue that an utterance stands in: the field shows how strategies change over them."""
 
 from typing import Final
 

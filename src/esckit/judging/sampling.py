@@ -8,6 +8,7 @@ from typing import NamedTuple
 from esckit.conversation import Conversation, Turn
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures import Prediction
+from esckit.measures.context import gold_turn
 
 __all__ = ["JudgedTurn", "SampledTurns", "draw_first", "sample_turns", "sample_written"]
 
@@ -72,7 +73,9 @@ def sample_turns(
     _check_gold(by_key, drawn)
     trees = {conversation.id: conversation for conversation in conversations}
     gold = next(iter(by_key.values()))
-    turns = [_place(trees.get(key[0]), gold[key]) for key in gold if key in drawn]
+    turns = [
+        JudgedTurn(*key, _context(*gold_turn(trees, row)), row.gold_text) for key, row in gold.items() if key in drawn
+    ]
     every = frozenset().union(*by_key.values())
     replies = {name: {key: rows[key].predicted_text or "" for key in drawn} for name, rows in by_key.items()}
     return SampledTurns(turns, replies, len(shared), len(every) - len(shared))
@@ -120,16 +123,6 @@ def _check_gold(by_key: Mapping[str, Mapping[tuple[str, str], Prediction]], draw
                     f"{name} and {other} differ in the gold_text of conversation {key[0]!r}, turn {key[1]!r}: judge "
                     "predictions of the same dialogues."
                 )
-
-
-def _place(conversation: Conversation | None, row: Prediction) -> JudgedTurn:
-    conversation_id, turn_id = _key(row)
-    if conversation is None or all(turn.id != turn_id for turn in conversation.turns):
-        raise PredictionsError(
-            f"conversation {row.conversation_id!r}, turn {row.turn_id!r} is in none of the dialogues: give the file of "
-            "dialogues that the predictions were made from."
-        )
-    return JudgedTurn(conversation_id, turn_id, _context(conversation, conversation.turn(turn_id)), row.gold_text)
 
 
 def _context(conversation: Conversation, turn: Turn) -> tuple[Turn, ...]:

@@ -18,7 +18,7 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
 
 from esckit.measures.bradley_terry import Duel, bradley_terry
 from esckit.measures.comparison import compare
-from esckit.measures.context import add_context, add_predictions, predictions_in
+from esckit.measures.context import add_context, add_predictions, predictions_in, predictions_of
 from esckit.measures.evaluation import evaluate
 from esckit.measures.importers import import_predictions
 from esckit.measures.intervals import Interval
@@ -42,6 +42,7 @@ __all__ = [
     "prediction_from_json",
     "prediction_to_json",
     "predictions_in",
+    "predictions_of",
     "read_predictions",
     "read_ratings",
 ]

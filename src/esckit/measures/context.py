@@ -1,6 +1,6 @@
 """Predictions in their dialogues: what the talk says of a row, and rows as siblings of the turns they stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from esckit.errors import PredictionsError
 from esckit.measures.predictions import Prediction, collect, prediction_to_json
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["add_context", "add_predictions", "predictions_in"]
+__all__ = ["add_context", "add_predictions", "gold_turn", "predictions_in", "predictions_of"]
 
 
 def add_context(predictions: Sequence[Prediction], conversations: Sequence[Conversation]) -> list[Prediction]:
@@ -21,7 +21,7 @@ def add_context(predictions: Sequence[Prediction], conversations: Sequence[Conve
         PredictionsError: a predicted turn is in none of the dialogues.
     """
     by_id = {conversation.id: conversation for conversation in conversations}
-    return [replace(row, **_context(*_place(by_id, row))) for row in predictions]
+    return [replace(row, **_context(*gold_turn(by_id, row))) for row in predictions]
 
 
 def add_predictions(
@@ -44,7 +44,7 @@ def add_predictions(
     by_id = {conversation.id: conversation for conversation in conversations}
     said: dict[str, dict[str, Turn]] = {}
     for row in predictions:
-        conversation, gold = _place(by_id, row)
+        conversation, gold = gold_turn(by_id, row)
         turn = _as_turn(conversation, gold, row, source)
         own = said.setdefault(conversation.id, {})
         if turn.id in own or any(turn.id == other.id for other in conversation.children(gold.parent)):
@@ -62,15 +62,20 @@ def predictions_in(conversations: Sequence[Conversation], taxonomy: Taxonomy = E
     Raises:
         PredictionsError: a turn's ``extra`` breaks a rule of the predictions file, or names no turn.
     """
-    found = [(turn.source, conversation, turn) for conversation in conversations for turn in _predicted(conversation)]
-    return {
-        name: collect([_record(conversation, turn) for source, conversation, turn in found if source == name], taxonomy)
-        for name in dict.fromkeys(source for source, _, _ in found)
-    }
+    said = (turn for conversation in conversations for turn in conversation.turns if "turn_id" in turn.extra)
+    names = dict.fromkeys(turn.source for turn in said if turn.source)
+    return {name: predictions_of(conversations, name, taxonomy) for name in names}
 
 
-def _predicted(conversation: Conversation) -> Iterator[Turn]:
-    return (turn for turn in conversation.turns if "turn_id" in turn.extra)
+def predictions_of(conversations: Sequence[Conversation], source: str, taxonomy: Taxonomy = ESCONV) -> list[Prediction]:
+    """Return the predictions of one system, as `predictions_in` does."""
+    own = (
+        _record(conversation, turn)
+        for conversation in conversations
+        for turn in conversation.turns
+        if turn.source == source and "turn_id" in turn.extra
+    )
+    return collect(own, taxonomy)
 
 
 def _record(conversation: Conversation, turn: Turn) -> tuple[str, dict[str, Any]]:
@@ -82,7 +87,12 @@ def _record(conversation: Conversation, turn: Turn) -> tuple[str, dict[str, Any]
     return place, _told(conversation, gold, turn) | turn.extra
 
 
-def _place(by_id: Mapping[str, Conversation], row: Prediction) -> tuple[Conversation, Turn]:
+def gold_turn(by_id: Mapping[str, Conversation], row: Prediction) -> tuple[Conversation, Turn]:
+    """Return the dialogue of a row and the turn that it stands for.
+
+    Raises:
+        PredictionsError: it is in none of the dialogues.
+    """
     try:
         conversation = by_id[str(row.conversation_id)]
         return conversation, conversation.turn(str(row.turn_id))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from esckit.errors import CorpusError
 from esckit.training.training_options import LoraOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -110,6 +111,18 @@ class Stage(Keys):
         Raises:
             EsckitError: one sentence.
         """
+
+    def check_source(self, source: str, split: Split, corpus: "Corpus") -> None:
+        """Refuse a part whose trees hold turns by this source, under which the stage adds its own.
+
+        Raises:
+            CorpusError: they do.
+        """
+        if any(turn.source == source for tree in getattr(corpus, split) for turn in tree.turns):
+            raise CorpusError(
+                f"the trees of the corpus's {split} part hold turns by {source!r} already, and stage {self.name!r} "
+                f"could not tell its own from them: rename the stage {source!r}."
+            )
 
     def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
         """The parts of the corpus besides the training part that its result is fitted to, apart from what it reads."""

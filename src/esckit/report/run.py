@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
-from esckit.measures import Prediction, read_predictions
+from esckit.measures import Prediction, predictions_of
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison, Difference, Evaluation
 from esckit.measures.text import Tokenizer, make_tokenizer
@@ -61,6 +61,11 @@ class System:
     def _by_id(self) -> dict[str, Conversation]:
         return {conversation.id: conversation for conversation in self.conversations}
 
+    @cached_property
+    def rows(self) -> dict[tuple[str, str], Prediction]:
+        """The predictions by conversation and turn."""
+        return {(str(row.conversation_id), str(row.turn_id)): row for row in self.predictions}
+
     def dialogue(self, row: Prediction) -> Conversation:
         """The conversation that a row was predicted in."""
         return self._by_id[str(row.conversation_id)]
@@ -90,8 +95,7 @@ def read_run(folder: Path) -> ReportedRun:
 
     Raises:
         RunError: a file is missing or broken; one sentence names it.
-        CorpusError: the same, for conversations.
-        PredictionsError: the same, for predictions.
+        CorpusError, PredictionsError: the same, for trees and what is predicted in them.
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is not a folder: give the folder of a run, which holds recipe.json.")
@@ -138,7 +142,7 @@ def _systems(
     supporters = {stage.name: stage for stage in recipe.stages if stage.stage == "supporter"}
     systems = []
     for number, stage in enumerate(predicting):
-        conversations = read_conversations(folder / stage.name / "conversations.jsonl")
+        conversations = read_conversations(folder / stage.name / "trees.jsonl")
         taxonomy = _taxonomy(conversations)
         systems.append(
             System(
@@ -149,7 +153,7 @@ def _systems(
                 number=number,
                 taxonomy=taxonomy,
                 conversations=conversations,
-                predictions=read_predictions(folder / stage.name / "predictions.jsonl", taxonomy),
+                predictions=predictions_of(conversations, stage.name, taxonomy),
                 figures=figures.get(stage.name),
             )
         )

@@ -48,27 +48,18 @@ def sample_dialogues(systems: Sequence[System]) -> list[Sample]:
 
 
 def _of_split(split: str, systems: Sequence[System]) -> Iterator[Sample]:
-    rows = [{(str(r.conversation_id), str(r.turn_id)): r for r in system.predictions} for system in systems]
-    predicted = {conversation for conversation, _ in rows[0]}
+    predicted = {conversation for conversation, _ in systems[0].rows}
     wanted = [conversation for conversation in systems[0].conversations if conversation.id in predicted]
     for conversation in wanted[:SAMPLES]:
         turns = [
-            SampleTurn(number, turn, list(_replies(conversation, turn, systems, rows)))
+            SampleTurn(
+                number,
+                turn,
+                [make_reply(each, row) for each in systems if (row := each.rows.get((conversation.id, turn.id)))],
+            )
             for number, turn in enumerate(conversation.trunk, 1)
         ]
         yield Sample(conversation, split, turns)
-
-
-def _replies(
-    conversation: Conversation,
-    turn: Turn,
-    systems: Sequence[System],
-    rows: Sequence[dict[tuple[str, str], Prediction]],
-) -> Iterator[ShownReply]:
-    for system, own in zip(systems, rows, strict=True):
-        row = own.get((conversation.id, turn.id))
-        if row is not None:
-            yield make_reply(system, row)
 
 
 def make_reply(system: System, row: Prediction) -> ShownReply:

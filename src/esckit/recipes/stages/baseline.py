@@ -6,7 +6,7 @@ from esckit.chat_models.ledger import LEDGER, Ledger, UsageSummary
 from esckit.chat_models.opening import PACE_KEYS
 from esckit.corpora.starter import read_starter
 from esckit.recipes.identity import prompt_texts
-from esckit.recipes.stages.predict import PredictionsStage
+from esckit.recipes.stages.predict import PREDICTIONS, PredictionsStage
 from esckit.supporters.baselines import BaselineOptions
 from esckit.supporters.open_model import check_model, open_model
 from esckit.supporters.prompted import PromptedSupporter, corpus_requests, predict_at_once
@@ -44,7 +44,7 @@ class BaselineStage(PredictionsStage, BaselineOptions):
         Raises:
             BudgetSpent, ChatError, LedgerError: every answer so far is in the ledger, and the same run continues.
         """
-        conversations = self.write_conversations(run)
+        conversations = self.dialogues(run)
         seed = run.recipe.seed  # not the stage's own: stages that ask the same share the answer
         requests, usages = corpus_requests(conversations, self, seed), list[UsageSummary]()
         with Ledger(run.folder / LEDGER) as ledger:
@@ -56,7 +56,8 @@ class BaselineStage(PredictionsStage, BaselineOptions):
                 examples=lambda: read_starter().train,
                 tell=lambda question, usage: usages.append(usage),
             )
-            states = predict_at_once(supporter, conversations, requests, run.folder / self.name / "predictions.jsonl")
+            states = predict_at_once(supporter, conversations, requests, run.folder / self.name / PREDICTIONS)
+        self.write_trees(run)
         run.count(self, "turns without a strategy", states["no_strategy"])
         for state in ("unparsed", "refused", "failed"):
             run.count(self, f"turns {state}", states[state])

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
 from esckit.files import write_json
-from esckit.measures import Prediction, compare, read_predictions
+from esckit.measures import Prediction, compare, predictions_of
 from esckit.recipes.stage import Stage
+from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.predict import PredictionsStage
 from esckit.strategy import TAXONOMIES
 
@@ -40,10 +42,11 @@ class ComparingStage(Stage):
                 "stage of its own."
             )
 
-    def read_predictions(self, run: "RunFolder") -> dict[str, list[Prediction]]:
-        """The rows of each stage."""
-        taxonomy = TAXONOMIES[run.taxonomy]
-        return {name: read_predictions(run.folder / name / "predictions.jsonl", taxonomy) for name in self.predictions}
+    def read_trees(self, run: "RunFolder") -> tuple[list[Conversation], dict[str, list[Prediction]]]:
+        """The dialogues, as the first of the stages left them, and the rows of each stage."""
+        trees = {name: read_conversations(run.folder / name / TREES) for name in self.predictions}
+        rows = {name: predictions_of(own, name, TAXONOMIES[run.taxonomy]) for name, own in trees.items()}
+        return trees[self.predictions[0]], rows
 
 
 class EvaluateStage(ComparingStage):
@@ -54,7 +57,7 @@ class EvaluateStage(ComparingStage):
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Write ``evaluation.json``: what `measures.compare` returns."""
-        files = self.read_predictions(run)
+        _, files = self.read_trees(run)
         for name, rows in files.items():
             unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
             run.count(self, f"{name}: unparsed strategies", len(unparsed))

@@ -45,9 +45,10 @@ class JudgeStage(ComparingStage, JudgingOptions):
         """
         mined = [run.folder / other.name / TREES for other in run.recipe.stages if other.makes == "trees"]
         judges = {judge for path in mined if path.exists() for judge in mining_judges(read_conversations(path))}
+        dialogues, rows = self.read_trees(run)
         found = judge_files(
-            self.read_predictions(run),
-            read_conversations(run.folder / self.predictions[0] / "conversations.jsonl"),
+            rows,
+            dialogues,
             self,
             run.folder / self.name,
             ledger=run.folder / LEDGER,

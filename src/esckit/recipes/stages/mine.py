@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from esckit.chat_models.ledger import LEDGER
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, iterate_conversations, read_conversations
-from esckit.errors import CorpusError
 from esckit.files import write_json
 from esckit.judging.open_annotator import annotator_identity, open_annotator
 from esckit.mining.mining_options import MiningOptions
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
 
 TREES: Final = "trees.jsonl"
-"""In a mine stage's folder: the trees that it started from, grown."""
+"""In the folder of a mine, predict or baseline stage: the trees that it started from, grown."""
 
 PAIRS: Final = "pairs.json"
 """What a mine stage says of its own pairs (`mining.pairs.pair_statistics`)."""
@@ -99,11 +98,7 @@ class TreesStage(Stage):
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         """What the corpus's trees hold must not be taken for what is mined here."""
-        if any(turn.source == self.source for conversation in corpus.train for turn in conversation.turns):
-            raise CorpusError(
-                f"the training part's trees hold turns by {self.source!r} already, and stage {self.name!r} could not "
-                "tell its own from them: rename the stage of its model."
-            )
+        self.check_source(self.source, "train", corpus)
 
 
 class MineStage(TreesStage, MiningOptions):

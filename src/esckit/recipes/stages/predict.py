@@ -1,16 +1,17 @@
 """Stage ``predict``: what a supporter says in a part of the corpus."""
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import model_validator
 
 from esckit.conversation import Conversation, write_conversations
 from esckit.decoding import Decoding
 from esckit.errors import CorpusError
-from esckit.measures import read_predictions
+from esckit.measures import Prediction, add_predictions, read_predictions
 from esckit.recipes.stage import DecodingConfig, Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
+from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.supporter import supporter_of
 from esckit.rendering import PastStrategies
 from esckit.strategy import TAXONOMIES
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["PredictStage", "PredictionsStage"]
+__all__ = ["PREDICTIONS", "PredictStage", "PredictionsStage"]
+
+PREDICTIONS: Final = "predictions.jsonl"
+"""The rows of a stage's trees as the file to take away (docs/measures.md)."""
 
 
 class PredictionsStage(Stage):
-    """Predicts a part of the corpus into ``predictions.jsonl``, beside its dialogues in ``conversations.jsonl``.
+    """Predicts a part of the corpus: into its trees, beside what was said there, and into ``predictions.jsonl``.
 
     Attributes:
         split: null is test where the corpus has one, else valid.
@@ -34,6 +38,7 @@ class PredictionsStage(Stage):
     split: Split | None = None
 
     makes: ClassVar[str] = "predictions"
+    version: ClassVar[int] = 2  # trees
 
     def split_in(self, corpus: "Corpus") -> Split:
         """The part that is predicted."""
@@ -45,12 +50,17 @@ class PredictionsStage(Stage):
             raise CorpusError(
                 f"stage {self.name!r} predicts {split}, which the corpus lacks: give corpus.{split}=FILE."
             )
+        self.check_source(self.name, split, corpus)
 
-    def write_conversations(self, run: "RunFolder") -> list[Conversation]:
-        """Write the dialogues that are predicted beside the predictions; return them."""
-        conversations: list[Conversation] = getattr(run.corpus, self.split_in(run.corpus))
-        write_conversations(run.folder / self.name / "conversations.jsonl", conversations)
-        return conversations
+    def dialogues(self, run: "RunFolder") -> list[Conversation]:
+        """What is predicted."""
+        return list(getattr(run.corpus, self.split_in(run.corpus)))
+
+    def write_trees(self, run: "RunFolder") -> list[Prediction]:
+        """Write the dialogues with what the predictions file says in them; return its rows."""
+        rows = read_predictions(run.folder / self.name / PREDICTIONS, TAXONOMIES[run.taxonomy])
+        write_conversations(run.folder / self.name / TREES, add_predictions(self.dialogues(run), rows, self.name))
+        return rows
 
 
 class PredictStage(PredictionsStage):
@@ -108,22 +118,22 @@ class PredictStage(PredictionsStage):
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Predict; rows of a stopped stage are continued after the last whole conversation."""
-        conversations, path = self.write_conversations(run), run.folder / self.name / "predictions.jsonl"
-        rows = self._predict(run, conversations)
-        predictions = read_predictions(path, TAXONOMIES[run.taxonomy])
-        run.count(self, "replies cut at max_new_tokens", sum(row.finish == "length" for row in predictions))
-        return {"split": self.split_in(run.corpus), "turns": rows, "dialogues": len(conversations)}
+        conversations = self.dialogues(run)
+        self._predict(run, conversations)
+        rows = self.write_trees(run)
+        run.count(self, "replies cut at max_new_tokens", sum(row.finish == "length" for row in rows))
+        return {"split": self.split_in(run.corpus), "turns": len(rows), "dialogues": len(conversations)}
 
-    def _predict(self, run: "RunFolder", conversations: list[Conversation]) -> int:
-        """Ask the supporter; return how many turns were predicted."""
+    def _predict(self, run: "RunFolder", conversations: list[Conversation]) -> None:
+        """Ask the supporter."""
         from esckit.supporters import Supporter, predict
 
         supporter = Supporter.load(run.folder / self.supporter)
         calibration = self._calibration(run)
-        return predict(
+        predict(
             supporter.calibrated(calibration) if calibration else supporter,
             conversations,
-            run.folder / self.name / "predictions.jsonl",
+            run.folder / self.name / PREDICTIONS,
             seed=run.seed(self),
             planning=Decoding(**self.planning.model_dump()),
             wording=Decoding(**self.wording.model_dump()),
