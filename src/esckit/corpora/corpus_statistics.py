@@ -13,8 +13,6 @@ from esckit.errors import EsckitError
 from esckit.files import atomic
 from esckit.strategy import TAXONOMIES
 
-__all__ = ["corpus_statistics", "draw_sixths", "sixth_of"]
-
 SIXTHS: Final = 6
 
 # Eight colours that people with colour-blindness tell apart (Okabe and Ito), and which of them are dark.

@@ -24,18 +24,6 @@ from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = [
-    "ContextTurn",
-    "ErrorExample",
-    "ErrorLabels",
-    "LabelledReply",
-    "example_reply",
-    "parse_error_label",
-    "read_chat_examples",
-    "read_error_examples",
-    "read_error_labels",
-]
-
 _VARIANTS: Final = {
     "strategy_mismatch": "mismatched strategy|strategy mismatch",
     "lack_of_empathy": "lack of empathetic content|lack of empathy|lack empathy",

@@ -23,16 +23,6 @@ from esckit.corpora.records import Reading, Record, json_lines, json_list, text_
 from esckit.errors import CorpusError
 from esckit.files import atomic_write, read_lines
 
-__all__ = [
-    "FORMATS",
-    "conversation_to_messages",
-    "find_format",
-    "read_corpus",
-    "read_records",
-    "write_corpus",
-    "write_list",
-]
-
 
 @dataclass(frozen=True)
 class Format:

@@ -18,16 +18,6 @@ from esckit.language_models.backbone import device_of
 from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, Part, Renderer
 
-__all__ = [
-    "MAX_TOKENS_PER_ROW",
-    "Reply",
-    "TextStreamer",
-    "generate",
-    "generate_ids",
-    "read_reply",
-    "score_strategies",
-]
-
 _ROWS: Final = 64  # prompts written at once: their keys and values are in memory together
 MAX_TOKENS_PER_ROW = 8192  # of planner rows at inference; longer dialogues are divided, which changes no figure
 

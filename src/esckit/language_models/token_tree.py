@@ -19,20 +19,6 @@ from esckit.errors import ModelError
 from esckit.language_models.attention import SUPPORTED, trie_masks
 from esckit.rendering import Example
 
-__all__ = [
-    "Target",
-    "TokenTrie",
-    "TrieBatch",
-    "build_tries",
-    "check_exactness",
-    "collate",
-    "in_forwards",
-    "kept_logits",
-    "sum_targets",
-    "target_log_probabilities",
-    "token_log_probabilities",
-]
-
 _ROOT = -1
 _SHARED: Final = 12
 _BRANCH: Final = 8

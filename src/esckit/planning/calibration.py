@@ -17,19 +17,6 @@ from esckit.measures.bias_inference import squared_bias
 from esckit.measures.intervals import IntArray
 from esckit.measures.strategy_measures import score
 
-__all__ = [
-    "MODES",
-    "Calibration",
-    "LogProbabilities",
-    "Mode",
-    "Unseen",
-    "apply_modes",
-    "fit_calibration",
-    "fit_modes",
-    "log_normalise",
-    "unseen_figures",
-]
-
 Mode = Literal["shown", "hidden"]
 """Whether the history shows past strategies: gold or predicted ones, or none."""
 

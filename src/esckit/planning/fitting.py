@@ -50,8 +50,6 @@ from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
 
-__all__ = ["train_planner"]
-
 _BLOCK: Final = 2048  # texts embedded between two savings
 _PREFIX: Final = "member."
 

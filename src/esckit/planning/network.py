@@ -19,19 +19,6 @@ from esckit.planning.turn_batches import SURFACE, ReadTurns, TurnBatch, collate_
 from esckit.planning.turn_features import history_width
 from esckit.strategy import Taxonomy
 
-__all__ = [
-    "DROPOUT",
-    "Binner",
-    "LinearNetwork",
-    "Logits",
-    "Sizes",
-    "StrategyNetwork",
-    "check_finite",
-    "new_network",
-    "predict_turns",
-    "train_network",
-]
-
 DROPOUT: Final = 0.4
 """Share of a `StrategyNetwork`'s inputs and hidden units left out in training."""
 

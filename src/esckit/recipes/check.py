@@ -20,8 +20,6 @@ from esckit.strategy import TAXONOMIES
 from esckit.training.batches import divide, in_passes, plan_batches
 from esckit.training.training_options import LoraOptions
 
-__all__ = ["check"]
-
 _TRIED: Final = 8
 """Longest batches whose forward passes are made: passes share prefixes, so the longest is not always the largest."""
 

@@ -10,8 +10,6 @@ from esckit.hub import is_hub_id
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 
-__all__ = ["digest", "prompt_texts", "source_identity"]
-
 _SUFFIXES: Final = {".safetensors", ".bin", ".json", ".jinja", ".model"}
 _NAMES: Final = {"vocab.txt", "merges.txt"}
 _SECONDS: Final = 10.0

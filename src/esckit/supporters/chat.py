@@ -16,8 +16,6 @@ from esckit.strategy import Taxonomy
 from esckit.supporters.parts import OnText
 from esckit.supporters.proposing import Answers, Candidate, TurnRequest
 
-__all__ = ["STATEMENT", "Answer", "Branch", "Chat", "find_strategy", "printable"]
-
 STATEMENT: Final = (
     "You are talking with a program, not with a person, and this is not therapy. It is a research tool: it can "
     "misunderstand, and say what is wrong or hurts; nobody reads along. If you or someone else may be in danger, call "

@@ -17,8 +17,6 @@ from esckit.errors import CorpusError, ModelError
 from esckit.planning.planner_options import PlannerOptions
 from esckit.safety import words_hash
 
-__all__ = ["cache_folder", "embedded_supporter", "make_supporter"]
-
 
 def make_supporter(
     conversations: Sequence[Conversation],

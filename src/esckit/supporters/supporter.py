@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from esckit.planning.calibration import Calibration
 
-__all__ = ["FORMAT", "Kind", "Supporter", "SupporterCard", "save_supporter"]
-
 FORMAT = 1
 _ADAPTER = "adapter_model.safetensors"
 Kind = Literal["coupled", "decoupled"]

@@ -7,8 +7,6 @@ from esckit.language_models.backbone import Backbone, Quantisation, load_backbon
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 
-__all__ = ["Policy", "fresh_adapter", "load_policy", "open_adapter", "save_adapter", "save_policy"]
-
 _FROZEN: Final = "reference"  # name of the SFT adapter's second copy
 
 

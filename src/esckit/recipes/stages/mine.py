@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
-
 TREES: Final = "trees.jsonl"
 """In a mine stage's folder: the trees that it started from, grown."""
 
