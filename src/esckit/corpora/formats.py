@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.conversation import (
-    Conversation,
-    Problem,
-    conversation_problems,
-    validate_conversation,
-    write_conversations,
-)
+from esckit.conversation import Conversation, Problem, conversation_problems, validate_conversation, write_conversations
 from esckit.conversation.turn_rule import dialogue_messages
 from esckit.corpora.annomi import annomi_records, read_annomi_transcript
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
