@@ -96,7 +96,7 @@ def generate_ids(
     Args:
         model: a causal language model, adapters chosen.
         prompts: token ids, each of two tokens or more.
-        end_of_turn, decoding: the token that ends a reply, and how tokens are chosen.
+        end_of_turn: the token that ends a reply.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         streamer: is given the tokens of the one prompt as they come.

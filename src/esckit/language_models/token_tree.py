@@ -20,7 +20,7 @@ from esckit.language_models.attention import SUPPORTED, trie_masks
 from esckit.rendering import Example
 
 _ROOT = -1
-_SHARED: Final = 12
+_SHARED: Final = 12  # tokens that `check_exactness` tries, of the context and of each branch
 _BRANCH: Final = 8
 _WINDOW: Final = 5  # shorter than a branch, so that a sliding layer forgets
 

@@ -28,7 +28,7 @@ LogProbabilities = NDArray[np.float64]
 _STEPS: Final = 300
 _RATE: Final = 0.5
 _COARSEST: Final = 20.0  # of 1 / temperature
-_PARTS: Final = 5
+_PARTS: Final = 5  # of the dialogues, each calibrated by the others
 _FEWEST: Final = 100  # dialogues for which B is measured: of fewer, a part's says nothing
 _T: Final = 2.776  # Student's t of 4 degrees of freedom, .975
 

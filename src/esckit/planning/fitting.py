@@ -100,9 +100,8 @@ def train_planner(
     Args:
         conversations: the training part; trunk turns with a strategy are learnt from.
         encoder: embeds utterances; only the model ``encoder`` needs one.
-        taxonomy, options: the labels, and how.
         folder: receives ``planner.json`` and ``weights.safetensors``, and while training what is done so far.
-        seed, title: of the folds and the members; for the progress bar.
+        seed: of the folds and the members.
 
     Returns:
         JSON-ready facts: ``dialogues``, ``turns``, ``members``, ``frequencies`` (label to share, 0..1), ``options``

@@ -57,12 +57,9 @@ class Trees(nn.Module):
 
 
 class StrategyForest(nn.Module):
-    """Trees for turns whose history shows past strategies, and trees that never read these.
+    """Trees over all explicit features, for turns whose history shows past strategies, and trees that never read these.
 
-    Args:
-        shown: trees over all explicit features.
-        hidden: trees over those that do not depend on past strategies.
-        history: how many of the features, the first ones, do.
+    The first ``history`` features depend on past strategies.
     """
 
     def __init__(self, shown: Trees, hidden: Trees, history: int) -> None:

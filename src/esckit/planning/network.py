@@ -194,9 +194,8 @@ def train_network(
 
     Args:
         dialogues: at least one.
-        taxonomy, options: the labels, and how.
         sizes: of the network; None trains a linear one.
-        seed, title: of weights, order, dropout and of which dialogues' past is hidden; for the error.
+        seed: of weights, order, dropout and of which dialogues' past is hidden.
 
     Raises:
         EsckitError: the loss is not finite.

@@ -60,7 +60,7 @@ class Chat:
     """A conversation with one supporter. Nothing that was said is ever taken out of the tree.
 
     Args:
-        supporter, name: who answers, and the source of its turns.
+        name: of the supporter; the source of its turns.
         past: whether the history shows the strategies of earlier replies; by default `Answers.past_in_chat`.
         seed: of sampled replies; the same words in the same order then get the same replies.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.

@@ -42,8 +42,8 @@ def load_policy(
     """Load what preference learning starts from, with its reference.
 
     Args:
-        source, quantisation: the backbone's.
-        start, part: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
+        source: the backbone's.
+        start: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
         form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
         lora: of the fresh adapter where SFT is merged.
     """
