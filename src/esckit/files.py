@@ -16,27 +16,6 @@ from typing import Any, Final, TextIO
 from esckit.errors import CorpusError, EsckitError
 from esckit.memory import check_fits
 
-__all__ = [
-    "Resumed",
-    "after_space",
-    "alone",
-    "atomic",
-    "atomic_write",
-    "decode_json",
-    "decode_json_at",
-    "hash_file",
-    "make_folder",
-    "read_lines",
-    "read_text",
-    "remove_folder",
-    "remove_leftovers",
-    "resume_jsonl",
-    "sync",
-    "write_json",
-    "write_jsonl",
-    "writing",
-]
-
 _DECODER: Final = json.JSONDecoder()
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NEW: Final = ".esckit-new"  # what is being written; hidden, beside its place

@@ -14,15 +14,6 @@ from esckit.files import read_lines, write_jsonl
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = [
-    "conversation_to_json",
-    "iterate_conversations",
-    "parse_conversation",
-    "read_conversations",
-    "validate_conversation",
-    "write_conversations",
-]
-
 _FORMAT_PROBLEM: Final = (
     "the record has format {}, this esckit reads format 1: "
     "convert it with `esckit corpus convert`, or install the esckit that wrote it."

@@ -3,18 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = [
-    "DECOUPLED_ESC_REASONS",
-    "PSYCHOLOGICAL_ERRORS",
-    "REASONS",
-    "STRICT",
-    "Aspect",
-    "Preference",
-    "Speaker",
-    "Turn",
-    "Verdict",
-]
-
 PSYCHOLOGICAL_ERRORS: Final = (
     "strategy_mismatch",
     "lack_of_empathy",

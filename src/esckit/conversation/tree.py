@@ -12,16 +12,6 @@ from esckit.conversation.records import REASONS, STRICT, Preference, Turn, Verdi
 from esckit.errors import CorpusError
 from esckit.strategy import TAXONOMIES
 
-__all__ = [
-    "FORMAT",
-    "Conversation",
-    "GrowingTree",
-    "Problem",
-    "check_conversation",
-    "conversation_problems",
-    "mined_id",
-]
-
 FORMAT: Final = 1
 
 

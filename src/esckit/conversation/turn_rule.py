@@ -11,8 +11,6 @@ from typing import NamedTuple
 from esckit.conversation.records import Turn
 from esckit.conversation.tree import Conversation
 
-__all__ = ["BLANK_FILLER", "OPENING_FILLER", "Message", "dialogue_messages", "reply_text", "to_messages"]
-
 OPENING_FILLER = "Hi"
 BLANK_FILLER = " "
 

@@ -17,8 +17,6 @@ from esckit.corpora.records import Dialogue, Reading, Record
 from esckit.files import read_text
 from esckit.strategy import ANNOMI
 
-__all__ = ["LICENCE", "annomi_records", "read_annomi_transcript"]
-
 LICENCE: Final = (
     'none stated (no licence file; README: released "to benefit research community", "publicly and freely available")'
 )

@@ -20,8 +20,6 @@ import numpy.typing as npt
 
 from esckit.conversation import Conversation
 
-__all__ = ["PairValues", "Retelling", "Stories", "shared_runs", "similarities"]
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 

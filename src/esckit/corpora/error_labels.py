@@ -10,31 +10,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
 
 from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, Speaker, Turn
 from esckit.conversation.records import STRICT
 from esckit.errors import CorpusError
 from esckit.files import decode_json, read_lines, read_text
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-__all__ = [
-    "ContextTurn",
-    "ErrorExample",
-    "ErrorLabels",
-    "LabelledReply",
-    "example_reply",
-    "parse_error_label",
-    "read_chat_examples",
-    "read_error_examples",
-    "read_error_labels",
-]
 
 _VARIANTS: Final = {
     "strategy_mismatch": "mismatched strategy|strategy mismatch",
@@ -76,6 +62,9 @@ class ErrorExample:
     reason: str
 
 
+_VALIDATOR: Final = TypeAdapter(ErrorExample)
+
+
 def read_error_examples(path: Path | None = None) -> list[ErrorExample]:
     """Read and check examples of psychological errors: a JSON Lines file's, or those that the package ships.
 
@@ -110,20 +99,10 @@ def _read_shipped(name: str) -> list[ErrorExample]:
         return read_error_examples(path)
 
 
-@cache
-def _adapter() -> "TypeAdapter[ErrorExample]":
-    """The validator of an example's JSON, built once; pydantic is imported only where something is read."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(ErrorExample)
-
-
 def _parse(line: str) -> ErrorExample:
     """Build and check an example from one line of JSON."""
-    from pydantic import ValidationError
-
     try:
-        example = _adapter().validate_json(line)
+        example = _VALIDATOR.validate_json(line)
     except ValidationError as error:
         raise CorpusError(_sentence(error.errors(include_url=False)[0])) from error
     if problem := _problem(example):

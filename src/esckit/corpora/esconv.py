@@ -18,8 +18,6 @@ from esckit.files import read_text
 from esckit.hub import unreachable
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV
 
-__all__ = ["LICENCE", "conversation_to_esconv", "read_esconv_hub", "read_esconv_item"]
-
 LICENCE: Final = "CC-BY-NC-4.0"
 _HUB: Final = "thu-coai/esconv"
 _LABELS: Final = ("experience_type", "emotion_type", "problem_type")

@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from esckit.conversation import (
-    Conversation,
-    Problem,
-    conversation_problems,
-    validate_conversation,
-    write_conversations,
-)
+from esckit.conversation import Conversation, Problem, conversation_problems, validate_conversation, write_conversations
 from esckit.conversation.turn_rule import dialogue_messages
 from esckit.corpora.annomi import annomi_records, read_annomi_transcript
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
@@ -22,16 +16,6 @@ from esckit.corpora.model_written import read_counselling_item, read_extes_item
 from esckit.corpora.records import Reading, Record, json_lines, json_list, text_lines
 from esckit.errors import CorpusError
 from esckit.files import atomic_write, read_lines
-
-__all__ = [
-    "FORMATS",
-    "conversation_to_messages",
-    "find_format",
-    "read_corpus",
-    "read_records",
-    "write_corpus",
-    "write_list",
-]
 
 
 @dataclass(frozen=True)

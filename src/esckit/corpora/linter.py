@@ -14,8 +14,6 @@ from esckit.conversation import Conversation, Problem, Turn
 from esckit.corpora.duplicates import Retelling, Stories
 from esckit.corpora.formats import FORMATS, find_format, read_records
 
-__all__ = ["KINDS", "CheckReport", "DialoguePlace", "Finding", "check_files"]
-
 KINDS: Final = (
     "record",
     "tree",

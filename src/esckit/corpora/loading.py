@@ -11,8 +11,6 @@ from esckit.corpora.splits import PARTS, Corpus, split_by
 from esckit.corpora.starter import read_starter
 from esckit.errors import CorpusError
 
-__all__ = ["CORPORA", "load_corpus"]
-
 CORPORA: Final = ("starter", *FORMATS)
 
 

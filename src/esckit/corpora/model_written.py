@@ -15,8 +15,6 @@ from esckit.conversation import Conversation, Problem, Speaker
 from esckit.corpora.records import Dialogue, Reading, dialogue_name
 from esckit.strategy import CSO, EXTES_TO_CSO
 
-__all__ = ["read_counselling_item", "read_extes_item"]
-
 LICENCES: Final[Mapping[str, str]] = {"cpsycoun": "CC-BY-4.0", "smile": "CC0-1.0"}
 _SPEAKERS: Final[Mapping[str, Speaker]] = {"client": "seeker", "counselor": "supporter"}
 _MAP: Final[Mapping[str, str]] = {label.casefold(): strategy for label, strategy in EXTES_TO_CSO.items()}

@@ -13,8 +13,6 @@ from typing import Any, Final, NamedTuple
 from esckit.conversation import Conversation, Problem, Speaker, Turn, conversation_problems
 from esckit.files import after_space, decode_json, decode_json_at, read_lines, read_text
 
-__all__ = ["Dialogue", "Reading", "Record", "dialogue_name", "json_lines", "json_list", "text_lines"]
-
 _NOT_A_LIST: Final = "this is no list of dialogues: the file should be one JSON list with an object a dialogue."
 
 

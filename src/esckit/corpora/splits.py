@@ -13,17 +13,6 @@ from esckit.conversation import Conversation
 from esckit.errors import CorpusError
 from esckit.files import decode_json, read_text
 
-__all__ = [
-    "DECOUPLED_ESC",
-    "PARTS",
-    "Corpus",
-    "Parts",
-    "decoupled_esc_split_ids",
-    "split_by",
-    "split_by_ids",
-    "split_by_ratio",
-]
-
 DECOUPLED_ESC: Final = "decoupled-esc"
 PARTS: Final = ("train", "valid", "test")
 

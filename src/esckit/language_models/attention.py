@@ -21,19 +21,6 @@ from transformers.masking_utils import sdpa_mask
 
 from esckit.errors import ModelError
 
-__all__ = [
-    "BLOCK",
-    "FLEX_ATTENTION",
-    "SUPPORTED",
-    "TRIE_ATTENTION",
-    "attention_for",
-    "blocked_attention",
-    "check_layers",
-    "flex_trie_attention",
-    "trie_attention",
-    "trie_masks",
-]
-
 TRIE_ATTENTION: Final = "trie"
 """What to give transformers as ``attn_implementation``."""
 

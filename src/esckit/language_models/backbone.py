@@ -18,16 +18,6 @@ from esckit.hub import is_hub_id, unreachable
 from esckit.language_models.attention import SUPPORTED, attention_for, check_layers
 from esckit.language_models.token_tree import check_exactness
 
-__all__ = [
-    "Backbone",
-    "Quantisation",
-    "check_reachable",
-    "check_source",
-    "device_of",
-    "load_backbone",
-    "seed_everything",
-]
-
 
 @dataclass(frozen=True)
 class Backbone:

@@ -18,16 +18,6 @@ from esckit.language_models.backbone import device_of
 from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
 from esckit.rendering import Example, Part, Renderer
 
-__all__ = [
-    "MAX_TOKENS_PER_ROW",
-    "Reply",
-    "TextStreamer",
-    "generate",
-    "generate_ids",
-    "read_reply",
-    "score_strategies",
-]
-
 _ROWS: Final = 64  # prompts written at once: their keys and values are in memory together
 MAX_TOKENS_PER_ROW = 8192  # of planner rows at inference; longer dialogues are divided, which changes no figure
 
@@ -106,7 +96,7 @@ def generate_ids(
     Args:
         model: a causal language model, adapters chosen.
         prompts: token ids, each of two tokens or more.
-        end_of_turn, decoding: the token that ends a reply, and how tokens are chosen.
+        end_of_turn: the token that ends a reply.
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         streamer: is given the tokens of the one prompt as they come.

@@ -10,8 +10,6 @@ from typing import Any, Final, Literal
 from esckit.conversation import Conversation
 from esckit.conversation.turn_rule import reply_text
 
-__all__ = ["CHATML", "SIZES", "PocketSize", "make_pocket_model", "train_tokenizer"]
-
 PocketSize = Literal["2m", "10m"]
 
 SIZES: Final[dict[PocketSize, dict[str, int]]] = {

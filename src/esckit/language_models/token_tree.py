@@ -19,22 +19,8 @@ from esckit.errors import ModelError
 from esckit.language_models.attention import SUPPORTED, trie_masks
 from esckit.rendering import Example
 
-__all__ = [
-    "Target",
-    "TokenTrie",
-    "TrieBatch",
-    "build_tries",
-    "check_exactness",
-    "collate",
-    "in_forwards",
-    "kept_logits",
-    "sum_targets",
-    "target_log_probabilities",
-    "token_log_probabilities",
-]
-
 _ROOT = -1
-_SHARED: Final = 12
+_SHARED: Final = 12  # tokens that `check_exactness` tries, of the context and of each branch
 _BRANCH: Final = 8
 _WINDOW: Final = 5  # shorter than a branch, so that a sliding layer forgets
 

@@ -11,8 +11,6 @@ from esckit.strategy import Taxonomy
 from esckit.supporters.parts import OnText
 from esckit.supporters.proposing import Candidate, TurnRequest
 
-__all__ = ["AtRandom"]
-
 
 class AtRandom:
     """Proposes labels that are drawn evenly, each once, and gold replies of other dialogues under them."""

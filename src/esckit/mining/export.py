@@ -16,8 +16,6 @@ from esckit.prompts import load_prompt
 from esckit.rendering import Part, past_strategies
 from esckit.strategy import TAXONOMIES
 
-__all__ = ["DEFAULT_PAST", "guess_part", "to_kto", "to_predictions", "to_trl"]
-
 Row = dict[str, Any]
 Past = Literal["gold", "hidden"]
 

@@ -14,21 +14,6 @@ from esckit.conversation.turn_rule import reply_text
 from esckit.errors import CorpusError
 from esckit.rendering import PairExample, Part, Renderer
 
-__all__ = [
-    "ASPECTS",
-    "Pair",
-    "PairKind",
-    "PairReport",
-    "check_pairs",
-    "kind_of",
-    "length_matched",
-    "lint_pairs",
-    "normalise",
-    "pair_statistics",
-    "pairs_of",
-    "render_pairs",
-]
-
 ASPECTS: Final[Mapping[Part, tuple[Aspect, ...]]] = {
     "planner": ("strategy",),
     "generator": ("response",),

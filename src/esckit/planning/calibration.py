@@ -17,19 +17,6 @@ from esckit.measures.bias_inference import squared_bias
 from esckit.measures.intervals import IntArray
 from esckit.measures.strategy_measures import score
 
-__all__ = [
-    "MODES",
-    "Calibration",
-    "LogProbabilities",
-    "Mode",
-    "Unseen",
-    "apply_modes",
-    "fit_calibration",
-    "fit_modes",
-    "log_normalise",
-    "unseen_figures",
-]
-
 Mode = Literal["shown", "hidden"]
 """Whether the history shows past strategies: gold or predicted ones, or none."""
 
@@ -41,7 +28,7 @@ LogProbabilities = NDArray[np.float64]
 _STEPS: Final = 300
 _RATE: Final = 0.5
 _COARSEST: Final = 20.0  # of 1 / temperature
-_PARTS: Final = 5
+_PARTS: Final = 5  # of the dialogues, each calibrated by the others
 _FEWEST: Final = 100  # dialogues for which B is measured: of fewer, a part's says nothing
 _T: Final = 2.776  # Student's t of 4 degrees of freedom, .975
 

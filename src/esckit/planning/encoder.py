@@ -18,8 +18,6 @@ from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
 
-__all__ = ["EMBEDDED", "Encoder", "Precision", "check_encoder", "load_encoder"]
-
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
 

@@ -27,21 +27,6 @@ from esckit.planning.turn_batches import Embed, TextVectors, TurnBatch, collate_
 from esckit.planning.turn_features import feature_names, history_width
 from esckit.strategy import TAXONOMIES, Taxonomy
 
-__all__ = [
-    "FOREST_WEIGHT",
-    "FORMAT",
-    "EncoderPlanner",
-    "PlannerCard",
-    "PlannerModel",
-    "ensemble",
-    "load_tensors",
-    "member_weights",
-    "members_of",
-    "read_planner_folder",
-    "save_tensors",
-    "write_planner_folder",
-]
-
 FORMAT: Final = 1
 FOREST_WEIGHT: Final = 0.4
 """The forests' share in the average of log-probabilities."""

@@ -50,8 +50,6 @@ from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.strategy import Taxonomy
 
-__all__ = ["train_planner"]
-
 _BLOCK: Final = 2048  # texts embedded between two savings
 _PREFIX: Final = "member."
 
@@ -102,9 +100,8 @@ def train_planner(
     Args:
         conversations: the training part; trunk turns with a strategy are learnt from.
         encoder: embeds utterances; only the model ``encoder`` needs one.
-        taxonomy, options: the labels, and how.
         folder: receives ``planner.json`` and ``weights.safetensors``, and while training what is done so far.
-        seed, title: of the folds and the members; for the progress bar.
+        seed: of the folds and the members.
 
     Returns:
         JSON-ready facts: ``dialogues``, ``turns``, ``members``, ``frequencies`` (label to share, 0..1), ``options``

@@ -17,8 +17,6 @@ from esckit.planning.turn_batches import ReadTurns, TurnBatch
 from esckit.planning.turn_features import history_width
 from esckit.strategy import Taxonomy
 
-__all__ = ["StrategyForest", "Trees", "grow_forest"]
-
 _LEAF: Final = 8  # fewest training turns in a leaf
 _SPLIT_FEATURES: Final = 0.4  # share of the features among which a split is chosen
 _FLOOR: Final = 0.02  # shared by the labels: a leaf that never saw a label does not rule it out
@@ -59,12 +57,9 @@ class Trees(nn.Module):
 
 
 class StrategyForest(nn.Module):
-    """Trees for turns whose history shows past strategies, and trees that never read these.
+    """Trees over all explicit features, for turns whose history shows past strategies, and trees that never read these.
 
-    Args:
-        shown: trees over all explicit features.
-        hidden: trees over those that do not depend on past strategies.
-        history: how many of the features, the first ones, do.
+    The first ``history`` features depend on past strategies.
     """
 
     def __init__(self, shown: Trees, hidden: Trees, history: int) -> None:

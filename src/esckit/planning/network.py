@@ -19,19 +19,6 @@ from esckit.planning.turn_batches import SURFACE, ReadTurns, TurnBatch, collate_
 from esckit.planning.turn_features import history_width
 from esckit.strategy import Taxonomy
 
-__all__ = [
-    "DROPOUT",
-    "Binner",
-    "LinearNetwork",
-    "Logits",
-    "Sizes",
-    "StrategyNetwork",
-    "check_finite",
-    "new_network",
-    "predict_turns",
-    "train_network",
-]
-
 DROPOUT: Final = 0.4
 """Share of a `StrategyNetwork`'s inputs and hidden units left out in training."""
 
@@ -207,9 +194,8 @@ def train_network(
 
     Args:
         dialogues: at least one.
-        taxonomy, options: the labels, and how.
         sizes: of the network; None trains a linear one.
-        seed, title: of weights, order, dropout and of which dialogues' past is hidden; for the error.
+        seed: of weights, order, dropout and of which dialogues' past is hidden.
 
     Raises:
         EsckitError: the loss is not finite.

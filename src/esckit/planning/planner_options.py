@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["PlannerOptions"]
-
 
 class PlannerOptions(BaseModel):
     """How an encoder planner is made (`planning.fitting`).

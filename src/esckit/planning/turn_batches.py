@@ -15,8 +15,6 @@ from esckit.planning.encoder import Encoder
 from esckit.planning.turn_features import read_text, shown_indices, turn_features
 from esckit.strategy import Taxonomy
 
-__all__ = ["SURFACE", "Embed", "ReadTurns", "TextVectors", "TurnBatch", "collate_turns", "plain_text", "read_turns"]
-
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors (N, D) of length 1; D may be 0, where only explicit features are read."""
 

@@ -19,16 +19,6 @@ from esckit.conversation import Turn
 from esckit.errors import CorpusError
 from esckit.strategy import Taxonomy
 
-__all__ = [
-    "TextSurface",
-    "TurnFeatures",
-    "feature_names",
-    "history_width",
-    "read_text",
-    "shown_indices",
-    "turn_features",
-]
-
 _THANKS: Final = re.compile(r"\bthank|appreciate", re.I)
 _FAREWELL: Final = re.compile(r"\b(bye|goodbye|take care|good luck|have a (good|great|nice)|good night)", re.I)
 _ASKS_HELP: Final = re.compile(r"\b(help|suggest|advice|idea|what (should|can|do))", re.I)

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 
@@ -20,17 +20,8 @@ from esckit.strategy import TAXONOMIES
 from esckit.training.batches import divide, in_passes, plan_batches
 from esckit.training.training_options import LoraOptions
 
-__all__ = ["check"]
-
 _TRIED: Final = 8
 """Longest batches whose forward passes are made: passes share prefixes, so the longest is not always the largest."""
-
-
-class _Backbone(NamedTuple):
-    """A backbone's config, and its tokenizer where it can be had."""
-
-    config: Any
-    tokenizer: Any | None
 
 
 def check(recipe: Recipe) -> list[str]:
@@ -44,14 +35,14 @@ def check(recipe: Recipe) -> list[str]:
     trained = [stage for stage in recipe.stages if isinstance(stage, TrainingStage) and stage.trains(recipe)]
     if not trained:
         return [*lines, "model: no stage trains a language model, so there is no memory to estimate"]
-    backbone = _read_backbone(recipe, corpus)
-    limit = min(recipe.model.max_context or 10**9, backbone.config.get_text_config().max_position_embeddings)
+    config, tokenizer = _read_backbone(recipe, corpus)
+    limit = min(recipe.model.max_context or 10**9, config.get_text_config().max_position_embeddings)
     renderer = None
-    if backbone.tokenizer is not None:
+    if tokenizer is not None:
         taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy)]
-        renderer = Renderer(backbone.tokenizer, taxonomy, max_context=limit, layout=recipe.model.layout)
+        renderer = Renderer(tokenizer, taxonomy, max_context=limit, layout=recipe.model.layout)
     lines.append(_template_line(recipe, renderer))
-    return [*lines, *_memory_lines(recipe, corpus, backbone.config, renderer, limit, trained)]
+    return [*lines, *_memory_lines(recipe, corpus, config, renderer, limit, trained)]
 
 
 def _corpus_line(corpus: Corpus) -> str:
@@ -71,12 +62,12 @@ def _template_line(recipe: Recipe, renderer: Renderer | None) -> str:
     return f"chat template: taken apart and put together again exactly, layout {renderer.layout}"
 
 
-def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
-    """The config and tokenizer of the recipe's backbone; a pocket one's tokenizer is trained as the run would."""
+def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
+    """The backbone's config, and its tokenizer where it can be had; a pocket one's is trained as the run would."""
     if recipe.model.path is None:
         tokenizer = train_tokenizer(corpus.train, recipe.model.vocabulary)
         with torch.device("meta"):
-            return _Backbone(make_pocket_model(recipe.model.pocket, tokenizer).config, tokenizer)
+            return make_pocket_model(recipe.model.pocket, tokenizer).config, tokenizer
     from transformers import AutoConfig, AutoTokenizer
 
     source = recipe.model.path
@@ -93,8 +84,8 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> _Backbone:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError):
-        return _Backbone(config, None)
-    return _Backbone(config, tokenizer if tokenizer("a")["input_ids"] else None)  # an empty one where there is none
+        return config, None
+    return config, tokenizer if tokenizer("a")["input_ids"] else None  # an empty one where there is none
 
 
 def _memory_lines(

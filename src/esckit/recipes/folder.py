@@ -28,8 +28,6 @@ from esckit.rendering import Renderer
 from esckit.strategy import TAXONOMIES
 from esckit.training.processes import count_processes, is_main
 
-__all__ = ["CHECKPOINTS", "RunFolder", "stage_seed"]
-
 CHECKPOINTS: Final = "checkpoints"
 """Subfolder of what is being trained."""
 

@@ -10,8 +10,6 @@ from esckit.hub import is_hub_id
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 
-__all__ = ["digest", "prompt_texts", "source_identity"]
-
 _SUFFIXES: Final = {".safetensors", ".bin", ".json", ".jinja", ".model"}
 _NAMES: Final = {"vocab.txt", "merges.txt"}
 _SECONDS: Final = 10.0
@@ -23,10 +21,7 @@ def digest(value: Any) -> str:
 
 
 def source_identity(source: str) -> Any:
-    """What a model's or an encoder's source stands for now.
-
-    Args:
-        source: a folder, a Hub id, ``embedded``, or a model behind a URL.
+    """What a model's or an encoder's source (a folder, a Hub id, ``embedded``, a model behind a URL) stands for now.
 
     Returns:
         Of a folder, hashes of weights, config, tokenizer and chat template by file; of a Hub id the revision; None

@@ -20,8 +20,6 @@ from transformers.masking_utils import sdpa_mask
 from esckit.training.adapters import fresh_adapter
 from esckit.training.training_options import LoraOptions
 
-__all__ = ["Kept", "Memory", "MetaModel", "saved_bytes"]
-
 _FOUR_BITS: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a weight: NF4, and a doubly quantised scale for every 64 (Dettmers et al. 2023, section 3)."""
 

@@ -14,8 +14,6 @@ from esckit.rendering import Layout
 if TYPE_CHECKING:
     from esckit.corpora import Corpus
 
-__all__ = ["FORMAT", "CorpusConfig", "ModelConfig", "Recipe"]
-
 FORMAT = 1
 
 

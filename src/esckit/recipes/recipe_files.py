@@ -16,8 +16,6 @@ from esckit.recipes.rounds import Repeat, plain_names, write_out
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages import KINDS
 
-__all__ = ["load_recipe", "shipped_recipes"]
-
 Checked = TypeVar("Checked", bound=BaseModel)
 
 

@@ -9,8 +9,6 @@ from pydantic import ConfigDict, Field
 from esckit.errors import RecipeError
 from esckit.recipes.stage import Keys, Stage
 
-__all__ = ["Repeat", "plain_names", "write_out"]
-
 Raw = dict[str, Any]
 """A stage or a block as YAML has it."""
 

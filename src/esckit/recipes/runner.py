@@ -21,8 +21,6 @@ from esckit.report.figure_tables import comparisons_table, draw, figures_table
 from esckit.report.reading import read_record
 from esckit.training.processes import from_main, is_main, join_processes, wait
 
-__all__ = ["load_checked", "print_results", "run"]
-
 
 def run(recipe: Recipe, out: Path | str, *, fresh: bool = False) -> RunFolder:
     """Carry out a recipe in a folder; continue where an earlier run of the same recipe stopped.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from esckit.training.batches import TrieDataset
     from esckit.training.preferences import PairDataset
 
-__all__ = ["DecodingConfig", "Input", "Keys", "Split", "Stage", "TrainingStage"]
-
 Split = Literal["train", "valid", "test"]
 
 

@@ -14,8 +14,6 @@ from esckit.training.processes import is_main
 from esckit.training.trainer import Objective, train
 from esckit.training.training_options import TrainingOptions
 
-__all__ = ["count_cuts", "make_tries", "train_stage"]
-
 
 def make_tries(
     run: RunFolder,

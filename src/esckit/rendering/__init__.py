@@ -2,14 +2,7 @@
 
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.rendering.layouts import Layout, Part
-from esckit.rendering.renderer import (
-    Example,
-    PairExample,
-    PastStrategies,
-    Renderer,
-    past_strategies,
-    supporter_turns,
-)
+from esckit.rendering.renderer import Example, PairExample, PastStrategies, Renderer, past_strategies, supporter_turns
 from esckit.rendering.templates import ChatGlue, chat_prompt
 
 __all__ = [

@@ -14,8 +14,6 @@ from esckit.conversation.turn_rule import Message
 from esckit.prompts import load_prompt
 from esckit.strategy import Taxonomy
 
-__all__ = ["Layout", "Part", "line_of", "names_in_system", "reads_lines", "strategy_text", "system_text"]
-
 Layout = Literal["shared-prefix", "paper"]
 Part = Literal["planner", "generator", "coupled"]
 

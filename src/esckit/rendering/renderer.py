@@ -17,8 +17,6 @@ from esckit.rendering.layouts import Layout, Part, names_in_system, reads_lines,
 from esckit.rendering.templates import ChatGlue, Frame, Tokenizer
 from esckit.strategy import Taxonomy
 
-__all__ = ["Example", "PairExample", "PastStrategies", "Renderer", "past_strategies", "supporter_turns"]
-
 PastStrategies = Literal["gold", "predicted", "hidden"]
 
 

@@ -16,8 +16,6 @@ from esckit.conversation.turn_rule import Message
 from esckit.errors import TemplateError
 from esckit.rendering.layouts import line_of
 
-__all__ = ["ChatGlue", "Frame", "Tokenizer", "chat_prompt", "render_chat"]
-
 Ids = tuple[int, ...]
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase; its import would cost seconds here
 

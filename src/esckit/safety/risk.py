@@ -15,8 +15,6 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 import yaml
 
-__all__ = ["DANGERS", "LANGUAGES", "Danger", "Language", "languages_of_risk", "normal_forms", "risk_of", "words_hash"]
-
 Danger = Literal["overdose", "suicide", "self-harm", "harm to others", "abuse"]
 Language = Literal["en", "zh", "es"]
 DANGERS: Final[tuple[Danger, ...]] = get_args(Danger)

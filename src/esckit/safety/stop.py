@@ -11,8 +11,6 @@ import yaml
 
 from esckit.safety.risk import Danger, Language, languages_of_risk, normal_forms, risk_of
 
-__all__ = ["SOURCE", "Stop", "language_of", "stop_after", "wants_to_go_on"]
-
 SOURCE: Final = "safety"
 """The source of a turn that holds the fixed text."""
 

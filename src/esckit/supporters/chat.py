@@ -16,8 +16,6 @@ from esckit.strategy import Taxonomy
 from esckit.supporters.parts import OnText
 from esckit.supporters.proposing import Answers, Candidate, TurnRequest
 
-__all__ = ["STATEMENT", "Answer", "Branch", "Chat", "find_strategy", "printable"]
-
 STATEMENT: Final = (
     "You are talking with a program, not with a person, and this is not therapy. It is a research tool: it can "
     "misunderstand, and say what is wrong or hurts; nobody reads along. If you or someone else may be in danger, call "
@@ -63,7 +61,7 @@ class Chat:
     """A conversation with one supporter. Nothing that was said is ever taken out of the tree.
 
     Args:
-        supporter, name: who answers, and the source of its turns.
+        name: of the supporter; the source of its turns.
         past: whether the history shows the strategies of earlier replies; by default `Answers.past_in_chat`.
         seed: of sampled replies; the same words in the same order then get the same replies.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.

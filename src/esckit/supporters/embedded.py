@@ -17,8 +17,6 @@ from esckit.errors import CorpusError, ModelError
 from esckit.planning.planner_options import PlannerOptions
 from esckit.safety import words_hash
 
-__all__ = ["cache_folder", "embedded_supporter", "make_supporter"]
-
 
 def make_supporter(
     conversations: Sequence[Conversation],
@@ -35,10 +33,10 @@ def make_supporter(
     The same call continues one that was stopped.
 
     Args:
-        conversations, name: dialogues with strategies, and their corpus's name.
+        conversations: dialogues with strategies, of the corpus ``name``.
         out: the supporter's folder.
         encoder: `planning.encoder.EMBEDDED`, a folder or a Hub id.
-        options, seed: of the planner, by default esckit's; of its training.
+        options: of the planner, by default esckit's.
         replies: the supporter answers with the corpus's replies; else it only plans.
 
     Returns:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LanguageParts", "load_adapters"]
-
 _TRIES: Final = 4  # samples drawn for a text that was not there before
 
 

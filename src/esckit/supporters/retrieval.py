@@ -29,17 +29,6 @@ from esckit.rendering import supporter_turns
 from esckit.safety import risk_of
 from esckit.supporters.parts import OnText, Wording
 
-__all__ = [
-    "ReplyStore",
-    "StoredReply",
-    "build_store",
-    "context_texts",
-    "explicit_risk",
-    "names_of",
-    "unusable",
-    "usable_replies",
-]
-
 FORMAT: Final = 1
 _BLOCK: Final = 512  # contexts embedded between two signs of progress
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from esckit.planning.calibration import Calibration
 
-__all__ = ["FORMAT", "Kind", "Supporter", "SupporterCard", "save_supporter"]
-
 FORMAT = 1
 _ADAPTER = "adapter_model.safetensors"
 Kind = Literal["coupled", "decoupled"]
@@ -255,7 +253,8 @@ class Supporter:
         Args:
             said: the dialogue so far, as in `plan`.
             strategy: of the reply; the planner chooses by default.
-            seed, wording: another seed draws another reply; how the text is drawn.
+            seed: another one draws another reply.
+            wording: how the text is drawn.
             on_text: is told the text piece by piece.
 
         Raises:

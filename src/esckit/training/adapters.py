@@ -7,8 +7,6 @@ from esckit.language_models.backbone import Backbone, Quantisation, load_backbon
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 
-__all__ = ["Policy", "fresh_adapter", "load_policy", "open_adapter", "save_adapter", "save_policy"]
-
 _FROZEN: Final = "reference"  # name of the SFT adapter's second copy
 
 
@@ -44,8 +42,8 @@ def load_policy(
     """Load what preference learning starts from, with its reference.
 
     Args:
-        source, quantisation: the backbone's.
-        start, part: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
+        source: the backbone's.
+        start: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
         form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
         lora: of the fresh adapter where SFT is merged.
     """

@@ -7,8 +7,6 @@ from typing import Final
 
 from esckit.files import sync, write_json
 
-__all__ = ["latest_checkpoint", "mark_whole"]
-
 _COMPLETE: Final = "complete"  # the mark that is written last into a checkpoint: its files with their sizes
 _KEPT: Final = 2
 

@@ -11,8 +11,6 @@ import torch.distributed as dist
 
 from esckit.errors import RunError
 
-__all__ = ["count_processes", "from_main", "is_main", "join_processes", "total", "wait"]
-
 T = TypeVar("T")
 _PATIENCE: Final = timedelta(days=14)  # the others wait while the first one mines or predicts
 

@@ -13,8 +13,6 @@ import torch
 from esckit.language_models.token_tree import collate, kept_logits
 from esckit.training.batches import TrieDataset
 
-__all__ = ["Drift", "Reference", "adapter_off", "drift", "frozen_adapter", "in_evaluation"]
-
 Reference = Callable[[Any], AbstractContextManager[Any]]
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["FILE", "CalibrateStage"]
-
 FILE = "calibration.json"
 """In the stage's folder: `planning.calibration.Calibration`."""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["PAIRS", "SAMPLED", "TREES", "MineStage", "TreesStage", "Whose", "mined_trees"]
-
 TREES: Final = "trees.jsonl"
 """In the folder of a mine, predict or baseline stage: the trees that it started from, grown."""
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["PlannerStage", "RepliesStage"]
-
 
 class PlannerStage(Stage, PlannerOptions):
     """Trains a planner on an encoder's vectors and explicit features; no language model takes part.

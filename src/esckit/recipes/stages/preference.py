@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from esckit.training.adapters import Policy
     from esckit.training.preferences import PairDataset, PairItem
 
-__all__ = ["PreferenceStage", "moved"]
-
 
 class PreferenceStage(TrainingStage, PreferenceOptions):
     """Aligns a part on mined preferences, starting from an sft (or an earlier preference) stage, which it refers to.

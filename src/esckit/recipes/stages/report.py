@@ -8,8 +8,6 @@ from esckit.report import write_report
 if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
 
-__all__ = ["ReportStage"]
-
 
 class ReportStage(Stage):
     """Writes report.html from the run's folder."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from esckit.recipes.recipe import Recipe
     from esckit.rendering import Example, Renderer
 
-__all__ = ["PretrainStage", "SftStage", "fine_tune", "sft_of"]
-
 
 class PretrainStage(TrainingStage):
     """Trains every weight of a new pocket backbone on both speakers' texts; skipped where model.path is given.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["SupporterStage"]
-
 
 class SupporterStage(Stage):
     """Puts parts together: ``coupled``, or ``planner`` and ``generator``, or a ``planner`` alone, which only plans.
