@@ -8,7 +8,8 @@ import pytest
 from esckit.errors import RecipeError
 from esckit.recipes.recipe_files import load_recipe, shipped_recipes
 from esckit.recipes.stages.preference import PreferenceStage
-from esckit.recipes.stages.sft import PretrainStage, SftStage, sft_of
+from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.sft import SftStage, sft_of
 from tests.recipes.tiny import RECIPE
 
 JUDGED: Final = ["mine-planner.rule=judged", "mine-planner.wording=generator-sft"]

@@ -14,7 +14,6 @@ from esckit.errors import EsckitError
 from esckit.files import atomic
 from esckit.strategy import TAXONOMIES
 
-
 # Eight colours that people with colour-blindness tell apart (Okabe and Ito), and which of them are dark.
 _COLOURS: Final = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#BBBBBB")
 _DARK: Final = ("#0072B2", "#D55E00")

@@ -1,4 +1,4 @@
-"""The kinds of stages, and this list of them. A new kind is a class (`recipes.stage.Stage`) and a line here."""
+"""The kinds of stages, a file each, and this list of them. A new kind is a class (`recipes.stage.Stage`) and a line here."""
 
 from typing import Final
 
@@ -8,11 +8,13 @@ from esckit.recipes.stages.calibrate import CalibrateStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
 from esckit.recipes.stages.mine import MineStage
-from esckit.recipes.stages.planner import PlannerStage, RepliesStage
+from esckit.recipes.stages.planner import PlannerStage
 from esckit.recipes.stages.predict import PredictStage
 from esckit.recipes.stages.preference import PreferenceStage
+from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.replies import RepliesStage
 from esckit.recipes.stages.report import ReportStage
-from esckit.recipes.stages.sft import PretrainStage, SftStage
+from esckit.recipes.stages.sft import SftStage
 from esckit.recipes.stages.supporter import SupporterStage
 
 __all__ = ["KINDS"]
