@@ -1,4 +1,4 @@
-"""The kinds of stages, a file each, and this list of them. A new kind is a class (`recipes.stage.Stage`) and a line here."""
+"""The kinds of stages, a file each. A new kind is a class (`recipes.stage.Stage`) and a line in this list."""
 
 from typing import Final
 
