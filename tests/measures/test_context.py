@@ -161,9 +161,10 @@ def test_empty_and_equal_replies_of_two_systems_stand_side_by_side() -> None:
         assert len(read[0].children("c")) == 4, "gold, what a model said, and one of each"
 
 
-def test_what_stands_in_a_corpus_s_own_extra_is_no_prediction() -> None:
+def test_what_stands_in_a_corpus_s_own_extra_is_no_prediction_of_a_system() -> None:
     own = Turn("x", "c", "supporter", "Oh.", extra={"turn_id": 7})
-    assert predictions_in([DIALOGUE.grow([own])]) == {}
+    said = row("Question", "Others", dialogue="d", turn="d")
+    assert predictions_of(add_predictions([DIALOGUE.grow([own])], [said], "system"), "system") == [said]
 
 
 def test_a_system_is_added_once() -> None:

@@ -63,7 +63,7 @@ def predictions_in(conversations: Sequence[Conversation], taxonomy: Taxonomy = E
         PredictionsError: a turn's ``extra`` breaks a rule of the predictions file, or names no turn.
     """
     said = (turn for conversation in conversations for turn in conversation.turns if "turn_id" in turn.extra)
-    names = dict.fromkeys(turn.source for turn in said if turn.source)
+    names = dict.fromkeys(turn.source for turn in said)
     return {name: predictions_of(conversations, name, taxonomy) for name in names}
 
 
