@@ -270,7 +270,6 @@ def _turn_problem(turn: Turn, turns: Sequence[Turn], places: Mapping[str, int]) 
 
 
 def _label_problem(turn: Turn, labels: tuple[str, ...]) -> str | None:
-    """What is wrong with a turn's strategy."""
     if turn.speaker == "seeker" and turn.strategy is not None:
         return f"a seeker turn carries the strategy {turn.strategy!r}; only supporter turns have one."
     if turn.strategy is not None and turn.strategy not in labels:
@@ -289,7 +288,6 @@ def _scores_problem(scores: Mapping[str, float]) -> str | None:
 
 
 def _verdict_problem(verdicts: Iterable[Verdict]) -> str | None:
-    """What is wrong with the first bad verdict."""
     for verdict in verdicts:
         if problem := _reason_problem("error type", verdict.error, verdict.reasons) or _scores_problem(verdict.scores):
             return problem

@@ -134,7 +134,6 @@ class _Tally:
         }
 
     def _labels(self, kind: str) -> dict[str, int]:
-        """Counts of a label, the most frequent first."""
         counts = ((value, count) for (label, value), count in self.labels.items() if label == kind)
         return dict(sorted(counts, key=lambda item: (-item[1], item[0])))
 

@@ -100,7 +100,6 @@ def _read_shipped(name: str) -> list[ErrorExample]:
 
 
 def _parse(line: str) -> ErrorExample:
-    """Build and check an example from one line of JSON."""
     try:
         example = _VALIDATOR.validate_json(line)
     except ValidationError as error:

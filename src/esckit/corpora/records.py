@@ -65,7 +65,6 @@ def json_list(path: Path) -> Iterator[Record]:
 
 
 def _json_problem(error: json.JSONDecodeError) -> str:
-    """One sentence from an error of the JSON parser."""
     return f"not valid JSON ({error.msg}): mend that line."
 
 

@@ -149,7 +149,6 @@ def _member(card: PlannerCard, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _card(fields: Mapping[str, Any]) -> PlannerCard:
-    """Read the fields of ``planner.json``."""
     if fields["model"] not in get_args(PlannerModel):
         raise ValueError(f"unknown model {fields['model']!r}")
     taxonomy = TAXONOMIES[fields["taxonomy"]]

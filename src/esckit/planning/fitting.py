@@ -77,7 +77,6 @@ class _Making:
         return Sizes(self.encoder.width, self.options.width, self.options.head, DROPOUT) if self.encoder else None
 
     def write(self, calibration: Mapping[Mode, Calibration], facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Write the folder."""
         source, weights = (self.encoder.source, self.encoder.weights_hash) if self.encoder else (None, None)
         model, name = self.options.model, self.taxonomy.name
         share = FOREST_WEIGHT if self.options.forests else 0.0
@@ -160,7 +159,6 @@ def _key(
     options: PlannerOptions,
     seed: int,
 ) -> str:
-    """SHA-256 of all that a planner depends on."""
     parts = [
         [conversation_to_json(conversation) for conversation in conversations],
         [encoder.weights_hash, encoder.precision] if encoder else None,

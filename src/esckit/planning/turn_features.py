@@ -252,7 +252,6 @@ def _place(past: Past, supporter: Sequence[TextSurface], seeker: Sequence[TextSu
 
 
 def _cues(name: str, text: TextSurface) -> dict[str, float]:
-    """What an utterance does."""
     words = max(text.words, 1)
     cues: dict[str, float] = {
         "words": text.words,

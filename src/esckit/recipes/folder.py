@@ -215,7 +215,6 @@ def stage_seed(seed: int, stage: Stage) -> int:
 
 
 def _versions() -> dict[str, Any]:
-    """What a stage runs with."""
     import torch
 
     return {

@@ -124,7 +124,6 @@ def _plain_stages(
 
 
 def _apply(recipe: dict[str, Any], stages: dict[str, dict[str, Any]], setting: str) -> None:
-    """Apply a setting to the recipe or to one of these stages."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {setting!r} is not key=value: write for example --set seed=1.")
@@ -157,7 +156,6 @@ def _number(value: Any) -> Any:
 
 
 def _stage(value: Any, place: int, kinds: Sequence[type[Stage]]) -> Stage:
-    """A stage of its kind."""
     if not isinstance(value, dict) or not isinstance(value.get("stage"), str):
         raise RecipeError(f"stage {place + 1} is no stage: write {{stage: KIND, name: NAME, ...}} (given: {value!r}).")
     name, known = value.get("name", place + 1), {kind.kind(): kind for kind in kinds}
@@ -192,7 +190,6 @@ def _sentence(error: ValidationError, model: type[BaseModel], *at: str) -> str:
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the schema allows at a validation location."""
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type)

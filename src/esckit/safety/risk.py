@@ -129,7 +129,6 @@ def _read(language: Language) -> Any:
 
 @cache
 def _simplified() -> dict[int, str]:
-    """Which traditional characters are read as which."""
     return {ord(traditional): plain for traditional, plain in _read("zh")["traditional"].split()}
 
 

@@ -202,7 +202,6 @@ class Chat:
             waiting += [(child, forks + (len(children) > 1)) for child in reversed(children)]
 
     def _answer_stopped(self, parent: str, stop: Stop, on_text: OnText) -> Answer:
-        """The fixed text as a turn."""
         self.forced = None  # not carried over to whatever is said after a danger
         on_text(stop.text)
         there = (turn for turn in self.conversation.children(parent) if _is_fixed(turn))

@@ -297,7 +297,6 @@ class Supporter:
             return found
 
     def _planned(self, requests: Sequence[TurnRequest]) -> list[list[Candidate]]:
-        """The strategies of each request, without texts."""
         scores: dict[int, NDArray[np.float64]] = {}
         free = [place for place, request in enumerate(requests) if request.strategy is None]
         for places in _together(requests, free):

@@ -51,7 +51,6 @@ class CalibrateStage(Stage):
             raise CorpusError(f"stage {self.name!r} needs the part {self.split}: give corpus.{self.split}=FILE.")
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
-        """Score the part's turns, and fit."""
         import numpy as np
 
         from esckit.planning.calibration import fit_calibration

@@ -236,7 +236,6 @@ def _sample(run: "RunFolder", stage: MineStage, drawn: list[Conversation], out: 
 
 
 def _miner_of(run: "RunFolder", stage: MineStage, sft: SftStage) -> "Callable[[int], Miner]":
-    """What opens the miner of a fold."""
     from esckit.mining.at_random import AtRandom
     from esckit.mining.inferential import Miner
     from esckit.supporters import Supporter

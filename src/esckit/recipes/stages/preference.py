@@ -102,7 +102,6 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         return PairDataset(self._item(list(pairs(examples))) for examples in targets)
 
     def _item(self, pairs: list[PairExample]) -> "PairItem":
-        """The pairs of a conversation as tries."""
         from esckit.training.preferences import make_item
 
         return make_item(pairs, self.max_tokens_per_row, mismatched=self.loss == "kto")
@@ -147,7 +146,6 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         return pairs
 
     def _no_pairs(self, recipe: "Recipe", mined: int) -> str:
-        """The one sentence where there is nothing to align on."""
         if mined:
             return (
                 f"stage {self.name!r} finds no pair of its kinds among the {mined} of {self.pairs!r}: take other kinds."

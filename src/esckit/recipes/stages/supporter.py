@@ -104,7 +104,6 @@ class SupporterStage(Stage):
 
 
 def supporter_of(recipe: "Recipe", name: str) -> SupporterStage:
-    """The supporter stage of this name."""
     stage = recipe.named(name)
     assert isinstance(stage, SupporterStage)
     return stage
