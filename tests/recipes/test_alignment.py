@@ -242,7 +242,9 @@ def test_frozen_and_stored_references_train_the_same_weights(place: Path, out: P
     assert apart <= 1e-2 * moved
 
 
-@pytest.mark.parametrize("reference", ["frozen", "merged", "stored"])
+@pytest.mark.parametrize(
+    "reference", ["frozen", *(pytest.param(name, marks=pytest.mark.slow) for name in ("merged", "stored"))]
+)
 def test_a_stage_that_was_killed_after_a_checkpoint_continues_exactly(
     reference: str, place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def _facts(out: Path, stage: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_each_alignment_is_trained_on_its_kinds_of_pairs(place: Path, tmp_path: Path) -> None:
     out = _run(place, "esconv-preferences", tmp_path / "run", "coupled-pairs.samples=4")
     trees = read_conversations(out / "coupled-pairs" / TREES)
@@ -116,6 +117,7 @@ def test_what_does_not_fit_is_one_sentence(recipe: str, setting: str, sentence: 
 BASELINES = ("base", "direct-refine", "self-refine", "emotional-cot", "base-decoupled")
 
 
+@pytest.mark.slow
 def test_baselines_stand_in_one_table_with_the_trained(place: Path, tmp_path: Path) -> None:
     out = _run(
         place, "esconv-baselines", tmp_path / "run", *(f"{name}.decoding.max_new_tokens=4" for name in BASELINES)
