@@ -135,7 +135,7 @@ def test_every_package_of_an_extra_is_known_to_the_sentence() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- the wheel
 
-DATA: Final = (".yaml", ".txt", ".jsonl", ".json", ".j2", ".css", ".md", "LICENSE", "py.typed")
+DATA: Final = (".yaml", ".txt", ".jsonl", ".json", ".j2", ".css", ".md", "LICENSE", "py.typed", ".pyi")
 
 
 @pytest.fixture(scope="module")

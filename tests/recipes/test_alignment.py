@@ -308,7 +308,7 @@ def test_pairs_without_a_difference_are_refused(place: Path, out: Path) -> None:
     run(recipe.model_copy(update={"stages": recipe.stages[:2]}), out, fresh=True)
     write_conversations(path, equal)
     with pytest.raises(
-        CorpusError, match=r"5 of 5 preference pairs must not be trained on \(5 with equal sides"
+        CorpusError, match=r"5 of 5 preference pairs must not be trained on, as their sides are equal"
     ) as error:
         run(recipe, out)
     assert "\n" not in str(error.value)

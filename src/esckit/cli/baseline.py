@@ -9,6 +9,8 @@ from esckit.cli import asking
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from esckit.conversation import Conversation
 
 __all__ = ["baseline_command"]
@@ -72,10 +74,13 @@ def baseline_command(
         )
         by = f", prompts {supporter.prompts.label}" if supporter.prompts.label else ""
         print(f"{method}{by}, {len(requests)} turns: {supporter.estimate(requests)}")
-        states = predict_at_once(supporter, conversations, requests, out)
+        _tell(predict_at_once(supporter, conversations, requests, out), len(requests), out)
+
+
+def _tell(states: "Counter[str]", turns: int, out: Path) -> None:
     states["without a strategy"] = states.pop("no_strategy")
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
-    print(f"{len(requests)} turns in {out} ({ended}); next: esckit evaluate {out}")
+    print(f"{turns} turns in {out} ({ended}); next: esckit evaluate {out}")
 
 
 def _examples(path: Path | None) -> "list[Conversation]":
