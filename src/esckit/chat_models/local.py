@@ -24,13 +24,8 @@ class LocalChatModel:
     A reply is drawn by its request's own seed, so it does not depend on the batch (but for the last bits of floats).
     A schema is not enforced here: say it in the prompt (`json_replies.schema_text`).
 
-    Args:
-        backbone: its tokenizer has a chat template.
-        batch_size: requests a batch.
-        adapter: of the backbone's model, where it has some.
-
     Raises:
-        TemplateError: the template cannot be used.
+        TemplateError: the tokenizer's chat template cannot be used.
     """
 
     concurrency = 1

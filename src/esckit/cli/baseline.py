@@ -1,15 +1,12 @@
 """``esckit baseline``: a prompted chat model in the supporter's place. Heavy imports happen inside."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from esckit.cli import asking
+from esckit.cli import shared
 from esckit.errors import EsckitError
-
-if TYPE_CHECKING:
-    from esckit.conversation import Conversation
 
 __all__ = ["baseline_command"]
 
@@ -24,20 +21,20 @@ def baseline_command(
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
-    model: asking.ModelOption,
-    base_url: asking.BaseUrlOption = None,
-    extra_body: asking.ExtraBodyOption = None,
+    model: shared.ModelOption,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
-    prompts: asking.PromptsOption = None,
-    ledger: asking.LedgerOption = None,
+    prompts: shared.PromptsOption = None,
+    ledger: shared.LedgerOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one draws other answers and other examples.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Take the most likely answer instead of sampling at .7 / .95.")] = False,
-    max_new_tokens: asking.NewTokensOption = None,
-    concurrency: asking.ConcurrencyOption = None,
-    budget_calls: asking.CallsOption = None,
-    budget_tokens: asking.TokensOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
 ) -> None:
     """Predict every labelled supporter turn of a corpus by prompting a chat model, without training.
 
@@ -50,14 +47,20 @@ def baseline_command(
     from esckit.chat_models.ledger import LEDGER, Ledger
     from esckit.chat_models.opening import open_chat_model
     from esckit.corpora import read_corpus
+    from esckit.corpora.starter import read_starter
     from esckit.supporters.baseline_run import BaselineRun, write_rows
     from esckit.supporters.baselines import METHODS, BaselineOptions, baseline_turns
 
-    options = asking.options_of(BaselineOptions, told)
+    options = shared.options_of(BaselineOptions, told)
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
     options.read_prompts()
-    turns = baseline_turns(read_corpus(corpus), METHODS[method], lambda: _examples(examples), seed)
+    turns = baseline_turns(
+        read_corpus(corpus),
+        METHODS[method],
+        lambda: read_starter().train if examples is None else read_corpus(examples),
+        seed,
+    )
     asked = open_chat_model(options)
     with Ledger(ledger or out.with_name(LEDGER)) as opened:
         if again := opened.forget_failed():
@@ -71,10 +74,3 @@ def baseline_command(
     states["without a strategy"] = states.pop("no_strategy")
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
     print(f"{len(turns)} turns in {out} ({ended}); next: esckit evaluate {out}")
-
-
-def _examples(path: Path | None) -> "list[Conversation]":
-    from esckit.corpora import read_corpus
-    from esckit.corpora.starter import read_starter
-
-    return read_starter().train if path is None else read_corpus(path)

@@ -90,15 +90,7 @@ def verdict_of(outcome: Outcome, judge: str) -> Verdict | None:
 class AskedAnnotator:
     """A chat model that is asked about each reply; every answer is in the asker's ledger, so none is asked twice.
 
-    Args:
-        name: of the model, for verdicts.
-        asker: asks it, under `STEP`.
-        examples: shown in the prompt.
-        prompts: in whose words it is asked.
-        decoding: how it answers.
-
-    Attributes:
-        judge: the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
+    ``judge`` is the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
     """
 
     def __init__(

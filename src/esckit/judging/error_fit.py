@@ -40,15 +40,10 @@ class _Read(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused).
+    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused)."""
 
-    Attributes:
-        evidence: of named evidence.
-        vectors: of each of `VECTORS`.
-    """
-
-    evidence: float
-    vectors: tuple[float, float, float] | None
+    evidence: float  # of named evidence
+    vectors: tuple[float, float, float] | None  # of each of `VECTORS`
 
 
 _PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, (1.5, 4.0, 6.0)), Penalty(4.0, (4.0, 10.0, 15.0)))

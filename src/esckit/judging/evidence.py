@@ -105,11 +105,6 @@ def recent_turns(case: Case, speaker: Speaker) -> list[Turn]:
     return [turn for turn in case.context if turn.speaker == speaker][-_RECENT:]
 
 
-def _sentences(text: str) -> list[str]:
-    """The sentences of a text."""
-    return [sentence for sentence in _SENTENCE.split(text.strip()) if sentence]
-
-
 class _Scene(NamedTuple):
     """A case, read once; texts are normal."""
 
@@ -130,7 +125,7 @@ class _Scene(NamedTuple):
         seeker = _normal(said)
         return cls(
             reply=reply,
-            parts=[_normal(sentence) for sentence in _sentences(case.response)],
+            parts=[_normal(sentence) for sentence in _SENTENCE.split(case.response.strip()) if sentence],
             words=len(reply.split()),
             seeker=seeker,
             loud=_LOUD.findall(said),

@@ -30,7 +30,7 @@ def known_replies(turns: Sequence[JudgedTurn], failed: Sequence[Conversation] | 
     Args:
         turns: of two dialogues or more.
         failed: dialogues in which the support failed; as many of their replies, in their own contexts, are the fourth.
-        seed: which replies are taken.
+        seed: of what is drawn.
 
     Raises:
         EsckitError: all turns are of one dialogue, or ``failed`` has no reply.

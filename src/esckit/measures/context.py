@@ -1,6 +1,6 @@
 """Predictions in their dialogues: what the talk says of a row, and rows as siblings of the turns they stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,15 +62,11 @@ def predictions_in(conversations: Sequence[Conversation], taxonomy: Taxonomy = E
     Raises:
         PredictionsError: a turn's ``extra`` breaks a rule of the predictions file, or names no turn.
     """
-    found = [(turn.source, conversation, turn) for conversation in conversations for turn in _predicted(conversation)]
+    found = [(turn.source, talk, turn) for talk in conversations for turn in talk.turns if "turn_id" in turn.extra]
     return {
         name: collect([_record(conversation, turn) for source, conversation, turn in found if source == name], taxonomy)
         for name in dict.fromkeys(source for source, _, _ in found)
     }
-
-
-def _predicted(conversation: Conversation) -> Iterator[Turn]:
-    return (turn for turn in conversation.turns if "turn_id" in turn.extra)
 
 
 def _record(conversation: Conversation, turn: Turn) -> tuple[str, dict[str, Any]]:

@@ -73,7 +73,7 @@ def evaluate(
 
     Args:
         predictions: one supporter turn each.
-        taxonomy: the labels.
+        taxonomy: whose labels.
         seed: of the bootstrap, the noise floor and the permutations.
         resamples: bootstrap resamples of dialogues.
         unparsed: what becomes of a predicted strategy that names no label.

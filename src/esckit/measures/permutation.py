@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from esckit.measures.bias_inference import bias_derivative
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, Interval, basic_interval, resample_totals
+from esckit.measures.preference_bias import bias_derivative
 
 __all__ = ["FIGURES", "Estimate", "Figure", "difference_interval", "holm", "mean_of", "permutation_p"]
 

@@ -117,7 +117,7 @@ def strategy_by_stage(
     Args:
         strategies: gold or predicted labels; what names no label is left out.
         positions: for each, (k, N): the utterance is the k-th, from 1, of a dialogue's N.
-        taxonomy: the labels.
+        taxonomy: whose labels.
 
     Returns:
         (6, K) shares, each row adding up to 1, or all 0 where a stage has no turn. Utterance k of N stands at

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esckit.measures.bias_inference import squared_bias
 from esckit.measures.intervals import IntArray
+from esckit.measures.preference_bias import squared_bias
 from esckit.measures.strategy_measures import score
 from esckit.planning.calibration import Calibration, LogProbabilities, fit_calibration
 from esckit.planning.planner_folder import Mode

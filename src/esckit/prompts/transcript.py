@@ -29,12 +29,7 @@ def quote(text: str) -> str:
 
 
 def transcript(turns: Iterable[Turn], *, strategies: bool = False) -> str:
-    """Turns as lines of JSON, numbered from 1, for the slot of a prompt.
-
-    Args:
-        turns: in order; each has a text.
-        strategies: whether supporter turns show theirs.
-    """
+    """Turns as lines of JSON, numbered from 1, for the slot of a prompt; ``strategies`` shows the supporter's."""
     lines = []
     for number, turn in enumerate(turns, 1):
         label = f', "strategy": {quote(turn.strategy)}' if strategies and turn.strategy else ""

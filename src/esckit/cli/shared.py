@@ -1,4 +1,4 @@
-"""What every command that asks a chat model can be told about it."""
+"""What commands share: options, above all of those that ask a chat model, and how JSON is printed."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,15 @@ __all__ = [
     "CallsOption",
     "ConcurrencyOption",
     "ExtraBodyOption",
+    "JsonOption",
     "LedgerOption",
     "ModelOption",
     "NewTokensOption",
     "PromptsOption",
+    "SeedOption",
     "TokensOption",
     "options_of",
+    "print_json",
 ]
 
 ModelOption = Annotated[
@@ -48,6 +51,9 @@ ConcurrencyOption = Annotated[
 ]
 CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold of this kind.")]
 TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 
 Options = TypeVar("Options", bound="BaseModel")
 
@@ -75,3 +81,8 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
+
+
+def print_json(value: Any) -> None:
+    """Print a value as it stands in files: every number is one."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
