@@ -11,8 +11,6 @@ from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel, ChatRequest
 from esckit.progress import progress
 
-__all__ = ["BYTES_PER_TOKEN", "Asker", "ToAsk"]
-
 BYTES_PER_TOKEN: Final = 4
 """Of English text; an estimate only, no budget rests on it."""
 

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ValidationError
 from esckit.conversation.turn_rule import Message
 from esckit.files import after_space
 
-__all__ = ["ReplyError", "parse_reply", "repair_turn", "response_format", "schema_text", "strict_schema"]
-
 Schema = TypeVar("Schema", bound=BaseModel)
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _DROPPED: Final = ("title", "description")  # of an object: its class's name and docstring

@@ -21,8 +21,6 @@ from esckit.chat_models.json_replies import parse_reply
 from esckit.chat_models.protocol import Usage
 from esckit.errors import LedgerError
 
-__all__ = ["DRAFT", "FORMAT", "LEDGER", "REPLY", "Call", "Ledger", "Outcome", "Spent", "State", "UsageSummary"]
-
 LEDGER: Final = "ledger.sqlite"
 """Its name in a run's folder, and beside a command's output."""
 

@@ -17,8 +17,6 @@ from esckit.chat_models.pacing import Budget, Concurrency, Pace
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
 from esckit.errors import BudgetSpent, ChatError
 
-__all__ = ["LiveAsker"]
-
 _PER_MESSAGE: Final = 32  # tokens that a chat template may put around a message, generously
 _DOUBTS: Final = 8  # items refused without a reply between them, after which no other is asked until one comes
 _TURNS: Final = 8  # of the event loop that a batch which is not full waits for more

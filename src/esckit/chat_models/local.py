@@ -10,8 +10,6 @@ from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
 from esckit.rendering import ChatGlue, chat_prompt
 
-__all__ = ["LocalChatModel", "request_seed"]
-
 
 def request_seed(request: ChatRequest) -> int:
     """The seed that a request's reply is drawn with: by what it asks and its ``sample``, in 0..2^32-1."""

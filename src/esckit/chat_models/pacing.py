@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from esckit.chat_models.ledger import Spent
 
-__all__ = ["Budget", "Concurrency", "Pace"]
-
 
 @dataclass(frozen=True)
 class Pace:

@@ -18,8 +18,6 @@ from esckit.errors import EsckitError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["CallFailure", "ChatModel", "ChatReply", "ChatRequest", "Usage"]
-
 
 @dataclass(frozen=True)
 class ChatRequest:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from esckit.corpora.error_labels import LabelledReply
     from esckit.judging.open_annotator import AnnotatorOptions
 
-__all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
-
 LabelsArgument = Annotated[
     Path, typer.Argument(help="Labelled replies: DecoupledESC's records (JSON) or examples (docs/error-examples.md).")
 ]

@@ -8,8 +8,6 @@ import typer
 from esckit.cli import shared
 from esckit.errors import EsckitError
 
-__all__ = ["baseline_command"]
-
 
 def baseline_command(
     method: Annotated[

@@ -12,8 +12,6 @@ from esckit.errors import EsckitError
 if TYPE_CHECKING:
     from esckit.corpora.linter import CheckReport
 
-__all__ = ["corpus_app"]
-
 corpus_app = typer.Typer(
     help="Look at, check, divide and convert dialogue corpora.\n\nExample: esckit corpus stats ESConv.json",
     no_args_is_help=True,

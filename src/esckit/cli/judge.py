@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.measures.judging_results import Judging
 
-__all__ = ["check_judge_command", "judge_command"]
-
 RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")]
 
 

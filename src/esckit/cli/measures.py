@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from esckit.measures import Prediction
     from esckit.strategy import Taxonomy
 
-__all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
-
 
 def evaluate_command(
     files: Annotated[list[Path], typer.Argument(help="Predictions files; several are compared.")],

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.mining.pairs import Pair, PairReport
 
-__all__ = ["check_app", "export_app"]
-
 export_app = typer.Typer(
     help="Write what other tools read.\n\nExample: esckit export preferences trees.jsonl pairs.jsonl --to trl",
     no_args_is_help=True,

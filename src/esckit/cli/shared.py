@@ -12,22 +12,6 @@ from esckit.errors import EsckitError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = [
-    "BaseUrlOption",
-    "CallsOption",
-    "ConcurrencyOption",
-    "ExtraBodyOption",
-    "JsonOption",
-    "LedgerOption",
-    "ModelOption",
-    "NewTokensOption",
-    "PromptsOption",
-    "SeedOption",
-    "TokensOption",
-    "options_of",
-    "print_json",
-]
-
 ModelOption = Annotated[
     str, typer.Option(help="remote:MODEL (a chat model behind a URL), or a chat model's folder or Hub id.")
 ]

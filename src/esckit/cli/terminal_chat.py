@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from esckit.supporters import Supporter
     from esckit.supporters.chat import Answer, Branch, Chat
 
-__all__ = ["chat_command"]
-
 HELP: Final = """\
 /strategy NAME  force the next reply's strategy: its name, its short form, or how its name begins; without NAME: list
 /other          another reply to what you said last, and go on from it

@@ -24,8 +24,6 @@ from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
-__all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
-
 STEP: Final = f"annotate/{RUBRIC}"
 _OURS: Final = Prompts("psychological_errors")
 _EACH: Final = 3  # examples of each outcome

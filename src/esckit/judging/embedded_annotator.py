@@ -18,8 +18,6 @@ from esckit.judging.error_model import FILE, NONE, Array, Decision, ErrorModel, 
 from esckit.judging.evidence import Case, Evidence, lexical_evidence, lists_text, recent_turns, stock_sentences
 from esckit.planning.encoder import EMBEDDED, Encoder, load_encoder
 
-__all__ = ["CaseReader", "EmbeddedAnnotator", "load_annotator", "save_annotator"]
-
 _SHIPPED: Final = "embedded_annotator.json"
 _BEFORE: Final = 0.5  # what a turn weighs in times the speaker's next one
 

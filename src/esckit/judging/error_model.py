@@ -14,20 +14,6 @@ from esckit.errors import ModelError
 from esckit.files import decode_json, read_text
 from esckit.judging.evidence import EVIDENCE, Evidence
 
-__all__ = [
-    "FILE",
-    "FORMAT",
-    "NONE",
-    "OUTCOMES",
-    "VECTORS",
-    "Array",
-    "Decision",
-    "ErrorModel",
-    "Reason",
-    "model_to_json",
-    "read_model",
-]
-
 FILE: Final = "annotator.json"
 """In a trained annotator's folder."""
 

@@ -15,8 +15,6 @@ from typing import Any, Final, NamedTuple
 from esckit.conversation import Speaker, Turn
 from esckit.strategy import ESCONV
 
-__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "lists_text", "recent_turns", "stock_sentences"]
-
 _WORD: Final = re.compile(r"[a-z']+")
 _WILDCARD: Final = re.compile(r"(?<=\w)\*")
 _STEM: Final = 5  # letters by which two content words are taken for the same

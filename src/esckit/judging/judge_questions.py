@@ -17,8 +17,6 @@ from esckit.measures.judgements import TIE, Contest, Judgement
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
-__all__ = ["Pairing", "Scoring", "_Duel", "contest_of", "duel_requests", "judgement_of", "pairings", "score_request"]
-
 _OURS: Final = Prompts("judge")
 _LETTERS: Final = ("A", "B")
 

@@ -13,8 +13,6 @@ from esckit.errors import EsckitError
 from esckit.judging.rubric import KnownGroup
 from esckit.judging.sampling import JudgedTurn, draw_first, sample_written
 
-__all__ = ["KnownReply", "known_replies", "stock_replies"]
-
 
 class KnownReply(NamedTuple):
     """A reply of a known group at its turn."""

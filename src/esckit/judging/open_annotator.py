@@ -18,8 +18,6 @@ from esckit.judging.error_model import FILE
 if TYPE_CHECKING:
     from esckit.judging.annotation import Annotator
 
-__all__ = ["AnnotatorOptions", "annotator_identity", "check_annotator", "check_language", "open_annotator"]
-
 _EMBEDDED: Final = "embedded"
 
 

@@ -42,18 +42,6 @@ from esckit.measures.judgements import (
 from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.prompts.own import Prompts
 
-__all__ = [
-    "FORMAT",
-    "STEP",
-    "JudgeAnswers",
-    "JudgePlan",
-    "JudgingOptions",
-    "also_mined",
-    "figures",
-    "make_plan",
-    "mining_judges",
-]
-
 FORMAT: Final = 1
 STEP: Final = "judge/1"
 """Name and version of what asks, in ledgers; a rubric's text is part of each item's key by itself."""

@@ -12,8 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from esckit.errors import EsckitError
 from esckit.files import read_text
 
-__all__ = ["DEFAULT_ORDER", "SHIPPED", "KnownGroup", "Rubric", "load_rubrics", "read_rubric"]
-
 KnownGroup = Literal["gold", "failed", "shuffled", "stock"]
 DEFAULT_ORDER: Final[tuple[tuple[KnownGroup, KnownGroup], ...]] = (
     ("gold", "failed"),

@@ -13,8 +13,6 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.intervals import DRAWS, LEVEL, Draws, FloatArray, IntArray, Interval
 
-__all__ = ["LEVELS", "Coefficient", "Level", "cohen_kappa", "fleiss_kappa", "krippendorff_alpha"]
-
 Level = Literal["nominal", "ordinal", "interval"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 

@@ -17,8 +17,6 @@ from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_un
 from esckit.measures.text import TokenizerName
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["TESTED_TEXT", "compare"]
-
 TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relevance")
 """Text measures that are tested, where they were asked for: each test more makes Holm's correction stricter."""
 

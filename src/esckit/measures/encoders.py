@@ -18,8 +18,6 @@ from esckit.files import hash_file
 from esckit.hub import is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
 
-__all__ = ["bertscore_figures", "describe_encoder", "relevance_figures"]
-
 _LOADING = (OSError, ValueError, KeyError, RuntimeError)  # what the two libraries raise where they find no model
 
 

@@ -22,21 +22,6 @@ from esckit.measures.judging_results import GroupOrder, PairTest, ScoreTest, Sta
 from esckit.measures.length_control import difference_at_equal_length, longer_wins, win_rate_at_equal_length
 from esckit.measures.permutation import difference_interval, holm, mean_of, permutation_p
 
-__all__ = [
-    "STATES",
-    "TIE",
-    "Contest",
-    "Group",
-    "JudgedState",
-    "Judgement",
-    "group_orders",
-    "pairwise_tests",
-    "rate_of_wins",
-    "score_tests",
-    "scores_by_system",
-    "strengths",
-]
-
 JudgedState = Literal["done", "unparsed", "refused", "failed"]
 STATES: Final[tuple[JudgedState, ...]] = ("done", "unparsed", "refused", "failed")
 Key = TypeVar("Key", bound=Hashable)

@@ -12,8 +12,6 @@ import numpy as np
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.judging_results import EqualLength, LongerWins
 
-__all__ = ["difference_at_equal_length", "longer_wins", "win_rate_at_equal_length"]
-
 _STEPS: Final = 100
 _TOLERANCE: Final = 1e-9
 _LONGEST_STEP: Final = 2.0

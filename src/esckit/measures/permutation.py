@@ -12,8 +12,6 @@ import numpy as np
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, Interval, basic_interval, resample_totals
 from esckit.measures.preference_bias import bias_derivative
 
-__all__ = ["FIGURES", "Estimate", "Figure", "difference_interval", "holm", "mean_of", "permutation_p"]
-
 _BATCH: Final = 500  # permutations at a time
 _TINY: Final = 1e-12
 

@@ -13,20 +13,6 @@ from numpy.typing import NDArray
 
 from esckit.measures.intervals import LEVEL, FloatArray, IntArray, Interval
 
-__all__ = [
-    "COMPAT_SWEEPS",
-    "Bias",
-    "BoolArray",
-    "bias_derivative",
-    "bias_interval",
-    "contests_of",
-    "debias",
-    "noise_floor",
-    "preference_bias",
-    "squared_bias",
-    "strongly_connected",
-]
-
 BoolArray = NDArray[np.bool_]
 
 COMPAT_SWEEPS: Final = 20

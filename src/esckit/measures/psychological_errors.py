@@ -17,8 +17,6 @@ from esckit.measures.agreement import cohen_kappa
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.results import Result
 
-__all__ = ["OUTCOMES", "ErrorShares", "OutcomeShare", "error_agreement", "error_shares", "label_noise"]
-
 _RUBRIC: Final = "psychological-errors/"
 OUTCOMES: Final = ("none", *PSYCHOLOGICAL_ERRORS)
 _COLUMNS: Final = (*OUTCOMES, "not done")  # verdicts that are unparsed or refused: in no share

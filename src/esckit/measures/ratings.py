@@ -17,8 +17,6 @@ from esckit.measures.intervals import DRAWS, Draws, FloatArray, basic_interval
 from esckit.measures.judgements import Judgement, rate_of_wins
 from esckit.measures.permutation import holm
 
-__all__ = ["JudgedItem", "Ratings", "against_people", "agreement", "pearson", "people_wins", "read_ratings", "spearman"]
-
 _COLUMNS = ("item", "rater", "rating")
 
 

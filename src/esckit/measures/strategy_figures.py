@@ -29,8 +29,6 @@ from esckit.measures.strategy_measures import (
 )
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["BINS", "SUBSETS", "bias_over_subsets", "reliability", "strategy_figures"]
-
 
 def strategy_figures(
     rows: Sequence[Prediction], taxonomy: Taxonomy, *, seed: int, resamples: int, unparsed: Unparsed

@@ -15,8 +15,6 @@ from esckit.measures.intervals import FloatArray, IntArray
 from esckit.measures.predictions import Prediction
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["STAGES", "Scores", "Unparsed", "count_outcomes", "score", "strategy_by_stage", "treat_unparsed"]
-
 Unparsed = Literal["wrong", "drop", "refuse"]
 """What becomes of a prediction that names no label: an error of the model (ours), out of every figure (DecoupledESC's
 code), or a refusal to measure (Kang et al. 2024)."""

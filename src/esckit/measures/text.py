@@ -16,25 +16,6 @@ from esckit.errors import EsckitError
 from esckit.measures.intervals import FloatArray, IntArray
 from esckit.measures.results import Opening
 
-__all__ = [
-    "MOST_SENTENCES",
-    "MOST_WORDS",
-    "Overlap",
-    "Tokenizer",
-    "TokenizerName",
-    "Variants",
-    "bleu",
-    "choose_tokenizer",
-    "distinct",
-    "f_measure",
-    "lcs_length",
-    "lcs_lengths",
-    "length_shares",
-    "make_tokenizer",
-    "openings",
-    "overlap",
-]
-
 Tokens = list[str]
 TokenizerName = Literal["nltk-words", "nltk-word-tokenize", "characters"]
 

@@ -26,8 +26,6 @@ from esckit.measures.text import (
     overlap,
 )
 
-__all__ = ["TEXT_METRICS", "ScoredText", "meteor", "meteor_figures", "text_figures", "wordnet"]
-
 TEXT_METRICS: Final = ("text", "meteor", "bertscore", "relevance")
 
 

@@ -13,8 +13,6 @@ from esckit.errors import EsckitError
 from esckit.files import atomic, read_text, writing
 from esckit.prompts import fill_slots, load_prompt, shipped_prompts
 
-__all__ = ["METHODS", "Prompts", "read_prompts", "write_prompts"]
-
 METHODS: Final = ("baselines", "judge", "psychological_errors")
 """Whose prompts a user may replace: these ask a chat model."""
 

@@ -12,8 +12,6 @@ from typing import Final
 
 from esckit.conversation import Turn
 
-__all__ = ["quote", "transcript"]
-
 _MARKS: Final = re.compile(
     r"[<>{}\[\]|`\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\U000e0000-\U000e007f]|[\ud800-\udfff]"
 )

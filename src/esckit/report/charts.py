@@ -17,8 +17,6 @@ from esckit.report.run_records import Point
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["distribution_charts", "preference_chart", "reliability_chart", "training_chart"]
-
 _MARKERS: Final = "osD^vP*X"
 _WIDTH: Final = 4.3  # inches of 72 SVG units
 # Matplotlib knows no CSS variables: these stand for them while it draws.

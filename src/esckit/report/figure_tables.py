@@ -5,20 +5,6 @@ from typing import Final, NamedTuple, TypeVar
 
 from esckit.measures.results import Comparison, Difference, Evaluation, Figures, StrategyFigures
 
-__all__ = [
-    "METRIC_NAMES",
-    "Table",
-    "comparisons_table",
-    "draw",
-    "figures_table",
-    "interval",
-    "lay_out",
-    "p_value",
-    "percent",
-    "to_latex",
-    "to_markdown",
-]
-
 Row = TypeVar("Row")
 
 _TEXT_COLUMNS: Final = {

@@ -7,18 +7,6 @@ from esckit.measures.judging_results import EqualLength, Judging, KnownGroups, L
 from esckit.measures.psychological_errors import OUTCOMES, ErrorShares
 from esckit.report.figure_tables import Table, interval, lay_out, p_value, percent
 
-__all__ = [
-    "confusion_table",
-    "differences_table",
-    "groups_table",
-    "pairs_table",
-    "people_table",
-    "scores_table",
-    "shares_table",
-    "types_table",
-    "wins_table",
-]
-
 _SEEN = {True: "shown", False: "hidden"}
 _NONE = "-"
 _LONGER: Final = (

@@ -28,8 +28,6 @@ from esckit.report.samples import SAMPLES, sample_dialogues
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["page_environment", "render", "write_judging_page", "write_report"]
-
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
 

@@ -11,8 +11,6 @@ from esckit.files import read_text
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison
 
-__all__ = ["read_lines", "read_record"]
-
 Value = TypeVar("Value")
 _FORMAT: Final = 1  # of figures
 

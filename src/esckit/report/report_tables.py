@@ -14,20 +14,6 @@ from esckit.report.figure_tables import METRIC_NAMES
 from esckit.report.run import ReportedRun, System
 from esckit.report.run_records import Alignment, Point
 
-__all__ = [
-    "QUALITIES",
-    "Aligned",
-    "ComparedPair",
-    "GoldText",
-    "Published",
-    "aligned",
-    "compared_pairs",
-    "gold_texts",
-    "judged_qualities",
-    "notes",
-    "published_figures",
-]
-
 _FIGURES: Final = METRIC_NAMES | {"accuracy": "Accuracy", "rouge_l_utterance": "ROUGE-L"}
 
 QUALITIES: Final = ("fluency", "professionalism", "empathy", "helpfulness")
