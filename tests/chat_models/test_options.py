@@ -10,7 +10,7 @@ from esckit.chat_models.opening import ChatModelOptions, open_chat_model
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatReply
 from esckit.chat_models.remote import RemoteChatModel
-from esckit.cli.asking import options_of
+from esckit.cli.shared import options_of
 from esckit.decoding import Decoding
 from esckit.errors import EsckitError
 from esckit.judging.open_annotator import AnnotatorOptions, annotator_identity

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from esckit.measures.agreement import Coefficient, cohen_kappa, fleiss_kappa, krippendorff_alpha
-from esckit.measures.bias_inference import bias_interval
 from esckit.measures.intervals import Draws, resample_totals
-from esckit.measures.preference_bias import preference_bias
+from esckit.measures.preference_bias import bias_interval, preference_bias
 from tests.measures.simulate import draw, planner
 
 COEFFICIENTS: Final = ("cohen", "fleiss", "krippendorff")

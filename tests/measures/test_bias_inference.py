@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from esckit.measures.bias_inference import bias_derivative, bias_interval, squared_bias
 from esckit.measures.intervals import IntArray, resample_totals
-from esckit.measures.preference_bias import preference_bias
+from esckit.measures.preference_bias import bias_derivative, bias_interval, preference_bias, squared_bias
 
 from .coverage import bias_coverage
 from .simulate import draw, planner

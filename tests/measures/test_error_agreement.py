@@ -6,9 +6,9 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from esckit.errors import EsckitError
 from esckit.measures.agreement import cohen_kappa
-from esckit.measures.error_agreement import error_agreement, label_noise
 from esckit.measures.intervals import Draws
-from esckit.report.error_tables import confusion_table, types_table
+from esckit.measures.psychological_errors import error_agreement, label_noise
+from esckit.report.judging_tables import confusion_table, types_table
 
 NAMES = [None, "strategy_mismatch", "lack_of_empathy", "template_response"]
 RNG = np.random.default_rng(0)

@@ -9,9 +9,9 @@ import pytest
 
 from esckit.conversation import Conversation, Verdict, write_conversations
 from esckit.errors import EsckitError
-from esckit.measures.error_shares import error_shares
 from esckit.measures.intervals import Draws
-from esckit.report.error_tables import shares_table
+from esckit.measures.psychological_errors import error_shares
+from esckit.report.judging_tables import shares_table
 from tests.cli.test_entry import call
 from tests.tiny import talk
 

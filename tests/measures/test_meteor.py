@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nltk.translate.meteor_score import single_meteor_score
 
-from esckit.measures.meteor import meteor, meteor_figures, wordnet
+from esckit.measures.text_figures import meteor, meteor_figures, wordnet
 
 words = st.lists(st.sampled_from(["feel", "feeling", "feels", "sad", "so", "i", "."]), max_size=8)
 
@@ -49,12 +49,12 @@ def test_synonyms_count_where_they_are_given() -> None:
 
 def test_figures_name_their_stages_with_and_without_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nltk.data.path", [])
-    monkeypatch.setattr("esckit.measures.meteor.wordnet", lambda: None)
+    monkeypatch.setattr("esckit.measures.text_figures.wordnet", lambda: None)
     figures, each = meteor_figures([["glum"], ["i"]], [["sad"], ["i"]])
     assert figures["meteor_utterance"] == each.mean() == 0.25
     assert figures["meteor_wordnet_utterance"] is None
     assert figures["meteor_signature"].startswith("METEOR, exact and stem stages, no WordNet; nltk ")
-    monkeypatch.setattr("esckit.measures.meteor.wordnet", Synonyms)
+    monkeypatch.setattr("esckit.measures.text_figures.wordnet", Synonyms)
     figures, _ = meteor_figures([["glum"], ["i"]], [["sad"], ["i"]])
     assert (figures["meteor_utterance"], figures["meteor_wordnet_utterance"]) == (0.25, 0.5)
 

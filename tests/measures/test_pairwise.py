@@ -3,7 +3,7 @@
 import pytest
 
 from esckit.measures.intervals import Draws
-from esckit.measures.pairwise import TIE, Contest, pairwise_tests, strengths
+from esckit.measures.judgements import TIE, Contest, pairwise_tests, strengths
 
 FAST = Draws(permutations=200, resamples=100)
 

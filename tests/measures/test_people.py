@@ -7,8 +7,7 @@ from scipy import stats
 from esckit.errors import EsckitError
 from esckit.measures.intervals import Draws
 from esckit.measures.judgements import Judgement
-from esckit.measures.people import JudgedItem, against_people, pearson, people_wins, spearman
-from esckit.measures.ratings import Ratings
+from esckit.measures.ratings import JudgedItem, Ratings, against_people, pearson, people_wins, spearman
 
 RANDOM = np.random.default_rng(0)
 DIALOGUES = [f"d{place // 4}" for place in range(80)]

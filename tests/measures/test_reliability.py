@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from esckit.measures.reliability import reliability
+from esckit.measures.strategy_figures import reliability
 
 from .rows import LABELS, row
 

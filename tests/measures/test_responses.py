@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esckit.measures.responses import length_shares, openings
 from esckit.measures.results import Opening
+from esckit.measures.text import length_shares, openings
 
 
 def test_lengths_by_hand() -> None:

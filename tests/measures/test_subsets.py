@@ -5,7 +5,7 @@ import random
 import pytest
 
 from esckit.errors import PredictionsError
-from esckit.measures.subsets import SUBSETS, bias_over_subsets
+from esckit.measures.strategy_figures import SUBSETS, bias_over_subsets
 from esckit.strategy import ESCONV
 from tests.measures.rows import LABELS, measured, random_rows, row
 

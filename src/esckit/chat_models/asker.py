@@ -11,26 +11,17 @@ from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel, ChatRequest
 from esckit.progress import progress
 
-__all__ = ["BYTES_PER_TOKEN", "Asker", "ToAsk"]
-
 BYTES_PER_TOKEN: Final = 4
 """Of English text; an estimate only, no budget rests on it."""
 
 
 class ToAsk(NamedTuple):
-    """What asking would take.
+    """What asking would take."""
 
-    Attributes:
-        items: different ones that have no state yet.
-        recorded: that have one.
-        prompt_tokens: about, for one call an item.
-        completion_tokens: at most, likewise.
-    """
-
-    items: int
-    recorded: int
-    prompt_tokens: int
-    completion_tokens: int
+    items: int  # different ones that have no state yet
+    recorded: int  # that have one
+    prompt_tokens: int  # about, for one call an item
+    completion_tokens: int  # at most, likewise
 
     def __str__(self) -> str:
         return (
@@ -42,15 +33,9 @@ class ToAsk(NamedTuple):
 class Asker:
     """Asks a model for a step's items, once each.
 
-    Args:
-        model: who is asked.
-        ledger: where everything is recorded; open.
-        step: name and version of what asks ("judge/empathy/1"); part of each item's key. What stands before the first
-            ``/`` is the role whose calls a budget counts.
-        pace: how patiently, and for how much.
-
-    Attributes:
-        usage: what the last run cost.
+    Everything is recorded in the ledger, which is open. ``step`` is name and version of what asks ("judge/empathy/1"),
+    part of each item's key; what stands before its first ``/`` is the role whose calls a budget counts. ``usage`` says
+    what the last run cost.
     """
 
     def __init__(self, model: ChatModel, ledger: Ledger, step: str, pace: Pace | None = None) -> None:

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ValidationError
 from esckit.conversation.turn_rule import Message
 from esckit.files import after_space
 
-__all__ = ["ReplyError", "parse_reply", "repair_turn", "response_format", "schema_text", "strict_schema"]
-
 Schema = TypeVar("Schema", bound=BaseModel)
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _DROPPED: Final = ("title", "description")  # of an object: its class's name and docstring
@@ -82,17 +80,13 @@ def parse_reply(text: str, schema: type[Schema]) -> Schema:
             canonical = json.dumps(value, sort_keys=True)
             fitting[canonical] = schema.model_validate_json(canonical, strict=True)
         except ValidationError as error:
-            problem = "; ".join(_problem(dict(e)) for e in error.errors(include_url=False)[:5])
+            told = error.errors(include_url=False)[:5]
+            problem = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in told)
     if len(fitting) > 1:
         raise ReplyError("it holds several JSON objects that differ")
     if not fitting:
         raise ReplyError(problem)
     return next(iter(fitting.values()))
-
-
-def _problem(error: dict[str, Any]) -> str:
-    place = ".".join(map(str, error["loc"])) or "the object"
-    return f"{place}: {error['msg']}"
 
 
 def _objects(text: str) -> Iterator[Any]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel
@@ -21,8 +20,6 @@ from pydantic import BaseModel
 from esckit.chat_models.json_replies import parse_reply
 from esckit.chat_models.protocol import Usage
 from esckit.errors import LedgerError
-
-__all__ = ["DRAFT", "FORMAT", "LEDGER", "REPLY", "Call", "Ledger", "Outcome", "Spent", "State", "UsageSummary"]
 
 LEDGER: Final = "ledger.sqlite"
 """Its name in a run's folder, and beside a command's output."""
@@ -34,6 +31,7 @@ DRAFT: Final = "draft"
 """What became of a call: a reply that settled its item, a reply that is to be repaired, or a failure's kind."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
+_AT_ONCE: Final = 500  # keys of a query
 _APPLICATION: Final = 0x4553434C  # in the file's header, so that no other database is taken for a ledger
 _TABLES: Final = """
 CREATE TABLE runs (
@@ -52,22 +50,15 @@ CREATE INDEX drafts ON calls (key) WHERE result = 'draft';
 
 @dataclass(frozen=True)
 class Outcome:
-    """An item's final state.
+    """An item's final state."""
 
-    Attributes:
-        state: ``done``; ``unparsed`` where the reply is not what was asked for, after one repair turn; ``refused``;
-            ``failed`` where no reply could be had.
-        text: the last reply as it came.
-        finish: how it ended, stop or length; None without a reply.
-        failure: of a failed item, its class ("timeout").
-        detail: what was wrong.
-    """
-
+    # ``done``; ``unparsed`` where the reply is not what was asked for, after one repair turn; ``refused``; ``failed``
+    # where no reply could be had
     state: State
-    text: str = ""
-    finish: str | None = None
-    failure: str | None = None
-    detail: str = ""
+    text: str = ""  # the last reply as it came
+    finish: str | None = None  # how it ended, stop or length; None without a reply
+    failure: str | None = None  # of a failed item, its class ("timeout")
+    detail: str = ""  # what was wrong
 
     def value(self, schema: type[Schema]) -> Schema:
         """The object of a done item that was asked with this schema.
@@ -79,23 +70,14 @@ class Outcome:
 
 
 class Call(NamedTuple):
-    """One call, as it is recorded.
+    """One call, as it is recorded."""
 
-    Attributes:
-        key: its item's.
-        result: `REPLY`, `DRAFT`, or a failure's kind.
-        text: the reply, or what was seen of the failure.
-        usage: None where the model did not say.
-        charged: tokens that count against a budget; where a reply was lost, the most that it can have cost.
-        seconds: from request to result.
-    """
-
-    key: str
-    result: str
-    text: str
-    usage: Usage | None
-    charged: int
-    seconds: float
+    key: str  # its item's
+    result: str  # `REPLY`, `DRAFT`, or a failure's kind
+    text: str  # the reply, or what was seen of the failure
+    usage: Usage | None  # None where the model did not say
+    charged: int  # tokens that count against a budget; where a reply was lost, the most that it can have cost
+    seconds: float  # from request to result
 
 
 class Spent(NamedTuple):
@@ -107,28 +89,19 @@ class Spent(NamedTuple):
 
 @dataclass
 class UsageSummary:
-    """What asking cost: items by state, calls, tokens, wall time.
+    """What asking cost: items by state, calls, tokens, wall time."""
 
-    Attributes:
-        items: different ones; those that were on record before are ``recorded``.
-        calls: all; of them ``retries`` after a failure and ``repairs`` of broken replies.
-        prompt, completion, cached: tokens as the model counted them.
-        states: items settled by this run.
-        failures: calls without a reply, by kind.
-        seconds: wall time.
-    """
-
-    items: int = 0
+    items: int = 0  # different ones; those that were on record before are ``recorded``
     recorded: int = 0
-    calls: int = 0
+    calls: int = 0  # all; of them ``retries`` after a failure and ``repairs`` of broken replies
     retries: int = 0
     repairs: int = 0
-    prompt: int = 0
+    prompt: int = 0  # tokens as the model counted them
     completion: int = 0
     cached: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
+    states: Counter[str] = field(default_factory=Counter)  # items settled by this run
+    failures: Counter[str] = field(default_factory=Counter)  # calls without a reply, by kind
+    seconds: float = 0.0  # wall time
 
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items())) or "none asked"
@@ -141,10 +114,7 @@ class UsageSummary:
 
 
 class Ledger:
-    """An open ledger; close it, or use it in a ``with`` block.
-
-    Args:
-        path: made where there is none.
+    """An open ledger, made where there is none; close it, or use it in a ``with`` block.
 
     Raises:
         LedgerError: another process has it, a newer esckit wrote it, it is no ledger, or it cannot be written.
@@ -168,7 +138,8 @@ class Ledger:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             found = self._pragma("application_id"), self._pragma("user_version")
             empty = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            self._check_format(*found, empty=empty)
+            if not empty:
+                self._check_format(*found)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             with self._transaction():
@@ -178,9 +149,7 @@ class Ledger:
                 self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
                 self._database.execute(f"PRAGMA user_version = {FORMAT}")
 
-    def _check_format(self, application: int, version: int, *, empty: bool) -> None:
-        if empty:
-            return
+    def _check_format(self, application: int, version: int) -> None:
         if application != _APPLICATION:
             raise LedgerError(f"{self.path} is another program's database: give the path of a ledger or of a new file.")
         if version > FORMAT:
@@ -257,8 +226,9 @@ class Ledger:
         return {key: text for key, text in rows}  # noqa: C416
 
     def _rows(self, select: str, keys: Iterable[str]) -> Iterator[Sequence[Any]]:
+        every = list(keys)
         with self._told():
-            for some in _parts(keys, 500):
+            for some in (every[start : start + _AT_ONCE] for start in range(0, len(every), _AT_ONCE)):
                 yield from self._database.execute(f"{select} ({', '.join('?' * len(some))})", some)
 
     def spent(self, step: str) -> Spent:
@@ -281,16 +251,8 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
-
-
-def _parts(keys: Iterable[str], size: int) -> Iterator[Sequence[str]]:
-    every = list(keys)
-    for start in range(0, len(every), size):
-        yield every[start : start + size]
 
 
 def _now() -> str:

@@ -17,8 +17,6 @@ from esckit.chat_models.pacing import Budget, Concurrency, Pace
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
 from esckit.errors import BudgetSpent, ChatError
 
-__all__ = ["LiveAsker"]
-
 _PER_MESSAGE: Final = 32  # tokens that a chat template may put around a message, generously
 _DOUBTS: Final = 8  # items refused without a reply between them, after which no other is asked until one comes
 _TURNS: Final = 8  # of the event loop that a batch which is not full waits for more
@@ -26,23 +24,14 @@ _TURNS: Final = 8  # of the event loop that a batch which is not full waits for 
 
 @dataclass(eq=False)
 class _Item:
-    """One question, and where it stands.
+    """One question, and where it stands."""
 
-    Attributes:
-        key: in the ledger.
-        asked: the request, or that for the repair of its broken reply.
-        answer: its outcome, once it has one.
-        attempts: calls for ``asked``.
-        drafted: whether ``asked`` is a repair.
-        blamed: whether another refusal is its own fault.
-    """
-
-    key: str
-    asked: ChatRequest
-    answer: "asyncio.Future[Outcome]"
-    attempts: int = 0
-    drafted: bool = False
-    blamed: bool = False
+    key: str  # in the ledger
+    asked: ChatRequest  # the request, or that for the repair of its broken reply
+    answer: "asyncio.Future[Outcome]"  # its outcome, once it has one
+    attempts: int = 0  # calls for ``asked``
+    drafted: bool = False  # whether ``asked`` is a repair
+    blamed: bool = False  # whether another refusal is its own fault
 
     @property
     def bound(self) -> int:
@@ -60,11 +49,7 @@ class _Item:
 
 
 class LiveAsker:
-    """Takes questions as they arise (`Asker.open`), under one limit of calls at once and one budget.
-
-    Attributes:
-        usage: what it has cost so far.
-    """
+    """Takes questions as they arise (`Asker.open`), under one limit of calls at once and one budget."""
 
     def __init__(self, model: ChatModel, ledger: Ledger, step: str, pace: Pace) -> None:
         self.usage = UsageSummary()

@@ -10,8 +10,6 @@ from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
 from esckit.rendering import ChatGlue, chat_prompt
 
-__all__ = ["LocalChatModel", "request_seed"]
-
 
 def request_seed(request: ChatRequest) -> int:
     """The seed that a request's reply is drawn with: by what it asks and its ``sample``, in 0..2^32-1."""
@@ -24,13 +22,8 @@ class LocalChatModel:
     A reply is drawn by its request's own seed, so it does not depend on the batch (but for the last bits of floats).
     A schema is not enforced here: say it in the prompt (`json_replies.schema_text`).
 
-    Args:
-        backbone: its tokenizer has a chat template.
-        batch_size: requests a batch.
-        adapter: of the backbone's model, where it has some.
-
     Raises:
-        TemplateError: the template cannot be used.
+        TemplateError: the tokenizer's chat template cannot be used.
     """
 
     concurrency = 1

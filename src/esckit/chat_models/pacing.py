@@ -5,30 +5,19 @@ from dataclasses import dataclass
 
 from esckit.chat_models.ledger import Spent
 
-__all__ = ["Budget", "Concurrency", "Pace"]
-
 
 @dataclass(frozen=True)
 class Pace:
-    """How patiently, and for how much.
+    """How patiently, and for how much."""
 
-    Attributes:
-        attempts: calls for one reply before the item fails.
-        first_wait: seconds after the first failure; doubled after each other one.
-        longest_wait: seconds; the cap of that. A server's own ``Retry-After`` may be longer.
-        patience: seconds; a server that asks for a longer wait stops the run.
-        budget_calls: calls of the asker's role in the ledger, earlier runs included; None is no limit.
-        budget_tokens: likewise, prompts and replies; a lost reply counts as the most that it can have cost.
-        seed: of the jitter.
-    """
-
-    attempts: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    patience: float = 600.0
-    budget_calls: int | None = None
+    attempts: int = 6  # calls for one reply before the item fails
+    first_wait: float = 1.0  # seconds after the first failure; doubled after each other one
+    longest_wait: float = 60.0  # seconds; the cap of that. A server's own ``Retry-After`` may be longer.
+    patience: float = 600.0  # seconds; a server that asks for a longer wait stops the run
+    budget_calls: int | None = None  # calls of the asker's role in the ledger, earlier runs included; None is no limit
+    # likewise, prompts and replies; a lost reply counts as the most that it can have cost
     budget_tokens: int | None = None
-    seed: int = 0
+    seed: int = 0  # of the jitter
 
     def wait(self, key: str, attempt: int, asked: float | None) -> float:
         """Seconds to wait after an item's failed attempt (1 is the first): exponential, capped, up to half of it off.
@@ -75,12 +64,7 @@ class Concurrency:
 
 
 class Budget:
-    """Calls and tokens that may still be used; what a call under way may cost is set aside.
-
-    Args:
-        pace: the limits.
-        spent: before.
-    """
+    """Calls and tokens that may still be used; what a call under way may cost is set aside."""
 
     def __init__(self, pace: Pace, spent: Spent) -> None:
         self._pace = pace

@@ -18,31 +18,22 @@ from esckit.errors import EsckitError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["CallFailure", "ChatModel", "ChatReply", "ChatRequest", "Usage"]
-
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What a chat model is asked.
+    """What a chat model is asked."""
 
-    Attributes:
-        messages: at least one; roles are system, user and assistant.
-        decoding: how the reply is drawn.
-        schema: the reply has to be a JSON object that this pydantic model accepts; None is plain text.
-        sample: which of several replies to the same question; requests that differ in it alone are asked apart.
-    """
-
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...]  # at least one; roles are system, user and assistant
+    # how the reply is drawn
     decoding: Decoding = Decoding()  # noqa: RUF009 - it is frozen
+    # the reply has to be a JSON object that this pydantic model accepts; None is plain text
     schema: "type[BaseModel] | None" = None
-    sample: int = 0
+    sample: int = 0  # which of several replies to the same question; requests that differ in it alone are asked apart
 
     def key(self, step: str, model: Any) -> str:
         """The item's name in a ledger: SHA-256 of all that its answer depends on, in hexadecimal.
 
-        Args:
-            step: name and version of what asks; change it where replies are read in another way.
-            model: the model's ``identity``.
+        ``step`` is name and version of what asks: change it where replies are read in another way.
         """
         asked = [step, model, self._chat, asdict(self.decoding), self._schema, self.sample]
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -73,43 +64,30 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What a chat model said.
+    """What a chat model said."""
 
-    Attributes:
-        text: as it came.
-        finish: ``stop`` at its end, ``length`` where it was cut, ``refused`` where the model or a filter declined; the
-            text is then what was given as the reason.
-        usage: None where the model does not say.
-    """
-
-    text: str
+    text: str  # as it came
+    # ``stop`` at its end, ``length`` where it was cut, ``refused`` where the model or a filter declined; the text is
+    # then what was given as the reason
     finish: Literal["stop", "length", "refused"]
-    usage: Usage | None = None
+    usage: Usage | None = None  # None where the model does not say
 
 
 @dataclass(frozen=True)
 class CallFailure:
-    """A call without a reply.
+    """A call without a reply."""
 
-    Attributes:
-        kind: its class, one word ("timeout").
-        detail: what was seen, without any key.
-        then: ``retry`` the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last
-            attempt stop the run, because it is no item's fault; ``give_up`` on the item at once, whose own fault it is;
-            ``doubt``: give up on the item where others are answered, stop the run where none is; ``deny`` likewise, but
-            the item is refused, and one is enough to stop a run that has had no reply; ``stop`` the run.
-        crowded: the model has too much to do: fewer calls at once.
-        after: seconds that it asked to wait.
-        lost: whether the model may have worked on a reply that never arrived, which a budget has to count.
-        stop: what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``.
-    """
-
-    kind: str
-    detail: str
+    kind: str  # its class, one word ("timeout")
+    detail: str  # what was seen, without any key
+    # ``retry`` the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last attempt
+    # stop the run, because it is no item's fault; ``give_up`` on the item at once, whose own fault it is; ``doubt``:
+    # give up on the item where others are answered, stop the run where none is; ``deny`` likewise, but the item is
+    # refused, and one is enough to stop a run that has had no reply; ``stop`` the run
     then: Literal["retry", "wait", "give_up", "doubt", "deny", "stop"]
-    crowded: bool = False
-    after: float | None = None
-    lost: bool = False
+    crowded: bool = False  # the model has too much to do: fewer calls at once
+    after: float | None = None  # seconds that it asked to wait
+    lost: bool = False  # whether the model may have worked on a reply that never arrived, which a budget has to count
+    # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``
     stop: EsckitError | None = None
 
 

@@ -20,8 +20,6 @@ from esckit.chat_models.json_replies import response_format
 from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
 from esckit.errors import ChatError
 
-__all__ = ["OPENAI_URL", "RemoteChatModel", "retry_after"]
-
 OPENAI_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 

@@ -1,6 +1,5 @@
 """``esckit annotate``, ``esckit train annotator``, ``esckit check annotator``. Heavy imports happen inside commands."""
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esckit.cli import asking
+from esckit.cli import shared
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.corpora.error_labels import LabelledReply
     from esckit.judging.open_annotator import AnnotatorOptions
-
-__all__ = ["annotate_command", "check_annotator_command", "train_annotator_command"]
 
 LabelsArgument = Annotated[
     Path, typer.Argument(help="Labelled replies: DecoupledESC's records (JSON) or examples (docs/error-examples.md).")
@@ -43,15 +40,15 @@ def annotate_command(
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
     ] = None,
-    base_url: asking.BaseUrlOption = None,
-    extra_body: asking.ExtraBodyOption = None,
-    ledger: asking.LedgerOption = None,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
+    ledger: shared.LedgerOption = None,
     examples: ExamplesOption = None,
-    prompts: asking.PromptsOption = None,
-    max_new_tokens: asking.NewTokensOption = None,
-    concurrency: asking.ConcurrencyOption = None,
-    budget_calls: asking.CallsOption = None,
-    budget_tokens: asking.TokensOption = None,
+    prompts: shared.PromptsOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
 ) -> None:
     """Look for psychological errors in every supporter turn, and write what is found into the trees.
 
@@ -66,7 +63,7 @@ def annotate_command(
     from esckit.judging.annotation import annotate
     from esckit.judging.open_annotator import AnnotatorOptions, check_language, open_annotator
 
-    wanted = asking.options_of(AnnotatorOptions, told)
+    wanted = shared.options_of(AnnotatorOptions, told)
     check_language(wanted, read)
     with open_annotator(wanted, ledger or out.with_name(LEDGER)) as judge:
         done = annotate(read, judge, out)
@@ -105,19 +102,19 @@ def check_annotator_command(
         bool, typer.Option("--cross-validate", help="Measure what train annotator would reach on such labels instead.")
     ] = False,
     dialogues: DialoguesOption = None,
-    base_url: asking.BaseUrlOption = None,
-    extra_body: asking.ExtraBodyOption = None,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite in this folder.")
     ] = None,
     examples: ExamplesOption = None,
-    prompts: asking.PromptsOption = None,
-    max_new_tokens: asking.NewTokensOption = None,
-    concurrency: asking.ConcurrencyOption = None,
-    budget_calls: asking.CallsOption = None,
-    budget_tokens: asking.TokensOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    prompts: shared.PromptsOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
+    as_json: shared.JsonOption = False,
+    seed: shared.SeedOption = 0,
 ) -> None:
     """Measure an annotator against labelled replies: kappa, each type, confusion, and the labels' own noise.
 
@@ -126,12 +123,10 @@ def check_annotator_command(
     told = locals()
     from esckit.chat_models.ledger import LEDGER
     from esckit.judging.open_annotator import AnnotatorOptions
-    from esckit.measures.error_agreement import error_agreement, label_noise
     from esckit.measures.intervals import Draws
-    from esckit.report.error_tables import confusion_table, types_table
-    from esckit.report.figure_tables import draw
+    from esckit.measures.psychological_errors import error_agreement, label_noise
 
-    wanted = asking.options_of(AnnotatorOptions, told)
+    wanted = shared.options_of(AnnotatorOptions, told)
     found = _labelled(labels, dialogues)
     quiet()
     if cross_validate:
@@ -144,25 +139,22 @@ def check_annotator_command(
     gold = [reply.error for reply in replies]
     figures = error_agreement(gold, list(said.values()), [reply.group for reply in replies], Draws(seed))
     shown = [(tuple(turn.text for turn in r.context), r.strategy, " ".join(r.response.split())) for r in replies]
-    unjudged = len(found.replies) - len(replies)
-    figures |= {
-        "annotator": name,
-        "placed": found.placed,
-        "unjudged": unjudged,
-        "label_noise": label_noise(shown, gold),
-    }
+    left = len(found.replies) - len(replies)
+    figures |= {"annotator": name, "placed": found.placed, "unjudged": left, "label_noise": label_noise(shown, gold)}
     if as_json:
-        print(json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
-        return
-    print(
-        draw(types_table(figures, f"Annotator {name} against {labels.name}")),
-        draw(confusion_table(figures)),
-        sep="\n\n",
-    )
-    if unjudged:
-        print(f"note: {unjudged} replies have no verdict (refused, unparsed or failed) and are left out")
-    if figures["label_noise"]:
-        noise = figures["label_noise"]
+        shared.print_json(figures)
+    else:
+        _show(figures, f"Annotator {name} against {labels.name}")
+
+
+def _show(figures: dict[str, Any], title: str) -> None:
+    from esckit.report.figure_tables import draw
+    from esckit.report.judging_tables import confusion_table, types_table
+
+    print(draw(types_table(figures, title)), draw(confusion_table(figures)), sep="\n\n")
+    if figures["unjudged"]:
+        print(f"note: {figures['unjudged']} replies have no verdict (refused, unparsed or failed) and are left out")
+    if noise := figures["label_noise"]:
         print(
             f"note: the labels themselves: {noise['pairs']} pairs of equal replies in equal contexts, "
             f"{100 * noise['agree']:.0f}% with equal labels ({100 * noise['by_chance']:.0f}% by chance)"

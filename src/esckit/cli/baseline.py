@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esckit.cli import asking
+from esckit.cli import shared
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from esckit.conversation import Conversation
-
-__all__ = ["baseline_command"]
 
 
 def baseline_command(
@@ -26,20 +24,20 @@ def baseline_command(
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
-    model: asking.ModelOption,
-    base_url: asking.BaseUrlOption = None,
-    extra_body: asking.ExtraBodyOption = None,
+    model: shared.ModelOption,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
-    prompts: asking.PromptsOption = None,
-    ledger: asking.LedgerOption = None,
+    prompts: shared.PromptsOption = None,
+    ledger: shared.LedgerOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one draws other answers and other examples.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Take the most likely answer instead of sampling at .7 / .95.")] = False,
-    max_new_tokens: asking.NewTokensOption = None,
-    concurrency: asking.ConcurrencyOption = None,
-    budget_calls: asking.CallsOption = None,
-    budget_tokens: asking.TokensOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
 ) -> None:
     """Predict every labelled supporter turn of a corpus by prompting a chat model, without training.
 
@@ -55,7 +53,7 @@ def baseline_command(
     from esckit.supporters.open_model import open_model
     from esckit.supporters.prompted import PromptedSupporter, corpus_requests, predict_at_once
 
-    options = asking.options_of(BaselineOptions, told)
+    options = shared.options_of(BaselineOptions, told)
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
     options.read_prompts()

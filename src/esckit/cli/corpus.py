@@ -1,18 +1,16 @@
 """``esckit corpus``: look at, check, divide and convert dialogue files. Heavy imports happen inside commands."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esckit.cli import shared
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from esckit.corpora.linter import CheckReport
-
-__all__ = ["corpus_app"]
 
 corpus_app = typer.Typer(
     help="Look at, check, divide and convert dialogue corpora.\n\nExample: esckit corpus stats ESConv.json",
@@ -32,7 +30,7 @@ FormatOption = Annotated[
 def stats_command(
     files: Annotated[list[Path], typer.Argument(help="Dialogue files.")],
     format: FormatOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    as_json: shared.JsonOption = False,
     picture: Annotated[Path | None, typer.Option(help="Draw strategy by stage: .svg, .png or .pdf.")] = None,
 ) -> None:
     """Count dialogues, utterances, chat messages and strategies, by stage too (DecoupledESC's tables 2 and 8).
@@ -45,7 +43,7 @@ def stats_command(
         _refuse_overwriting(picture, files)
     statistics = {str(path): corpus_statistics(read_corpus(path, format)) for path in files}
     if as_json:
-        _print_json(statistics)
+        shared.print_json(statistics)
     else:
         _print_statistics(statistics)
     if picture:
@@ -75,7 +73,7 @@ def check_command(
             {**finding._asdict(), "other": finding.other and finding.other._asdict()} for finding in report.findings
         ]
         counts = {**report.counts, "near-duplicate-across-files": report.across}
-        _print_json({"dialogues": report.dialogues, "counts": counts, "findings": findings})
+        shared.print_json({"dialogues": report.dialogues, "counts": counts, "findings": findings})
     else:
         _print_findings(report, limit)
     if report.findings:
@@ -175,10 +173,6 @@ def _write_messages(out: Path, conversations: Sequence[Any], system: str | None)
 def _refuse_overwriting(out: Path, sources: Sequence[Path]) -> None:
     if any(out.exists() and source.exists() and out.samefile(source) for source in sources):
         raise EsckitError(f"{out} is a file that is read: write to another one.")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 # -------------------------------------------------------------------------------------------------------------- tables

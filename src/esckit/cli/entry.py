@@ -22,8 +22,6 @@ from esckit.cli.train import train_app
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
-__all__ = ["EXTRA_OF", "app", "main"]
-
 EXTRA_OF: Final = {
     **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
     **dict.fromkeys(("scipy", "huggingface_hub"), "train"),

@@ -1,6 +1,5 @@
 """``esckit judge`` and ``esckit check judge``. Heavy imports happen inside commands."""
 
-import json
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esckit.cli import asking
+from esckit.cli import shared
 from esckit.cli.measures import name_files
 from esckit.errors import EsckitError
 
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.measures.judging_results import Judging
 
-__all__ = ["check_judge_command", "judge_command"]
+RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")]
 
 
 def judge_command(
     files: Annotated[list[Path], typer.Argument(help="Predictions files, then the folder to write.")],
-    model: asking.ModelOption,
-    base_url: asking.BaseUrlOption = None,
-    extra_body: asking.ExtraBodyOption = None,
+    model: shared.ModelOption,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
     conversations: Annotated[
         Path | None,
         typer.Option(
@@ -32,14 +31,9 @@ def judge_command(
         ),
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
-    rubrics: Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")] = (
-        "decoupled-esc"
-    ),
-    prompts: asking.PromptsOption = None,
-    reference: Annotated[
-        str,
-        typer.Option(help="Does the judge see the human reply: both, shown or hidden."),
-    ] = "both",
+    rubrics: RubricsOption = "decoupled-esc",
+    prompts: shared.PromptsOption = None,
+    reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
     known_groups: Annotated[
         bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
@@ -50,11 +44,11 @@ def judge_command(
     mined: Annotated[
         list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
     ] = None,
-    ledger: asking.LedgerOption = None,
-    max_new_tokens: asking.NewTokensOption = None,
-    concurrency: asking.ConcurrencyOption = None,
-    budget_calls: asking.CallsOption = None,
-    budget_tokens: asking.TokensOption = None,
+    ledger: shared.LedgerOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample, bootstrap and permutations.")] = 0,
 ) -> None:
     """Let a language model score predicted replies by rubrics, and test the systems against each other.
@@ -72,9 +66,8 @@ def judge_command(
     from esckit.judging.judge_run import check_options, judge_files
     from esckit.judging.plan import JudgingOptions, mining_judges
     from esckit.measures import read_predictions
-    from esckit.report.judging_page import write_judging_page
 
-    options = asking.options_of(JudgingOptions, told)
+    options = shared.options_of(JudgingOptions, told)
     check_options(options)
     found = judge_files(
         {name: read_predictions(path) for name, path in name_files(predictions).items()},
@@ -86,16 +79,14 @@ def judge_command(
         seed=seed,
         tell=lambda line: print(line, file=sys.stderr),
     )
-    write_judging_page(out)
-    _show(found)
-    print(f"\nin {out}: judging.html, judging.json, judgements.jsonl; for people to rate the same replies: sheet.csv")
+    _show(found, out)
 
 
 def check_judge_command(
     judged: Annotated[Path, typer.Argument(help="The folder that esckit judge wrote.")],
     ratings: Annotated[Path, typer.Argument(help="People's ratings, CSV: item, rater, rating (see its sheet.csv).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: shared.SeedOption = 0,
 ) -> None:
     """Measure how far a judge agrees with people about the same replies: Pearson, Spearman, kappa, with intervals.
 
@@ -105,8 +96,7 @@ def check_judge_command(
     """
     from esckit.judging.judging_files import read_judgements
     from esckit.measures.intervals import Draws
-    from esckit.measures.people import JudgedItem, against_people, people_wins
-    from esckit.measures.ratings import Ratings, read_ratings
+    from esckit.measures.ratings import JudgedItem, Ratings, against_people, people_wins, read_ratings
     from esckit.report.figure_tables import draw
     from esckit.report.judging_tables import people_table, wins_table
 
@@ -128,8 +118,7 @@ def check_judge_command(
     wins = people_wins(dict(items), people, Draws(seed))
     if as_json:
         found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
-        whole = {"format": 1, "agreement": found, "wins": wins}
-        print(json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False))
+        shared.print_json({"format": 1, "agreement": found, "wins": wins})
     else:
         print(*map(draw, [people_table(agreements), *([wins_table(wins)] if wins else [])]), sep="\n\n")
 
@@ -147,12 +136,16 @@ def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Convers
     return read_corpus(path)
 
 
-def _show(found: "Judging") -> None:
+def _show(found: "Judging", out: Path) -> None:
+    """Write the page and print the tables."""
     from esckit.report.figure_tables import draw
     from esckit.report.judging_tables import differences_table, groups_table, pairs_table, scores_table
+    from esckit.report.page import write_judging_page
 
+    write_judging_page(out)
     tables = [scores_table(found)]
     tables += [differences_table(found.differences)] if found.differences else []
     tables += [pairs_table(found.pairs)] if found.pairs else []
     tables += [groups_table(found.known_groups)] if found.known_groups else []
     print(*map(draw, tables), sep="\n\n")
+    print(f"\nin {out}: judging.html, judging.json, judgements.jsonl; for people to rate the same replies: sheet.csv")

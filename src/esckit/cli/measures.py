@@ -1,24 +1,22 @@
 """``esckit evaluate`` and ``esckit agreement``: measure files. They need no torch; heavy imports happen inside."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from esckit.cli import shared
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from esckit.measures import Prediction
     from esckit.strategy import Taxonomy
 
-__all__ = ["agreement_command", "errors_command", "evaluate_command", "name_files"]
-
 
 def evaluate_command(
     files: Annotated[list[Path], typer.Argument(help="Predictions files; several are compared.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
+    as_json: shared.JsonOption = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     metrics: Annotated[
@@ -46,7 +44,7 @@ def evaluate_command(
 
     Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
     """
-    from esckit.measures import add_context, compare, import_predictions
+    from esckit.measures import compare
     from esckit.measures.strategy_measures import Unparsed
     from esckit.measures.text import TokenizerName
     from esckit.report.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
@@ -57,27 +55,13 @@ def evaluate_command(
     _check("--tokenizer", tokenizer or "nltk-words", get_args(TokenizerName))
     if as_json + as_latex + as_markdown > 1:
         raise EsckitError("--json, --latex and --markdown exclude each other: give one of them.")
-    settings: dict[str, Any] = {
-        "seed": seed,
-        "unparsed": unparsed,
-        "tokenizer": tokenizer,
-        "metrics": [name.strip() for name in metrics.split(",")],
-        "encoder": encoder,
-    }
-    named, labels = name_files(files), TAXONOMIES[taxonomy]
-    if source == "trees":
-        rows = _systems_in(named, labels)
-    else:
-        rows = {name: import_predictions(path, source, labels) for name, path in named.items()}
-    if conversations is not None:
-        from esckit.corpora import read_corpus
-
-        dialogues = read_corpus(conversations)
-        rows = {name: add_context(own, dialogues) for name, own in rows.items()}
-    compared = compare(rows, labels, **settings)
+    rows = _predictions(name_files(files), source, TAXONOMIES[taxonomy], conversations)
+    settings: dict[str, Any] = {"seed": seed, "unparsed": unparsed, "tokenizer": tokenizer, "encoder": encoder}
+    measures = [name.strip() for name in metrics.split(",")]
+    compared = compare(rows, TAXONOMIES[taxonomy], metrics=measures, **settings)
     alone = next(iter(compared.files.values())) if len(rows) == 1 else None
     if as_json:
-        _print_json((alone or compared).to_json())
+        shared.print_json((alone or compared).to_json())
     else:
         tables = [figures_table(compared.files), *([] if alone else [comparisons_table(compared)])]
         show = to_latex if as_latex else to_markdown if as_markdown else draw
@@ -86,7 +70,7 @@ def evaluate_command(
 
 def agreement_command(
     ratings: Annotated[Path, typer.Argument(help="A CSV file with the columns item, rater, rating.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: shared.SeedOption = 0,
 ) -> None:
     """Measure how far raters agree: Fleiss' and Cohen's kappa, Krippendorff's alpha, with intervals, as JSON.
 
@@ -94,13 +78,13 @@ def agreement_command(
     """
     from esckit.measures import agreement, read_ratings
 
-    _print_json(agreement(read_ratings(ratings), seed=seed))
+    shared.print_json(agreement(read_ratings(ratings), seed=seed))
 
 
 def errors_command(
     trees: Annotated[list[Path], typer.Argument(help="Trees with verdicts, as esckit annotate writes them.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    as_json: shared.JsonOption = False,
+    seed: shared.SeedOption = 0,
 ) -> None:
     """Show how often replies have which psychological error, by who said them and who judged.
 
@@ -109,16 +93,33 @@ def errors_command(
     Example: esckit errors annotated.jsonl
     """
     from esckit.conversation import iterate_conversations
-    from esckit.measures.error_shares import error_shares
     from esckit.measures.intervals import Draws
-    from esckit.report.error_tables import shares_table
+    from esckit.measures.psychological_errors import error_shares
     from esckit.report.figure_tables import draw
+    from esckit.report.judging_tables import shares_table
 
     found = error_shares((tree for path in trees for tree in iterate_conversations(path)), Draws(seed))
     if as_json:
-        _print_json([each.to_json() for each in found])
+        shared.print_json([each.to_json() for each in found])
     else:
         print(draw(shares_table(found)))
+
+
+def _predictions(
+    files: Mapping[str, Path], source: str, taxonomy: "Taxonomy", conversations: Path | None
+) -> "dict[str, list[Prediction]]":
+    from esckit.measures import add_context, import_predictions
+
+    if source == "trees":
+        rows = _systems_in(files, taxonomy)
+    else:
+        rows = {name: import_predictions(path, source, taxonomy) for name, path in files.items()}
+    if conversations is not None:
+        from esckit.corpora import read_corpus
+
+        dialogues = read_corpus(conversations)
+        rows = {name: add_context(own, dialogues) for name, own in rows.items()}
+    return rows
 
 
 def _systems_in(files: Mapping[str, Path], taxonomy: "Taxonomy") -> "dict[str, list[Prediction]]":
@@ -146,10 +147,6 @@ def name_files(files: Sequence[Path]) -> dict[str, Path]:
         if len(set(names)) == len(names):
             break
     return dict(zip(names, files, strict=True))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.mining.pairs import Pair, PairReport
 
-__all__ = ["check_app", "export_app"]
-
 export_app = typer.Typer(
     help="Write what other tools read.\n\nExample: esckit export preferences trees.jsonl pairs.jsonl --to trl",
     no_args_is_help=True,
@@ -26,6 +24,9 @@ check_app = typer.Typer(
 )
 
 TreeArgument = Annotated[Path, typer.Argument(help="Conversation trees with preferences (a mine stage's trees.jsonl).")]
+PartOption = Annotated[
+    str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
+]
 
 
 @export_app.callback()
@@ -39,9 +40,7 @@ def export_command(
     tree: TreeArgument,
     out: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
     to: Annotated[str, typer.Option(help="trl (DPOTrainer: prompt, chosen, rejected) or trl-kto (KTOTrainer).")],
-    part: Annotated[
-        str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
-    ] = None,
+    part: PartOption = None,
     past_strategies: Annotated[
         str | None, typer.Option(help="gold or hidden; default: gold for the coupled part, hidden for the others.")
     ] = None,
@@ -53,6 +52,7 @@ def export_command(
 
     Example: esckit export preferences runs/starter/planner-pairs/trees.jsonl pairs.jsonl --to trl
     """
+    from esckit.conversation import read_conversations
     from esckit.files import write_jsonl
     from esckit.mining.export import DEFAULT_PAST, to_kto, to_trl
 
@@ -61,7 +61,7 @@ def export_command(
         _known("--past-strategies", past_strategies, ("gold", "hidden"))
     if out.exists() and tree.exists() and out.samefile(tree):
         raise EsckitError(f"{out} is the file that is read: write to another one.")
-    wanted, pairs = _pairs(tree, _trees(tree), part, drop_faulty)
+    wanted, pairs = _pairs(tree, read_conversations(tree), part, drop_faulty)
     past: Any = past_strategies or DEFAULT_PAST[wanted]
     rows = list(to_trl(pairs, past) if to == "trl" else to_kto(pairs, past))
     write_jsonl(out, rows)
@@ -72,9 +72,7 @@ def export_command(
 def export_replies_command(
     tree: TreeArgument,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    part: Annotated[
-        str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
-    ] = None,
+    part: PartOption = None,
 ) -> None:
     """Write chosen and rejected replies as two predictions files, so that judges and measures read them.
 
@@ -82,12 +80,12 @@ def export_replies_command(
 
     Example: esckit export replies runs/starter/generator-pairs/trees.jsonl pairs
     """
-    from esckit.conversation import write_conversations
+    from esckit.conversation import read_conversations, write_conversations
     from esckit.files import write_jsonl
     from esckit.measures import prediction_to_json
     from esckit.mining.export import to_predictions
 
-    conversations = _trees(tree)
+    conversations = read_conversations(tree)
     wanted, pairs = _pairs(tree, conversations, part, drop_faulty=True)
     try:
         sides = to_predictions(pairs)
@@ -115,21 +113,16 @@ def check_command(
 
     Example: esckit check preferences runs/starter/planner-pairs/trees.jsonl
     """
+    from esckit.conversation import read_conversations
     from esckit.mining.pairs import ASPECTS, lint_pairs, pairs_of
 
     asked = _part(part)
-    conversations = _trees(tree)
+    conversations = read_conversations(tree)
     reports = {name: lint_pairs(pairs_of(conversations, name)) for name in ([asked] if asked else ASPECTS)}
     _print_reports({name: report for name, report in reports.items() if report.pairs})
     _print_reasons({name: pairs_of(conversations, name) for name in reports})
     if not any(report.pairs for report in reports.values()) or any(report.equal for report in reports.values()):
         raise typer.Exit(1)
-
-
-def _trees(path: Path) -> "Sequence[Conversation]":
-    from esckit.conversation import read_conversations
-
-    return read_conversations(path)
 
 
 def _pairs(

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["prompts_command"]
-
 
 def prompts_command(out: Annotated[Path, typer.Argument(help="The folder to write: new, or empty.")]) -> None:
     """Write the prompts that a chat model is asked with, for you to change; give the folder with --prompts.

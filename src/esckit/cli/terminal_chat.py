@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from esckit.supporters.chat import Answer, Branch, Chat
     from esckit.supporters.proposing import Answers
 
-__all__ = ["chat_command"]
-
 HELP: Final = """\
 /strategy NAME  force the next reply's strategy: its name, its short form, or how its name begins; without NAME: list
 /other          another reply to what you said last, and go on from it

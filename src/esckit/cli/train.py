@@ -8,8 +8,6 @@ import typer
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
-__all__ = ["train_app"]
-
 train_app = typer.Typer(
     help="Train parts outside a recipe.\n\nExample: esckit train planner dialogues.jsonl planner",
     no_args_is_help=True,

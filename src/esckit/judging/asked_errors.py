@@ -23,8 +23,6 @@ from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
-__all__ = ["STEP", "AskedAnnotator", "ErrorReply", "annotation_request", "choose_examples", "criteria"]
-
 STEP: Final = f"annotate/{RUBRIC}"
 _OURS: Final = Prompts("psychological_errors")
 _EACH: Final = 3  # examples of each outcome
@@ -89,15 +87,7 @@ def verdict_of(outcome: Outcome, judge: str) -> Verdict | None:
 class AskedAnnotator:
     """A chat model that is asked about each reply; every answer is in the asker's ledger, so none is asked twice.
 
-    Args:
-        name: of the model, for verdicts.
-        asker: asks it, under `STEP`.
-        examples: shown in the prompt.
-        prompts: in whose words it is asked.
-        decoding: how it answers.
-
-    Attributes:
-        judge: the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
+    ``judge`` is the model's name, a hash of all that verdicts depend on, and whether the prompts were a user's own.
     """
 
     def __init__(

@@ -18,22 +18,14 @@ from esckit.judging.error_model import FILE, NONE, Array, Decision, ErrorModel, 
 from esckit.judging.evidence import Case, Evidence, lexical_evidence, lists_text, recent_turns, stock_sentences
 from esckit.planning.encoder import EMBEDDED, Encoder, load_encoder
 
-__all__ = ["CaseReader", "EmbeddedAnnotator", "load_annotator", "save_annotator"]
-
 _SHIPPED: Final = "embedded_annotator.json"
 _BEFORE: Final = 0.5  # what a turn weighs in times the speaker's next one
 
 
 class EmbeddedAnnotator:
-    """A linear model of evidence, and the encoder that some of the evidence needs.
+    """A linear model of evidence, and the encoder that it was fitted with, which some of the evidence needs.
 
-    Attributes:
-        judge: the name with the beginning of a hash of the model and the lists of words.
-
-    Args:
-        name: ``embedded``, or the folder's name.
-        model: what decides.
-        encoder: the one that the model was fitted with.
+    ``judge`` is the name with the beginning of a hash of the model and the lists of words.
     """
 
     def __init__(self, name: str, model: ErrorModel, encoder: Encoder) -> None:
@@ -48,10 +40,8 @@ class EmbeddedAnnotator:
 
     def decisions(self, cases: Sequence[Case]) -> list[Decision]:
         """Decide on each reply."""
-        if not cases:
-            return []
-        evidence, vectors = self._reader.read(cases)
-        return [self.model.decide(found, vector) for found, vector in zip(evidence, vectors, strict=True)]
+        read = zip(*self._reader.read(cases), strict=True) if cases else ()
+        return [self.model.decide(found, vector) for found, vector in read]
 
     def _verdict(self, decision: Decision) -> Verdict:
         error = None if decision.outcome == NONE else decision.outcome
@@ -92,11 +82,7 @@ def save_annotator(folder: Path, model: ErrorModel) -> None:
 
 
 class CaseReader:
-    """Reads cases with an encoder; what does not change from case to case is embedded once.
-
-    Args:
-        encoder: embeds replies, turns and stock sentences.
-    """
+    """Reads cases with an encoder; what does not change from case to case is embedded once."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
@@ -113,7 +99,10 @@ class CaseReader:
         once.
         """
         replies = [case.response for case in cases]
-        seeker, supporter = ([_last(case, speaker) for case in cases] for speaker in ("seeker", "supporter"))
+        speakers: tuple[Speaker, Speaker] = ("seeker", "supporter")
+        seeker, supporter = (
+            [[turn.text or "" for turn in recent_turns(case, speaker)] for case in cases] for speaker in speakers
+        )
         texts = list(dict.fromkeys([*replies, *(text for said in (*seeker, *supporter) for text in said)]))
         vectors = dict(zip(texts, self.encoder.embed(texts).astype(np.float64), strict=True))
         reply = np.stack([vectors[text] for text in replies])  # (N, D)
@@ -129,10 +118,6 @@ class CaseReader:
             for case, near, relevant in zip(cases, likeness, relevance, strict=True)
         ]
         return evidence, np.hstack([reply, heard, earlier])
-
-
-def _last(case: Case, speaker: Speaker) -> list[str]:
-    return [turn.text or "" for turn in recent_turns(case, speaker)]
 
 
 def _mean(said: Sequence[str], vectors: dict[str, Array], like: Array) -> Array:

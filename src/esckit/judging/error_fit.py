@@ -20,8 +20,6 @@ from esckit.judging.evidence import EVIDENCE, Case
 from esckit.planning.encoder import Encoder
 from esckit.progress import progress
 
-__all__ = ["cross_validate", "fit_annotator", "fit_shipped", "hand_weights"]
-
 _FOLDS: Final = 5
 _TEMPER: Final = 0.25  # how far frequent outcomes are held back: log odds lose this share of the log frequency
 _SHIPPED_PENALTY: Final = 3.0  # of 1, 3 and 10 the best on our own examples, by cross-validation
@@ -39,15 +37,10 @@ class _Read(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused).
+    """How strongly weights are held: those of evidence at what is set by hand, those of vectors at 0 (None: unused)."""
 
-    Attributes:
-        evidence: of named evidence.
-        vectors: of each of `VECTORS`.
-    """
-
-    evidence: float
-    vectors: tuple[float, float, float] | None
+    evidence: float  # of named evidence
+    vectors: tuple[float, float, float] | None  # of each of `VECTORS`
 
 
 _PENALTIES: Final = (Penalty(4.0, None), Penalty(4.0, (1.5, 4.0, 6.0)), Penalty(4.0, (4.0, 10.0, 15.0)))

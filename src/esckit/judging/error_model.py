@@ -14,20 +14,6 @@ from esckit.errors import ModelError
 from esckit.files import decode_json, read_text
 from esckit.judging.evidence import EVIDENCE, Evidence
 
-__all__ = [
-    "FILE",
-    "FORMAT",
-    "NONE",
-    "OUTCOMES",
-    "VECTORS",
-    "Array",
-    "Decision",
-    "ErrorModel",
-    "Reason",
-    "model_to_json",
-    "read_model",
-]
-
 FILE: Final = "annotator.json"
 """In a trained annotator's folder."""
 
@@ -66,27 +52,16 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Log odds = bias + weights x evidence (+ vector weights x vectors).
+    """Log odds = bias + weights x evidence (+ vector weights x vectors)."""
 
-    Attributes:
-        encoder: where the encoder came from.
-        encoder_hash: of its weights.
-        origin: what it was fitted on, in words.
-        bias: (K,) for each of `OUTCOMES`.
-        weights: (K, E) for each of `EVIDENCE`, in their order.
-        usual: (E,) the mean evidence where it was fitted; explanations say what is unusual.
-        vector_weights: (K, 3 D) for each of `VECTORS`; None: vectors are not read.
-        vector_usual: (K, 3) their mean effects; None likewise.
-    """
-
-    encoder: str
-    encoder_hash: str
-    origin: str
-    bias: Array
-    weights: Array
-    usual: Array
-    vector_weights: Array | None = None
-    vector_usual: Array | None = None
+    encoder: str  # where the encoder came from
+    encoder_hash: str  # of its weights
+    origin: str  # what it was fitted on, in words
+    bias: Array  # (K,) for each of `OUTCOMES`
+    weights: Array  # (K, E) for each of `EVIDENCE`, in their order
+    usual: Array  # (E,) the mean evidence where it was fitted; explanations say what is unusual
+    vector_weights: Array | None = None  # (K, 3 D) for each of `VECTORS`; None: vectors are not read
+    vector_usual: Array | None = None  # (K, 3) their mean effects; None likewise
 
     def logits(self, evidence: Array, vectors: Array) -> Array:
         """Log odds (N, K) of evidence (N, E) and vectors (N, 3 D)."""

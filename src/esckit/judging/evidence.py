@@ -15,8 +15,6 @@ from typing import Any, Final, NamedTuple
 from esckit.conversation import Speaker, Turn
 from esckit.strategy import ESCONV
 
-__all__ = ["EVIDENCE", "Case", "Evidence", "lexical_evidence", "lists_text", "recent_turns", "stock_sentences"]
-
 _WORD: Final = re.compile(r"[a-z']+")
 _WILDCARD: Final = re.compile(r"(?<=\w)\*")
 _STEM: Final = 5  # letters by which two content words are taken for the same
@@ -105,11 +103,6 @@ def recent_turns(case: Case, speaker: Speaker) -> list[Turn]:
     return [turn for turn in case.context if turn.speaker == speaker][-_RECENT:]
 
 
-def _sentences(text: str) -> list[str]:
-    """The sentences of a text."""
-    return [sentence for sentence in _SENTENCE.split(text.strip()) if sentence]
-
-
 class _Scene(NamedTuple):
     """A case, read once; texts are normal."""
 
@@ -130,7 +123,7 @@ class _Scene(NamedTuple):
         seeker = _normal(said)
         return cls(
             reply=reply,
-            parts=[_normal(sentence) for sentence in _sentences(case.response)],
+            parts=[_normal(sentence) for sentence in _SENTENCE.split(case.response.strip()) if sentence],
             words=len(reply.split()),
             seeker=seeker,
             loud=_LOUD.findall(said),

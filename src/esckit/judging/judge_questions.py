@@ -13,21 +13,9 @@ from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import JudgedTurn
-from esckit.measures.judgements import Judgement
-from esckit.measures.pairwise import TIE, Contest
+from esckit.measures.judgements import TIE, Contest, Judgement
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
-
-__all__ = [
-    "Pairing",
-    "Scoring",
-    "_Duel",
-    "contest_of",
-    "duel_requests",
-    "judgement_of",
-    "pairings",
-    "score_request",
-]
 
 _OURS: Final = Prompts("judge")
 _LETTERS: Final = ("A", "B")

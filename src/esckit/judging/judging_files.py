@@ -18,8 +18,6 @@ from esckit.judging.plan import JudgeAnswers, JudgePlan
 from esckit.measures.judgements import Judgement
 from esckit.measures.judging_results import Judging
 
-__all__ = ["FIGURES", "JUDGEMENTS", "item_of", "read_judgements", "write_judging"]
-
 FIGURES: Final = "judging.json"
 JUDGEMENTS: Final = "judgements.jsonl"
 CONTESTS: Final = "pairs.jsonl"

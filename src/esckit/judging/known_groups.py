@@ -13,8 +13,6 @@ from esckit.errors import EsckitError
 from esckit.judging.rubric import KnownGroup
 from esckit.judging.sampling import JudgedTurn, draw_first, sample_written
 
-__all__ = ["KnownReply", "known_replies", "stock_replies"]
-
 
 class KnownReply(NamedTuple):
     """A reply of a known group at its turn."""
@@ -30,7 +28,7 @@ def known_replies(turns: Sequence[JudgedTurn], failed: Sequence[Conversation] | 
     Args:
         turns: of two dialogues or more.
         failed: dialogues in which the support failed; as many of their replies, in their own contexts, are the fourth.
-        seed: which replies are taken.
+        seed: of what is drawn.
 
     Raises:
         EsckitError: all turns are of one dialogue, or ``failed`` has no reply.

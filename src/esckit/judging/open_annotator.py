@@ -19,8 +19,6 @@ from esckit.supporters.open_model import check_model, open_model
 if TYPE_CHECKING:
     from esckit.judging.annotation import Annotator
 
-__all__ = ["AnnotatorOptions", "annotator_identity", "check_annotator", "check_language", "open_annotator"]
-
 _EMBEDDED: Final = "embedded"
 
 

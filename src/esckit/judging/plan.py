@@ -29,22 +29,18 @@ from esckit.judging.known_groups import known_replies
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns
 from esckit.measures.intervals import DRAWS, Draws
-from esckit.measures.judgements import STATES, Judgement, group_orders, score_tests, scores_by_system
+from esckit.measures.judgements import (
+    STATES,
+    Contest,
+    Judgement,
+    group_orders,
+    pairwise_tests,
+    score_tests,
+    scores_by_system,
+    strengths,
+)
 from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
-from esckit.measures.pairwise import Contest, pairwise_tests, strengths
 from esckit.prompts.own import Prompts
-
-__all__ = [
-    "FORMAT",
-    "STEP",
-    "JudgeAnswers",
-    "JudgePlan",
-    "JudgingOptions",
-    "also_mined",
-    "figures",
-    "make_plan",
-    "mining_judges",
-]
 
 FORMAT: Final = 1
 STEP: Final = "judge/1"
@@ -82,38 +78,23 @@ class JudgingOptions(PromptedOptions):
 
 @dataclass(frozen=True)
 class JudgeAnswers:
-    """The answers.
+    """The answers."""
 
-    Attributes:
-        judgements: of the systems' replies.
-        groups: of known replies; ``system`` is the group.
-        contests: pairs of systems' replies.
-    """
-
-    judgements: list[Judgement]
-    groups: list[Judgement]
-    contests: list[Contest]
+    judgements: list[Judgement]  # of the systems' replies
+    groups: list[Judgement]  # of known replies; ``system`` is the group
+    contests: list[Contest]  # pairs of systems' replies
 
 
 @dataclass(frozen=True)
 class JudgePlan:
-    """What is asked.
+    """What is asked."""
 
-    Attributes:
-        scorings: of the systems' replies, a call each.
-        groups: of known replies, likewise.
-        duels: two calls each.
-        rubrics: what about.
-        decoding: of an answer.
-        prompts: in whose words.
-    """
-
-    scorings: list[Scoring]
-    groups: list[Scoring]
-    duels: list[Pairing]
-    rubrics: list[Rubric]
-    decoding: Decoding
-    prompts: Prompts
+    scorings: list[Scoring]  # of the systems' replies, a call each
+    groups: list[Scoring]  # of known replies, likewise
+    duels: list[Pairing]  # two calls each
+    rubrics: list[Rubric]  # what about
+    decoding: Decoding  # of an answer
+    prompts: Prompts  # in whose words
 
     def requests(self) -> list[ChatRequest]:
         """All of them: scores, known groups, duels."""
@@ -145,12 +126,7 @@ def make_plan(
 ) -> JudgePlan:
     """Lay out a judging: turn by turn, so that what shares a talk is asked together and prompt caches hold.
 
-    Args:
-        sampled: the turns and the systems' replies.
-        rubrics: a call each.
-        options: what else is asked, and how.
-        failed: dialogues for the group of failed replies.
-        seed: of the known groups.
+    ``failed`` are dialogues for the group of failed replies, ``seed`` is that of the known groups.
 
     Raises:
         EsckitError: the known groups cannot be made, or a user's prompts are wrong.
@@ -180,14 +156,8 @@ def figures(
 ) -> Judging:
     """Return all figures of a judging (docs/judging.md).
 
-    Args:
-        judged: the answers.
-        plan: to what.
-        sampled: of which turns.
-        judge: name of the model that judged.
-        identity: of it.
-        miners: judges of the preferences that the systems were trained on (`mining_judges`).
-        draws: of intervals and tests.
+    ``judge`` names the model that judged, ``identity`` is its own; ``miners`` judged the preferences that the systems
+    were trained on (`mining_judges`).
     """
     scales = {rubric.name: (rubric.lowest, rubric.highest) for rubric in plan.rubrics}
     orders = {rubric.name: rubric.known_groups for rubric in plan.rubrics}
@@ -279,23 +249,14 @@ def also_mined(judge: str, identity: Any, miners: Sequence[str]) -> list[str]:
 
     A model is the same behind another URL, under another provider's prefix and with another prompt: names compare
     without what stands before their last ``/`` and behind ``@``, and without regard to case. A local model is known by
-    its weights' hash, too.
-
-    Args:
-        judge: its model's name or folder.
-        identity: of its chat model.
-        miners: as `mining_judges` gives them.
+    its weights' hash, too: ``identity`` is that of the judge's chat model.
     """
     own = {_model_of(judge)}
     if isinstance(identity, dict) and "weights" in identity:
         own.add(str(identity["weights"]).casefold())
-    return [miner for miner in miners if _model_of(miner) in own or _hash_of(miner) in own]
+    return [miner for miner in miners if _model_of(miner) in own or miner.rsplit("@", 1)[-1].casefold() in own]
 
 
 def _model_of(judge: str) -> str:
     """The part of a judge's name that tells its model."""
     return judge.split("@")[0].rstrip("/").rsplit("/", 1)[-1].casefold()
-
-
-def _hash_of(judge: str) -> str:
-    return judge.rsplit("@", 1)[-1].casefold()

@@ -12,8 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from esckit.errors import EsckitError
 from esckit.files import read_text
 
-__all__ = ["DEFAULT_ORDER", "SHIPPED", "KnownGroup", "Rubric", "load_rubrics", "read_rubric"]
-
 KnownGroup = Literal["gold", "failed", "shuffled", "stock"]
 DEFAULT_ORDER: Final[tuple[tuple[KnownGroup, KnownGroup], ...]] = (
     ("gold", "failed"),
@@ -30,25 +28,16 @@ _Words = Annotated[str, Field(min_length=1)]
 
 
 class Rubric(BaseModel):
-    """One quality and its scale.
-
-    Attributes:
-        name: lower-case letters, digits, ``-`` and ``_``.
-        version: change it with the text: scores under two versions do not compare.
-        question: the quality as a question.
-        criteria: what to look at and what to leave aside.
-        scale: each point, a whole number, and what it means; no point between two others is left out.
-        known_groups: which known group has to score above which (`DEFAULT_ORDER`); none where the quality does not
-            tell them apart.
-    """
+    """One quality and its scale."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    version: int = Field(ge=1)
-    question: _Words
-    criteria: str = ""
-    scale: dict[int, _Words]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")  # lower-case letters, digits, ``-`` and ``_``
+    version: int = Field(ge=1)  # change it with the text: scores under two versions do not compare
+    question: _Words  # the quality as a question
+    criteria: str = ""  # what to look at and what to leave aside
+    scale: dict[int, _Words]  # each point, a whole number, and what it means; no point between two others is left out
+    # which known group has to score above which (`DEFAULT_ORDER`); none where the quality does not tell them apart
     known_groups: tuple[tuple[KnownGroup, KnownGroup], ...] = DEFAULT_ORDER
 
     @field_validator("scale")

@@ -5,15 +5,14 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
 
     predictions, importers, context     the file; other programs' files; rows in their dialogues
     intervals                           bootstrap over dialogues
-    strategy_measures, reliability      counting, macro-F1, stages; probabilities
-    preference_bias, bias_inference     B and its noise floor; its interval and derivative
-    text, responses, meteor, encoders   BLEU, Distinct, F1, ROUGE-L; lengths, openings; METEOR; BERTScore, relevance
-    strategy_figures, text_figures      all of these by name
+    strategy_measures, preference_bias  counting, macro-F1, stages; B with its noise floor, interval and derivative
+    text, encoders                      BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
+    strategy_figures, text_figures      all of these by name, with subsets and calibration, and with METEOR
     evaluation, permutation, comparison one file; paired tests; several files
     results, judging_results            what these return, and what files of figures hold
-    agreement, ratings, bradley_terry   kappas and alpha; a CSV file of ratings; strengths from pairwise verdicts
-    judgements, pairwise, length_control, people
-                                        a judge's scores and pairs, what length explains, agreement with people
+    agreement, ratings, bradley_terry   kappas and alpha; people's ratings; strengths from pairwise verdicts
+    judgements, length_control          a judge's scores and pairs; what length explains of them
+    psychological_errors                shares of errors; how an annotator agrees with labels
 """
 
 from esckit.measures.bradley_terry import Duel, bradley_terry

@@ -13,8 +13,6 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.intervals import DRAWS, LEVEL, Draws, FloatArray, IntArray, Interval
 
-__all__ = ["LEVELS", "Coefficient", "Level", "cohen_kappa", "fleiss_kappa", "krippendorff_alpha"]
-
 Level = Literal["nominal", "ordinal", "interval"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
@@ -39,11 +37,7 @@ class Coefficient(NamedTuple):
 
 
 def fleiss_kappa(counts: IntArray, draws: Draws = DRAWS) -> Coefficient:
-    """Return Fleiss' kappa for items that were each rated equally often. Source: Fleiss 1971.
-
-    Args:
-        counts: (items, categories) how many raters put an item into a category.
-        draws: of the items' weights.
+    """Return Fleiss' kappa from (items, categories) counts of raters. Source: Fleiss 1971.
 
     Raises:
         EsckitError: there is no item, one was rated less than twice, or some were rated more often than others.
@@ -71,7 +65,7 @@ def cohen_kappa(
         second: the other's, of the same items.
         quadratic: weigh a disagreement by the squared difference of the ratings, which then must be numbers.
         clusters: what each item belongs to, such as its dialogue; these are then weighed instead of items.
-        draws: of the weights.
+        draws: of weights.
 
     Raises:
         EsckitError: no item is rated by both, or ``quadratic`` and a rating is no number.

@@ -15,8 +15,6 @@ from esckit.errors import EsckitError
 from esckit.measures.intervals import FloatArray, basic_interval, resample_totals
 from esckit.measures.preference_bias import BoolArray, strongly_connected
 
-__all__ = ["Duel", "bradley_terry"]
-
 _MAX_STEPS: Final = 200
 _TOLERANCE: Final = 1e-10
 _LONGEST_STEP: Final = 2.0  # keeps Newton's first steps inside the region where they help

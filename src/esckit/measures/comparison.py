@@ -17,8 +17,6 @@ from esckit.measures.strategy_measures import Unparsed, count_outcomes, treat_un
 from esckit.measures.text import TokenizerName
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["TESTED_TEXT", "compare"]
-
 TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relevance")
 """Text measures that are tested, where they were asked for: each test more makes Holm's correction stricter."""
 
@@ -54,9 +52,7 @@ def compare(
 
     Args:
         files: name to predictions; of a single one there are figures and no comparisons.
-        taxonomy: the labels.
-        permutations: of each test.
-        seed, resamples, unparsed, tokenizer, metrics, encoder: as in ``evaluate``.
+        permutations: of each test; everything else is as in ``evaluate``.
 
     Raises:
         PredictionsError: two files share no turn, or disagree about a turn's gold strategy or text.
@@ -158,20 +154,14 @@ def _tested(first: _System, second: _System, pairs: list[tuple[int, int]], setti
         for system, places in zip((first, second), here, strict=True)
     ]
     strategies = [system.measured.figures.strategy for system in (first, second)]
-    tested = _strategy_figures(one, two, settings) if all(strategies) else {}
-    if "b" in tested and any(figures is None or figures.b is None for figures in strategies):
-        del tested["b"]
+    turns = sum(row.gold_strategy is not None for row in one)
+    tested = {}
+    if all(strategies) and turns:
+        counts = _counts(one, settings), _counts(two, settings)
+        tested = {name: _Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
+        if any(figures is None or figures.b is None for figures in strategies):
+            del tested["b"]
     return tested | _text_means(one, each[0], each[1])
-
-
-def _strategy_figures(
-    first: Sequence[Prediction], second: Sequence[Prediction], settings: Settings
-) -> dict[str, _Tested]:
-    turns = sum(row.gold_strategy is not None for row in first)
-    if not turns:
-        return {}
-    counts = _counts(first, settings), _counts(second, settings)
-    return {name: _Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
 
 
 def _text_means(

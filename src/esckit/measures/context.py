@@ -9,8 +9,6 @@ from esckit.errors import PredictionsError
 from esckit.measures.predictions import Prediction, collect, prediction_to_json
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
-__all__ = ["add_context", "add_predictions", "gold_turn", "predictions_in", "predictions_of"]
-
 
 def add_context(predictions: Sequence[Prediction], conversations: Sequence[Conversation]) -> list[Prediction]:
     """Return the predictions with ``position`` and ``seeker_turns`` taken from their dialogues.

@@ -18,8 +18,6 @@ from esckit.files import hash_file
 from esckit.hub import is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
 
-__all__ = ["bertscore_figures", "describe_encoder", "relevance_figures"]
-
 _LOADING = (OSError, ValueError, KeyError, RuntimeError)  # what the two libraries raise where they find no model
 
 
@@ -75,7 +73,7 @@ def relevance_figures(
     it; that of a response without text is 0. Source: self-evolution, section 5.2, figure 5.
 
     Args:
-        seeker_turns: for each response the seeker's turns before it; a response without any is left out, NaN.
+        seeker_turns: for each of N responses the seeker's turns before it; a response without any is left out, NaN.
         predicted: N responses.
         encoder: a folder or hub id that sentence-transformers loads.
 

@@ -16,8 +16,6 @@ from esckit.measures.text import TokenizerName
 from esckit.measures.text_figures import TEXT_METRICS, text_figures
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["DEFAULT_METRICS", "FORMAT", "METRICS", "Measured", "Settings", "evaluate", "measure"]
-
 FORMAT: Final = 1
 METRICS: Final = ("strategy", *TEXT_METRICS)
 DEFAULT_METRICS: Final = ("strategy", "text", "meteor")
@@ -73,7 +71,7 @@ def evaluate(
 
     Args:
         predictions: one supporter turn each.
-        taxonomy: the labels.
+        taxonomy: whose labels.
         seed: of the bootstrap, the noise floor and the permutations.
         resamples: bootstrap resamples of dialogues.
         unparsed: what becomes of a predicted strategy that names no label.

@@ -15,8 +15,6 @@ from esckit.files import read_text
 from esckit.measures.predictions import Prediction, collect, decode_printable, read_lines, read_predictions
 from esckit.strategy import ESCONV, FAILED_ESCONV_TO_ESCONV, Taxonomy
 
-__all__ = ["SOURCES", "import_predictions"]
-
 _REPLY: Final = re.compile(r"\s*\[([^\[\]]*)\](.*)", re.DOTALL)
 
 Names = Callable[[str], str]

@@ -6,19 +6,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "DRAWS",
-    "LEVEL",
-    "Draws",
-    "FloatArray",
-    "IntArray",
-    "Interval",
-    "basic_interval",
-    "dialogue_places",
-    "mean_intervals",
-    "resample_totals",
-]
-
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 

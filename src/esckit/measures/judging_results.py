@@ -6,19 +6,6 @@ from typing import Any
 from esckit.measures.intervals import Interval
 from esckit.measures.results import Result
 
-__all__ = [
-    "EqualLength",
-    "GroupOrder",
-    "JudgedRubric",
-    "Judging",
-    "KnownGroups",
-    "LongerWins",
-    "PairTest",
-    "ScoreTest",
-    "States",
-    "SystemScore",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedRubric(Result):

@@ -12,8 +12,6 @@ import numpy as np
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.judging_results import EqualLength, LongerWins
 
-__all__ = ["difference_at_equal_length", "longer_wins", "win_rate_at_equal_length"]
-
 _STEPS: Final = 100
 _TOLERANCE: Final = 1e-9
 _LONGEST_STEP: Final = 2.0
@@ -49,11 +47,7 @@ def difference_at_equal_length(
 ) -> EqualLength | None:
     """Return a difference of scores as it would be at equal length: a in gain = a + b z, by least squares.
 
-    Args:
-        gains: (N,) score of the first reply minus that of the second.
-        longer: (N,) by how many characters the first is longer.
-        dialogues: (N,) each turn's dialogue, from 0.
-        draws: of the bootstrap over dialogues.
+    ``gains`` (N,) is the score of the first reply minus that of the second; all else is as in `longer_wins`.
 
     Returns:
         The estimate, b being its slope; None where the lengths always differ by the same: then nothing tells length
@@ -72,17 +66,9 @@ def win_rate_at_equal_length(
 ) -> EqualLength | None:
     """Return the first system's win rate as it would be at equal length: s(a) in P(win) = s(a + b z), s the logistic.
 
-    A tie is half a win. Fitted with Jeffreys' prior (Firth 1993), so that a system that always wins has a finite
-    estimate, too.
-
-    Args:
-        outcomes: (N,) in 0..1: 1 where the first reply wins.
-        longer: (N,) by how many characters the first is longer.
-        dialogues: (N,) each turn's dialogue, from 0.
-        draws: of the bootstrap over dialogues.
-
-    Returns:
-        As `difference_at_equal_length`; ``value`` is in 0..1.
+    Fitted with Jeffreys' prior (Firth 1993), so that a system that always wins has a finite estimate, too.
+    ``outcomes`` (N,) are 1 where the first reply wins, .5 for a tie, else 0; all else, and what is returned, is as in
+    `difference_at_equal_length`, with ``value`` in 0..1.
     """
     z = _scaled(longer)
     if z is None:

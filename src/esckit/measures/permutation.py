@@ -9,10 +9,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from esckit.measures.bias_inference import bias_derivative
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, Interval, basic_interval, resample_totals
-
-__all__ = ["FIGURES", "Estimate", "Figure", "difference_interval", "holm", "mean_of", "permutation_p"]
+from esckit.measures.preference_bias import bias_derivative
 
 _BATCH: Final = 500  # permutations at a time
 _TINY: Final = 1e-12

@@ -11,16 +11,6 @@ from esckit.errors import PredictionsError
 from esckit.files import decode_json, read_text
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = [
-    "Prediction",
-    "collect",
-    "decode_printable",
-    "prediction_from_json",
-    "prediction_to_json",
-    "read_lines",
-    "read_predictions",
-]
-
 Finish = Literal["stop", "length"]
 
 _ID: Final = ((str, int), "a string or an integer")

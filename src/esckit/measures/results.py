@@ -8,24 +8,6 @@ from typing import Any, Final
 
 from esckit.measures.intervals import Interval
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "Evaluation",
-    "Figures",
-    "Finish",
-    "Opening",
-    "PerStrategy",
-    "Reliability",
-    "ReliabilityBin",
-    "Result",
-    "SixthShares",
-    "StrategyFigures",
-    "Subset",
-    "SubsetStrategy",
-    "TextFigures",
-]
-
 _HEAD: Final = ("format", "taxonomy", "seed", "resamples", "unparsed")
 
 

@@ -1,17 +1,24 @@
 """All figures of strategy prediction: F1, preference bias with its noise floor, per strategy, by sixth, calibration."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 
 from esckit.conversation.sixths import SIXTHS
-from esckit.measures.bias_inference import bias_interval
 from esckit.measures.intervals import FloatArray, IntArray, Interval, basic_interval, resample_totals
 from esckit.measures.predictions import Prediction
-from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, debias, noise_floor, preference_bias
-from esckit.measures.reliability import reliability
-from esckit.measures.results import PerStrategy, SixthShares, StrategyFigures
+from esckit.measures.preference_bias import COMPAT_SWEEPS, Bias, bias_interval, debias, noise_floor, preference_bias
+from esckit.measures.results import (
+    PerStrategy,
+    Reliability,
+    ReliabilityBin,
+    SixthShares,
+    StrategyFigures,
+    Subset,
+    SubsetStrategy,
+)
 from esckit.measures.strategy_measures import (
     Scores,
     Unparsed,
@@ -20,10 +27,7 @@ from esckit.measures.strategy_measures import (
     strategy_by_sixth,
     treat_unparsed,
 )
-from esckit.measures.subsets import bias_over_subsets
-from esckit.strategy import Taxonomy
-
-__all__ = ["strategy_figures"]
+from esckit.strategy import ESCONV, Taxonomy
 
 
 def strategy_figures(
@@ -126,3 +130,85 @@ def _sixths(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[SixthShares]
 
 def _interval(estimate: FloatArray, replicates: FloatArray) -> Interval:
     return basic_interval(float(estimate), replicates, high=1)
+
+
+SUBSETS: Final = 4
+_FEWEST: Final = 50  # turns of a subset; below, p is noise
+
+
+def bias_over_subsets(
+    rows: Sequence[Prediction], taxonomy: Taxonomy, *, seed: int, unparsed: Unparsed = "wrong"
+) -> list[Subset] | None:
+    """Divide turns at random into four subsets of even size, and fit the preferences p in each.
+
+    Ours are disjoint, so that they are four samples; how the paper's overlap is not said. The division does not depend
+    on the order of the rows, each of which has a gold strategy.
+
+    Returns:
+        The subsets, with B as of `preference_bias`; None where one would have fewer than 50 turns.
+
+    Raises:
+        PredictionsError: a gold label is outside the taxonomy, or something is unparsed and ``unparsed`` is ``refuse``.
+    """
+    if len(rows) < _FEWEST * SUBSETS:
+        return None
+    ordered = sorted(rows, key=lambda row: repr((row.conversation_id, row.turn_id)))
+    shuffled = np.random.default_rng(seed).permutation(len(ordered))
+    return [
+        _subset([ordered[place] for place in part], taxonomy, unparsed) for part in np.array_split(shuffled, SUBSETS)
+    ]
+
+
+def _subset(rows: Sequence[Prediction], taxonomy: Taxonomy, unparsed: Unparsed) -> Subset:
+    counts = treat_unparsed(count_outcomes(rows, taxonomy), unparsed).sum(0)  # (K + 1, K)
+    bias, gold, predicted = preference_bias(counts), counts.sum(0), counts[:-1].sum(1)
+    figures = zip(taxonomy.labels, gold, predicted, bias.p, strict=True)
+    per_strategy = [
+        SubsetStrategy(strategy=label, gold=int(own), predicted=int(chosen), p=None if np.isnan(p) else float(p))
+        for label, own, chosen, p in figures
+    ]
+    return Subset(n=int(counts.sum()), b=float(bias.b), per_strategy=per_strategy)
+
+
+BINS: Final = 15
+_LEAST_PROBABILITY: Final = 1e-12  # keeps the log-likelihood finite where gold was given 0
+
+
+def reliability(predictions: Sequence[Prediction], taxonomy: Taxonomy = ESCONV) -> Reliability | None:
+    """Measure strategy probabilities against gold; None where no turn has any.
+
+    ECE (Guo et al. 2017, eq. 3): over 15 bins of equal width of the highest probability, the mean distance between how
+    probable and how often right that label is. It judges the most probable label, which a sampled prediction need not
+    be. Probabilities are taken as given; a gold label given less than 1e-12 counts as 1e-12; ties go to the earlier
+    label.
+    """
+    match = cache(taxonomy.match)
+    index = {label: i for i, label in enumerate(taxonomy.labels)}
+    rows = [row for row in predictions if row.strategy_probabilities and row.gold_strategy is not None]
+    if not rows:
+        return None
+    probabilities = np.zeros((len(rows), len(index)))  # (n, K)
+    gold = np.array([index[match(row.gold_strategy) or ""] for row in rows])  # (n,)
+    for i, row in enumerate(rows):
+        for label, value in (row.strategy_probabilities or {}).items():
+            probabilities[i, index[match(label) or ""]] = value
+    order = np.argsort(-probabilities, axis=1, kind="stable")  # (n, K)
+    given = probabilities[np.arange(len(rows)), gold]
+    bins = _bins(probabilities.max(1), order[:, 0] == gold)
+    return Reliability(
+        n=len(rows),
+        ece=sum(bin.n * abs(bin.confidence - bin.accuracy) for bin in bins) / len(rows),
+        nll=float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean()),
+        top3_accuracy=float((order[:, :3] == gold[:, None]).any(1).mean()),
+        bins=bins,
+    )
+
+
+def _bins(confidence: FloatArray, right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> list[ReliabilityBin]:
+    """Sort turns into bins ](b - 1) / 15, b / 15] of their confidence."""
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    here = [place == number for number in np.unique(place)]
+    return [
+        ReliabilityBin(n=int(each.sum()), confidence=float(confidence[each].mean()), accuracy=float(right[each].mean()))
+        for each in here
+    ]

@@ -16,8 +16,6 @@ from esckit.measures.intervals import FloatArray, IntArray
 from esckit.measures.predictions import Prediction
 from esckit.strategy import ESCONV, Taxonomy
 
-__all__ = ["Scores", "Unparsed", "count_outcomes", "score", "strategy_by_sixth", "treat_unparsed"]
-
 Unparsed = Literal["wrong", "drop", "refuse"]
 """What becomes of a prediction that names no label: an error of the model (ours), out of every figure (DecoupledESC's
 code), or a refusal to measure (Kang et al. 2024)."""
@@ -116,7 +114,7 @@ def strategy_by_sixth(
     Args:
         strategies: gold or predicted labels; what names no label is left out.
         positions: for each, (k, N): the utterance is the k-th, from 1, of a dialogue's N.
-        taxonomy: the labels.
+        taxonomy: whose labels.
 
     Returns:
         (6, K) shares, each row adding up to 1, or all 0 where a sixth has no turn.

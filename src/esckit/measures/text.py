@@ -1,4 +1,4 @@
-"""Text against a reference: BLEU, Distinct, unigram F1 and ROUGE-L, each per utterance and over the corpus.
+"""Text against a reference (BLEU, Distinct, unigram F1, ROUGE-L), and alone: how long responses are, how they begin.
 
 ``utterance`` figures are computed per response and averaged, ``corpus`` figures come from counts added up over all
 responses. All are fractions 0..1.
@@ -14,21 +14,7 @@ import numpy as np
 
 from esckit.errors import EsckitError
 from esckit.measures.intervals import FloatArray, IntArray
-
-__all__ = [
-    "Overlap",
-    "Tokenizer",
-    "TokenizerName",
-    "Variants",
-    "bleu",
-    "choose_tokenizer",
-    "distinct",
-    "f_measure",
-    "lcs_length",
-    "lcs_lengths",
-    "make_tokenizer",
-    "overlap",
-]
+from esckit.measures.results import Opening
 
 Tokens = list[str]
 TokenizerName = Literal["nltk-words", "nltk-word-tokenize", "characters"]
@@ -37,7 +23,7 @@ MAX_ORDER: Final = 4
 ROUGE_BETA: Final = 1.2
 """Weight of recall in ROUGE-L, as in DecoupledESC's figures."""
 
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
+_LATIN_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
 _CJK: Final = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 
@@ -85,7 +71,7 @@ def make_tokenizer(name: TokenizerName) -> Tokenizer:
     nltk = _import_nltk()
     if name == "nltk-words":
         words = nltk.tokenize.NLTKWordTokenizer().tokenize
-        split = _SENTENCE_END.split
+        split = _LATIN_SENTENCE_END.split
         return Tokenizer(
             f"nltk-words (NLTKWordTokenizer, regex sentence split, lower-cased; nltk {nltk.__version__})",
             lambda text: [word for sentence in split(text.lower()) for word in words(sentence)],
@@ -167,13 +153,8 @@ def f_measure(common: IntArray, predicted: IntArray, gold: IntArray, beta: float
     """Return F-beta of what N pairs have in common; 0 where they have nothing.
 
     With unigram multisets it is the token F1; with longest common subsequences ROUGE-L (Lin 2004, eq. 2 to 4), where
-    beta > 1 favours recall. The corpus variant adds up the common tokens and the lengths first (micro-average).
-
-    Args:
-        common: (N,) tokens in common.
-        predicted: (N,) tokens of the responses.
-        gold: (N,) tokens of the references.
-        beta: weight of recall.
+    beta > 1 favours recall. The corpus variant adds up the common tokens and the lengths first (micro-average). All
+    three are numbers of tokens (N,).
     """
     # With P = c / p and R = c / g, (1 + b^2) P R / (R + b^2 P) is (1 + b^2) c / (p + b^2 g).
     weight = beta**2
@@ -213,3 +194,48 @@ def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
 def lcs_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> IntArray:
     """Return the length of each of N pairs' longest common subsequence, (N,)."""
     return np.array([lcs_length(*pair) for pair in zip(gold, predicted, strict=True)], dtype=np.int64)
+
+
+MOST_WORDS: Final = 40
+MOST_SENTENCES: Final = 2
+"""Where a response starts to be long, for the judge of self-evolution (appendix E.2)."""
+
+_OPENING: Final = 4  # tokens
+
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_WORD: Final = re.compile(r"\w")
+
+
+def length_shares(responses: Sequence[str], *, characters: bool = False) -> dict[str, float]:
+    """Return the shares (0..1) of responses over 40 words, over two sentences, and over either.
+
+    Words stand between white space; a sentence ends at white space behind ``.``, ``!`` or ``?``, or at ``。``, ``！``
+    or ``？``, and what holds no letter or digit is neither. ``characters`` counts these, but for white space, as words,
+    for Chinese.
+    """
+    words = np.array([_count_characters(text) if characters else _count(text.split()) for text in responses])
+    sentences = np.array([_count(_SENTENCE_END.split(text)) for text in responses])
+    over = words > MOST_WORDS, sentences > MOST_SENTENCES
+    return {
+        "over_40_words_share": float(over[0].mean()),
+        "over_2_sentences_share": float(over[1].mean()),
+        "long_response_share": float((over[0] | over[1]).mean()),
+    }
+
+
+def openings(responses: Sequence[Sequence[str]], most: int = 10) -> list[Opening]:
+    """Return the most common first 4-grams, each with its count and its share (0..1) of all responses.
+
+    Responses with fewer than four tokens have no opening; equal counts stand in alphabetical order.
+    """
+    counts = Counter(" ".join(tokens[:_OPENING]) for tokens in responses if len(tokens) >= _OPENING)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return [Opening(opening=text, count=count, share=count / len(responses)) for text, count in ranked]
+
+
+def _count(pieces: Sequence[str]) -> int:
+    return sum(_WORD.search(piece) is not None for piece in pieces)
+
+
+def _count_characters(text: str) -> int:
+    return sum(not character.isspace() for character in text)

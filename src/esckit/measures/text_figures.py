@@ -1,6 +1,8 @@
 """All figures of responses: against a reference, alone, and by an encoder."""
 
 from collections.abc import Sequence
+from functools import cache
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,8 +10,6 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.encoders import bertscore_figures, relevance_figures
 from esckit.measures.intervals import FloatArray
-from esckit.measures.meteor import meteor_figures
-from esckit.measures.responses import length_shares, openings
 from esckit.measures.text import (
     MAX_ORDER,
     ROUGE_BETA,
@@ -20,11 +20,11 @@ from esckit.measures.text import (
     distinct,
     f_measure,
     lcs_lengths,
+    length_shares,
     make_tokenizer,
+    openings,
     overlap,
 )
-
-__all__ = ["TEXT_METRICS", "ScoredText", "text_figures"]
 
 TEXT_METRICS: Final = ("text", "meteor", "bertscore", "relevance")
 
@@ -45,15 +45,7 @@ def text_figures(
     encoder: str | None = None,
     seeker_turns: Sequence[Sequence[str] | None] = (),
 ) -> ScoredText:
-    """Return the text figures asked for.
-
-    Args:
-        gold: N references.
-        predicted: N responses.
-        tokenizer: by name; None chooses by the language of the references.
-        metrics: any of ``TEXT_METRICS``.
-        encoder: for ``bertscore`` and ``relevance``: a model's folder or hub id.
-        seeker_turns: for ``relevance``: what the seeker had said before each response.
+    """Return those of ``TEXT_METRICS`` that are asked for, of N references and responses; arguments as in `evaluate`.
 
     Raises:
         EsckitError: the tokenizer's data is not installed, or a measure lacks its package, encoder or input.
@@ -127,3 +119,44 @@ def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], chinese: bool) -> 
     metric = BLEU(tokenize="zh" if chinese else "13a", force=True)  # force: no log line about tokenised text
     score = metric.corpus_score(list(predicted), [list(gold)]).score
     return {"sacrebleu": score / 100, "sacrebleu_signature": str(metric.get_signature())}
+
+
+def wordnet() -> Any | None:
+    """Return NLTK's WordNet reader, or None where its data is not installed."""
+    from nltk.corpus import wordnet as reader
+
+    try:
+        reader.ensure_loaded()
+    except LookupError:
+        return None
+    return reader
+
+
+def meteor(gold: Sequence[Tokens], predicted: Sequence[Tokens], synonyms: Any | None = None) -> FloatArray:
+    """Return METEOR of N responses, (N,), each 0..1, as NLTK computes it (alpha .9, beta 3, gamma .5).
+
+    Source: Lavie and Agarwal 2007. A response equal to its reference scores just under 1: one chunk has a penalty too.
+    ``synonyms`` is a WordNet reader for the third stage; None leaves that stage out.
+    """
+    from nltk.stem.porter import PorterStemmer
+    from nltk.translate.meteor_score import single_meteor_score
+
+    stages = {
+        "stemmer": SimpleNamespace(stem=cache(PorterStemmer().stem)),  # takes most of the time: asked once a word
+        "wordnet": synonyms or SimpleNamespace(synsets=lambda word: []),
+    }
+    return np.array([single_meteor_score(*pair, **stages) for pair in zip(gold, predicted, strict=True)])
+
+
+def meteor_figures(gold: Sequence[Tokens], predicted: Sequence[Tokens]) -> tuple[dict[str, Any], FloatArray]:
+    """Return METEOR's figures and its values (N,) without WordNet, which every machine can compute."""
+    import nltk
+
+    each, synonyms = meteor(gold, predicted), wordnet()
+    complete = None if synonyms is None else float(meteor(gold, predicted, synonyms).mean())
+    name = f"METEOR, exact and stem stages, no WordNet; nltk {nltk.__version__}"
+    return {
+        "meteor_utterance": float(each.mean()),
+        "meteor_wordnet_utterance": complete,
+        "meteor_signature": name,
+    }, each

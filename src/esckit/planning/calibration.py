@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from esckit.measures.bias_inference import squared_bias
+from esckit.measures.preference_bias import squared_bias
 from esckit.measures.intervals import IntArray
 from esckit.measures.strategy_measures import score
 

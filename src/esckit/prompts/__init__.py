@@ -23,12 +23,7 @@ def load_prompt(method: str, name: str, **slots: str) -> str:
 
 
 def fill_slots(text: str, slots: Mapping[str, str], prompt: str) -> str:
-    """Fill a text's slots in one pass: what looks like a slot in a value stays as it is.
-
-    Args:
-        text: with slots.
-        slots: a value each.
-        prompt: its name, for the message.
+    """Fill a text's slots in one pass: what looks like a slot in a value stays as it is. ``prompt`` is its name.
 
     Raises:
         EsckitError: as `load_prompt`.

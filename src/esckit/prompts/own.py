@@ -13,8 +13,6 @@ from esckit.errors import EsckitError
 from esckit.files import atomic, read_text, writing
 from esckit.prompts import fill_slots, load_prompt, shipped_prompts
 
-__all__ = ["METHODS", "Prompts", "read_prompts", "write_prompts"]
-
 METHODS: Final = ("baselines", "judge", "psychological_errors")
 """Whose prompts a user may replace: these ask a chat model."""
 
@@ -25,16 +23,11 @@ _ANY_SLOT: Final = re.compile(r"\{\{([^{}]*)\}\}")
 
 @dataclass(frozen=True)
 class Prompts:
-    """What one method asks with: a user's text where there is one, else the shipped one.
+    """What one method asks with: a user's text where there is one, else the shipped one."""
 
-    Attributes:
-        method: of `METHODS`.
-        folder: the last part of the user's folder's name; empty where all prompts are the shipped ones.
-        texts: the user's, by name, as far as they differ from the shipped ones.
-    """
-
-    method: str
-    folder: str = ""
+    method: str  # of `METHODS`
+    folder: str = ""  # the last part of the user's folder's name; empty where all prompts are the shipped ones
+    # the user's, by name, as far as they differ from the shipped ones
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def fill(self, name: str, **slots: str) -> str:
@@ -61,10 +54,8 @@ class Prompts:
 def read_prompts(folder: str | Path | None, method: str) -> Prompts:
     """Read a user's prompts of a method, and check all that the folder holds.
 
-    Args:
-        folder: laid out like the shipped prompts (``judge/score.txt``); hidden files are passed over. None takes the
-            shipped ones.
-        method: of `METHODS`.
+    The folder is laid out like the shipped prompts (``judge/score.txt``); hidden files are passed over. None takes the
+    shipped ones.
 
     Raises:
         EsckitError: the folder cannot be read or holds no prompt of the method, or one of its files is no prompt that a

@@ -12,8 +12,6 @@ from typing import Final
 
 from esckit.conversation import Turn
 
-__all__ = ["quote", "transcript"]
-
 _MARKS: Final = re.compile(
     r"[<>{}\[\]|`\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\U000e0000-\U000e007f]|[\ud800-\udfff]"
 )
@@ -29,12 +27,7 @@ def quote(text: str) -> str:
 
 
 def transcript(turns: Iterable[Turn], *, strategies: bool = False) -> str:
-    """Turns as lines of JSON, numbered from 1, for the slot of a prompt.
-
-    Args:
-        turns: in order; each has a text.
-        strategies: whether supporter turns show theirs.
-    """
+    """Turns as lines of JSON, numbered from 1, for the slot of a prompt; ``strategies`` shows the supporter's."""
     lines = []
     for number, turn in enumerate(turns, 1):
         label = f', "strategy": {quote(turn.strategy)}' if strategies and turn.strategy else ""

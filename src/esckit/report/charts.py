@@ -17,8 +17,6 @@ from esckit.report.run_records import Point
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["distribution_charts", "preference_chart", "reliability_chart", "training_chart"]
-
 _MARKERS: Final = "osD^vP*X"
 _WIDTH: Final = 4.3  # inches of 72 SVG units
 # Matplotlib knows no CSS variables: these stand for them while it draws.
@@ -145,33 +143,24 @@ def reliability_chart(system: System, calibration: Reliability) -> "Markup":
 
 def training_chart(stage: str, points: Sequence[Point]) -> "Markup":
     """Draw a training stage's loss, and its validation loss where there is one."""
-    looks = {"training": ("gold", ""), "validation": ("ink", "o")}
-    curves = {
-        "training": [(point.epoch, point.loss) for point in points if point.loss is not None],
-        "validation": [(point.epoch, point.valid_loss) for point in points if point.valid_loss is not None],
-    }
-    return _curves(stage, curves, looks, "loss, nats a token")
+    looks = {"training": ("loss", "gold", ""), "validation": ("valid_loss", "ink", "o")}
+    return _curves(stage, points, looks, "loss, nats a token")
 
 
 def alignment_chart(stage: str, points: Sequence[Point]) -> "Markup":
     """Draw a preference stage's loss and reward margin: both are in nats, and ln 2 and 0 where nothing has moved."""
-    looks = {"loss": ("gold", ""), "margin": ("ink", "")}
-    curves = {
-        "loss": [(point.epoch, point.loss) for point in points if point.loss is not None],
-        "margin": [(point.epoch, point.margin) for point in points if point.margin is not None],
-    }
-    return _curves(stage, curves, looks, "nats a pair")
+    return _curves(stage, points, {"loss": ("loss", "gold", ""), "margin": ("margin", "ink", "")}, "nats a pair")
 
 
-def _curves(
-    stage: str, curves: dict[str, list[tuple[float, float]]], looks: dict[str, tuple[str, str]], unit: str
-) -> "Markup":
-    """Draw what there is of curves over epochs; ``looks`` gives each a colour and a marker."""
-    curves = {label: curve for label, curve in curves.items() if curve}
+def _curves(stage: str, points: Sequence[Point], looks: dict[str, tuple[str, str, str]], unit: str) -> "Markup":
+    """Draw what there is of curves over epochs; ``looks`` gives each its field of a point, a colour and a marker."""
+    found = {label: [(p.epoch, getattr(p, name)) for p in points] for label, (name, _, _) in looks.items()}
+    whole = {label: [(epoch, y) for epoch, y in curve if y is not None] for label, curve in found.items()}
+    curves = {label: curve for label, curve in whole.items() if curve}
 
     def draw(axes: Any) -> None:
         for label, curve in curves.items():
-            colour, marker = looks[label]
+            _, colour, marker = looks[label]
             axes.plot(*zip(*curve, strict=True), color=_COLOURS[colour], marker=marker, markersize=3.5, label=label)
         axes.grid(axis="y")
         axes.set_xlabel("epoch")

@@ -1,22 +1,9 @@
 """Figures as tables: on a terminal, in LaTeX, in Markdown."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from esckit.measures.results import Comparison, Difference, Evaluation, Figures, StrategyFigures
-
-__all__ = [
-    "METRIC_NAMES",
-    "Table",
-    "comparisons_table",
-    "draw",
-    "figures_table",
-    "interval",
-    "lay_out",
-    "p_value",
-    "to_latex",
-    "to_markdown",
-]
 
 Row = TypeVar("Row")
 
@@ -68,7 +55,9 @@ def lay_out(
 
 def figures_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """Return a row for each predictions file, and for each of its groups, of what ``evaluate`` returned."""
-    rows = list(_with_groups(evaluations))
+    rows: list[tuple[str, Figures]] = []
+    for name, figures in evaluations.items():
+        rows += [(name, figures), *((f"{name}: {group}", part) for group, part in (figures.groups or {}).items())]
     text_columns = [
         column
         for column, key in _TEXT_COLUMNS.items()
@@ -84,7 +73,7 @@ def figures_table(evaluations: Mapping[str, Evaluation]) -> Table:
                 str(figures.past_strategies or "not said"),
                 str(figures.n),
                 *_strategy(figures.strategy),
-                *(_percent(getattr(figures.text, _TEXT_COLUMNS[column], None)) for column in text_columns),
+                *(percent(getattr(figures.text, _TEXT_COLUMNS[column], None)) for column in text_columns),
             ]
             for name, figures in rows
         ],
@@ -147,18 +136,11 @@ def to_markdown(table: Table) -> str:
     return "\n".join([*lines, *([""] if table.notes else []), *(f"- {note}" for note in table.notes)])
 
 
-def _with_groups(evaluations: Mapping[str, Evaluation]) -> Iterator[tuple[str, Figures]]:
-    for name, figures in evaluations.items():
-        yield name, figures
-        for group, part in (figures.groups or {}).items():
-            yield f"{name}: {group}", part
-
-
 def _strategy(figures: StrategyFigures | None) -> list[str]:
     if figures is None:
         return ["-"] * len(_STRATEGY_COLUMNS)
-    q = f"{_percent(figures.q)} {interval(figures.q_interval, 100, 1)}"
-    q_w = f"{_percent(figures.q_w)} {interval(figures.q_w_interval, 100, 1)}"
+    q = f"{percent(figures.q)} {interval(figures.q_interval, 100, 1)}"
+    q_w = f"{percent(figures.q_w)} {interval(figures.q_w_interval, 100, 1)}"
     if figures.b_interval is None:
         return [q, q_w, "-", "-", "-"]
     b = f"{figures.b:.2f} {interval(figures.b_interval)}"
@@ -170,8 +152,9 @@ def _difference(test: Difference) -> str:
     return f"{test.difference * scale:+.{digits}f} {interval(test.interval, scale, digits)}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share, 0..1, per cent."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def interval(bounds: Sequence[float] | None, scale: float = 1, digits: int = 2) -> str:

@@ -1,12 +1,11 @@
-"""A judging's figures as tables: scores, differences, pairs, known groups, agreement with people."""
+"""What judges and annotators found, as tables: scores, differences, pairs, known groups, people, errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from esckit.measures.judging_results import EqualLength, Judging, KnownGroups, LongerWins, PairTest, ScoreTest
-from esckit.report.figure_tables import Table, interval, lay_out, p_value
-
-__all__ = ["differences_table", "groups_table", "pairs_table", "people_table", "scores_table", "wins_table"]
+from esckit.measures.psychological_errors import OUTCOMES, ErrorShares
+from esckit.report.figure_tables import Table, interval, lay_out, p_value, percent
 
 _SEEN = {True: "shown", False: "hidden"}
 _NONE = "-"
@@ -77,13 +76,13 @@ def pairs_table(pairs: Sequence[PairTest]) -> Table:
             "wins": lambda pair: str(pair.wins),
             "ties": lambda pair: str(pair.ties),
             "losses": lambda pair: str(pair.losses),
-            "win rate": lambda pair: f"{_percent(pair.win_rate)} {interval(pair.interval, 100, 0)}".strip(),
+            "win rate": lambda pair: f"{percent(pair.win_rate, 0)} {interval(pair.interval, 100, 0)}".strip(),
             "p Holm": lambda pair: p_value(pair.p_holm),
             "at equal length": lambda pair: _equal_length(pair.equal_length, signed=False),
             "longer wins": lambda pair: _longer(pair.longer_wins),
-            "flips": lambda pair: _percent(pair.flip_rate),
-            "wavered": lambda pair: _percent(pair.wavered),
-            "first wins": lambda pair: _percent(pair.first_share),
+            "flips": lambda pair: percent(pair.flip_rate, 0),
+            "wavered": lambda pair: percent(pair.wavered, 0),
+            "first wins": lambda pair: percent(pair.first_share, 0),
             "left out": lambda pair: str(pair.left_out),
         },
         names=2,
@@ -111,7 +110,7 @@ def groups_table(groups: KnownGroups) -> Table:
 
 
 def people_table(agreements: Sequence[tuple[str, bool, Mapping[str, Any]]]) -> Table:
-    """A row for each quality, way of asking and rater: the judge against people (`people.against_people`)."""
+    """A row for each quality, way of asking and rater: the judge against people (`ratings.against_people`)."""
     rows = []
     for quality, reference, found in agreements:
         head = [quality, _SEEN[reference]]
@@ -130,7 +129,7 @@ def people_table(agreements: Sequence[tuple[str, bool, Mapping[str, Any]]]) -> T
 
 
 def wins_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for each quality and two systems: which one people prefer (`people.people_wins`)."""
+    """A row for each quality and two systems: which one people prefer (`ratings.people_wins`)."""
     return lay_out(
         "People's preferences (a against b by each person's own two ratings; equal ones are ties; per cent)",
         rows,
@@ -140,10 +139,10 @@ def wins_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             "b": lambda row: row["b"],
             "turns": lambda row: str(row["turns"]),
             "verdicts": lambda row: str(row["verdicts"]),
-            "wins": lambda row: _percent(row["wins"] / row["verdicts"]),
-            "ties": lambda row: _percent(row["ties"] / row["verdicts"]),
-            "losses": lambda row: _percent(row["losses"] / row["verdicts"]),
-            "win rate": lambda row: f"{_percent(row['win_rate'])} {interval(row['interval'], 100, 0)}",
+            "wins": lambda row: percent(row["wins"] / row["verdicts"], 0),
+            "ties": lambda row: percent(row["ties"] / row["verdicts"], 0),
+            "losses": lambda row: percent(row["losses"] / row["verdicts"], 0),
+            "win rate": lambda row: f"{percent(row['win_rate'], 0)} {interval(row['interval'], 100, 0)}",
             "p Holm": lambda row: p_value(row["p_holm"]),
             "Fleiss": lambda row: _coefficient(row["fleiss"]),
         },
@@ -160,12 +159,12 @@ def _equal_length(found: EqualLength | None, *, signed: bool) -> str:
     if found is None:
         return _NONE
     mark = "*" if found.extrapolated else ""
-    shown = f"{found.value:+.2f}" if signed else _percent(found.value)
+    shown = f"{found.value:+.2f}" if signed else percent(found.value, 0)
     return f"{shown}{mark} {interval(found.interval) if signed else interval(found.interval, 100, 0)}"
 
 
 def _longer(found: LongerWins | None) -> str:
-    return _NONE if found is None or found.n == 0 else f"{_percent(found.share)} (n {found.n})"
+    return _NONE if found is None or found.n == 0 else f"{percent(found.share, 0)} (n {found.n})"
 
 
 def _coefficient(found: Mapping[str, Any] | None) -> str:
@@ -176,5 +175,61 @@ def _fixed(value: float | None) -> str:
     return _NONE if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return _NONE if value is None else f"{100 * value:.0f}"
+def shares_table(groups: Sequence[ErrorShares]) -> Table:
+    """Show what `error_shares` returns, a column a source and judge."""
+    judges = {group.judge for group in groups}
+    names = [f"{group.source} ({group.judge})" if len(judges) > 1 else group.source for group in groups]
+    lost = [group for group in groups if group.not_done]
+    return Table(
+        title="Psychological errors: share of replies, per cent (brackets: 95% bootstrap over dialogues)",
+        columns=["outcome", *names],
+        names=1,
+        rows=[
+            ["replies", *(f"{group.n:,} of {group.dialogues:,} dialogues" for group in groups)],
+            *([outcome.replace("_", " "), *(_share(group, outcome) for group in groups)] for outcome in OUTCOMES),
+        ],
+        notes=[
+            *([f"judge: {next(iter(judges))}"] if len(judges) == 1 else []),
+            *(f"{each.source}: {each.not_done:,} verdicts are unparsed or refused and in no share" for each in lost),
+        ],
+    )
+
+
+def _share(group: ErrorShares, outcome: str) -> str:
+    found = group.shares.get(outcome)
+    if found is None:
+        return "-"
+    low, high = (100 * end for end in found.interval)
+    return f"{100 * found.share:.1f} ({low:.1f}, {high:.1f})"
+
+
+def types_table(figures: dict[str, Any], title: str) -> Table:
+    """A row a type of what `error_agreement` returned, with kappa in the notes."""
+    low, high = figures["kappa_interval"]
+    low_any, high_any = figures["any_error_kappa_interval"]
+    return Table(
+        title=title,
+        columns=["type", "labels", "found", "precision", "recall", "F1"],
+        names=1,
+        rows=[
+            [
+                name,
+                str(row["labels"]),
+                str(row["found"]),
+                *(f"{100 * row[key]:.1f}" for key in ("precision", "recall", "f1")),
+            ]
+            for name, row in figures["types"].items()
+        ],
+        notes=[
+            f"kappa {figures['kappa']:.3f} ({low:.3f}, {high:.3f}), 95% over {figures['dialogues']} dialogues",
+            f"kappa of error or none {figures['any_error_kappa']:.3f} ({low_any:.3f}, {high_any:.3f})",
+            f"accuracy {100 * figures['accuracy']:.1f}, always the most frequent label "
+            f"{100 * figures['most_frequent_share']:.1f}, macro-F1 {100 * figures['macro_f1']:.1f}, n = {figures['n']}",
+        ],
+    )
+
+
+def confusion_table(figures: dict[str, Any]) -> Table:
+    """Labels in rows, what was found in columns."""
+    rows = [[name, *map(str, row.values())] for name, row in figures["confusion"].items()]
+    return Table("Confusion (rows: labels; columns: found)", ["", *OUTCOMES], 1, rows, [])

@@ -9,8 +9,10 @@ import yaml
 
 from esckit import __version__
 from esckit.files import atomic_write
+from esckit.measures.judging_results import Judging
 from esckit.report import charts
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
+from esckit.report.reading import read_record
 from esckit.report.report_tables import (
     QUALITIES,
     aligned,
@@ -26,8 +28,6 @@ from esckit.report.samples import SAMPLES, sample_dialogues
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["page_environment", "render", "write_report"]
-
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
 
@@ -35,28 +35,19 @@ _MOST_OPENINGS: Final = 5
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into a run's folder: one file, no network, no script; the same folder gives the same bytes.
 
-    Stages that are not done are named, and what they would have made is left out.
-
-    Args:
-        folder: the run's folder (`recipes.runner`).
-
-    Returns:
-        The file's path.
+    Stages that are not done are named, and what they would have made is left out. Returns the file's path.
 
     Raises:
         EsckitError: a file of the run is missing or broken, or the folder cannot be written.
     """
     page = render(read_run(folder))
-    path = folder / "report.html"
-    with atomic_write(path) as file:
+    with atomic_write(folder / "report.html") as file:
         file.write(page)
-    return path
+    return folder / "report.html"
 
 
 def render(run: ReportedRun) -> str:
     """Return a run's page."""
-    from markupsafe import Markup
-
     measured = [system for system in run.systems if system.figures]
     curves = [(name, points) for name, points in run.curves.items() if points]
     planned = [(s, s.figures.strategy.per_strategy) for s in measured if s.figures and s.figures.strategy]
@@ -93,8 +84,6 @@ def render(run: ReportedRun) -> str:
             context=CONTEXT,
             recipe=_recipe_yaml(run.recipe_json),
             non_commercial=bool(re.search(r"\bNC\b|non-?commercial", run.corpus.licence, re.IGNORECASE)),
-            style=Markup((resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")),
-            esckit_version=__version__,
         )
     )
 
@@ -113,6 +102,7 @@ def _recipe_yaml(recipe: dict[str, Any]) -> str:
 def page_environment() -> "Environment":
     """Autoescaping is on for every template: dialogues are text that anyone may have written."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("esckit.report", ""),
@@ -123,6 +113,8 @@ def page_environment() -> "Environment":
     )
     shown = (_percent, _fixed, _signed, _p_value, _interval, _number, _duration)
     environment.filters.update({show.__name__.removeprefix("_"): show for show in shown})
+    style = (resources.files("esckit.report") / "style.css").read_text(encoding="utf-8")
+    environment.globals.update(style=Markup(style), esckit_version=__version__)
     return environment
 
 
@@ -157,3 +149,16 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def write_judging_page(folder: Path) -> Path:
+    """Write ``judging.html`` beside a judging's ``judging.json``: one file, no network, no script.
+
+    Raises:
+        EsckitError: the figures are missing or broken, or the folder cannot be written.
+    """
+    template = page_environment().get_template("judging_page.html.j2")
+    judging = read_record(folder / "judging.json", Judging, "run esckit judge into its folder again")
+    with atomic_write(folder / "judging.html") as file:
+        file.write(template.render(judging=judging, judgings={"": judging}))
+    return folder / "judging.html"

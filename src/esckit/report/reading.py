@@ -11,19 +11,12 @@ from esckit.files import read_text
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison
 
-__all__ = ["read_lines", "read_record"]
-
 Value = TypeVar("Value")
 _FORMAT: Final = 1  # of figures
 
 
 def read_record(path: Path, kind: type[Value], remedy: str | None = None) -> Value:
-    """Read a JSON file.
-
-    Args:
-        path: the file.
-        kind: what it must hold.
-        remedy: what makes it anew; None for a file of a run's folder, which the runner writes.
+    """Read a JSON file; ``remedy`` says what makes it anew, None for a file of a run's folder, which the runner writes.
 
     Raises:
         RunError: the file is missing or broken, or a newer esckit wrote it.

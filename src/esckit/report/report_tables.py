@@ -8,26 +8,11 @@ from typing import Final, NamedTuple
 import yaml
 
 from esckit.measures.judging_results import SystemScore
-from esckit.measures.responses import length_shares, openings
 from esckit.measures.results import Difference, Opening
-from esckit.measures.text import distinct
+from esckit.measures.text import distinct, length_shares, openings
 from esckit.report.figure_tables import METRIC_NAMES
 from esckit.report.run import ReportedRun, System
 from esckit.report.run_records import Alignment, Point
-
-__all__ = [
-    "QUALITIES",
-    "Aligned",
-    "ComparedPair",
-    "GoldText",
-    "Published",
-    "aligned",
-    "compared_pairs",
-    "gold_texts",
-    "judged_qualities",
-    "notes",
-    "published_figures",
-]
 
 _FIGURES: Final = METRIC_NAMES | {"accuracy": "Accuracy", "rouge_l_utterance": "ROUGE-L"}
 

@@ -1,4 +1,4 @@
-"""What every command that asks a chat model can be told about it."""
+"""What commands share: options, above all of those that ask a chat model, and how JSON is printed."""
 
 import json
 from collections.abc import Mapping
@@ -11,19 +11,6 @@ from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-__all__ = [
-    "BaseUrlOption",
-    "CallsOption",
-    "ConcurrencyOption",
-    "ExtraBodyOption",
-    "LedgerOption",
-    "ModelOption",
-    "NewTokensOption",
-    "PromptsOption",
-    "TokensOption",
-    "options_of",
-]
 
 ModelOption = Annotated[
     str,
@@ -52,6 +39,9 @@ ConcurrencyOption = Annotated[
 CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold of this kind.")]
 TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
+
 Options = TypeVar("Options", bound="BaseModel")
 
 
@@ -78,3 +68,8 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
+
+
+def print_json(value: Any) -> None:
+    """Print a value as it stands in files: every number is one."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
