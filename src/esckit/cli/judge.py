@@ -69,17 +69,11 @@ def judge_command(
 
     options = shared.options_of(JudgingOptions, told)
     check_options(options)
-    found = judge_files(
-        {name: read_predictions(path) for name, path in name_files(predictions).items()},
-        _dialogues(predictions, conversations),
-        options,
-        out,
-        ledger=ledger or out / LEDGER,
-        miners=sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))}),
-        seed=seed,
-        tell=lambda line: print(line, file=sys.stderr),
-    )
-    _show(found, out)
+    miners = sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))})
+    systems = {name: read_predictions(path) for name, path in name_files(predictions).items()}
+    how: dict[str, Any] = {"ledger": ledger or out / LEDGER, "miners": miners, "seed": seed}
+    dialogues = _dialogues(predictions, conversations)
+    _show(judge_files(systems, dialogues, options, out, **how, tell=lambda line: print(line, file=sys.stderr)), out)
 
 
 def check_judge_command(

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from esckit.measures.preference_bias import squared_bias
 from esckit.measures.intervals import IntArray
+from esckit.measures.preference_bias import squared_bias
 from esckit.measures.strategy_measures import score
 
 Mode = Literal["shown", "hidden"]
