@@ -199,7 +199,7 @@ def test_the_folder_of_a_model_or_a_supporter_judges_too(
     pytest.importorskip("torch", reason="needs esckit[train]")
     from tests.tiny import save_base, write_supporter
 
-    folder = {"model": save_base, "supporter": write_supporter}[kind](tmp_path / kind)
+    folder = save_base(tmp_path / kind) if kind == "model" else write_supporter(tmp_path / kind)
     (tmp_path / "rubrics").mkdir()
     rubric = "name: calm\nversion: 1\nquestion: Calm?\nscale: {0: No., 1: Yes.}\n"
     (tmp_path / "rubrics" / "calm.yaml").write_text(rubric, encoding="utf-8")

@@ -113,7 +113,7 @@ def test_what_cannot_be_heard_is_refused(make: Make, method: str, changed: dict[
     with pytest.raises(ModelError, match=sentence):
         make(model, method).propose([replace(HERE, **changed)])
     assert model.requests == []
-    drawn = {"n": 2, "planning": DRAWN}
+    drawn: dict[str, Any] = {"n": 2, "planning": DRAWN}
     assert changed != {"n": 2} or len(make(model, method).propose([replace(HERE, **drawn)])[0]) == 2
 
 
