@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from esckit.cli import asking
+from esckit.cli import shared
 from esckit.conversation import write_conversations
 from esckit.errors import EsckitError, ModelError, TalkError
 from esckit.quiet import quiet
@@ -51,11 +51,11 @@ def chat_command(
     model: Annotated[
         str | None, typer.Option(help="Instead of a supporter: remote:MODEL, or a chat model's folder or Hub id.")
     ] = None,
-    base_url: asking.BaseUrlOption = None,
+    base_url: shared.BaseUrlOption = None,
     method: Annotated[
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
-    max_new_tokens: asking.NewTokensOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
 ) -> None:
     """Talk with a supporter, see which strategy it chose, and try other replies.
 
@@ -101,7 +101,7 @@ def _prompted_options(
     from esckit.supporters.baselines import BaselineOptions
 
     told = {"model": model, "base_url": base_url, "method": method or "base", "max_new_tokens": max_new_tokens}
-    return asking.options_of(BaselineOptions, told)
+    return shared.options_of(BaselineOptions, told)
 
 
 @contextmanager
