@@ -9,7 +9,7 @@ from typing import Final
 from esckit.conversation import Conversation, Preference, Turn, Verdict, write_conversations
 from esckit.corpora import load_corpus, write_corpus
 from esckit.files import write_json, write_jsonl
-from esckit.measures import Prediction, add_context, prediction_to_json
+from esckit.measures import Prediction, add_context, add_predictions, prediction_to_json
 from esckit.mining.export import to_predictions
 from esckit.mining.pairs import pairs_of
 from esckit.planning.fitting import train_planner
@@ -116,6 +116,8 @@ def write_predictions(folder: Path, talks: list[Conversation]) -> None:
     ]
     for name in ("predictions", "coupled", "decoupled"):
         write_jsonl(folder / f"{name}.jsonl", map(prediction_to_json, add_context(rows, talks)))
+    predicted = add_predictions(talks, add_context(rows, talks), "predict-coupled")
+    write_conversations(folder / "runs/starter/predict-coupled/trees.jsonl", predicted)
     others = [{"label": f"[{row.gold_strategy}] Yes.", "predict": f"[{row.predicted_strategy}] No."} for row in rows]
     write_jsonl(folder / "generated_predictions.jsonl", others)
     write_ratings(folder / "ratings.csv", [str(place) for place in range(6)])
