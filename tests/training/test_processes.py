@@ -49,6 +49,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return everything(tmp_path_factory.mktemp("one"))
 
 
+@pytest.mark.slow
 @gloo
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_of_two_processes_is_the_step_of_one(name: str, one: dict[str, Any], two: list[dict[str, Any]]) -> None:
@@ -60,6 +61,7 @@ def test_a_step_of_two_processes_is_the_step_of_one(name: str, one: dict[str, An
         assert found.logged == pytest.approx(wanted.logged, rel=1e-4)
 
 
+@pytest.mark.slow
 @gloo
 def test_a_run_of_two_processes_tells_what_a_run_of_one_tells(one: dict[str, Any], two: list[dict[str, Any]]) -> None:
     wanted: Run = one["run"]
@@ -71,6 +73,7 @@ def test_a_run_of_two_processes_tells_what_a_run_of_one_tells(one: dict[str, Any
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
 
 
+@pytest.mark.slow
 @gloo
 def test_two_processes_continue_from_a_checkpoint_exactly(two: list[dict[str, Any]]) -> None:
     for found in two:
@@ -79,6 +82,7 @@ def test_two_processes_continue_from_a_checkpoint_exactly(two: list[dict[str, An
         assert all(torch.equal(weight, weights[name]) for name, weight in found["again"].weights.items())
 
 
+@pytest.mark.slow
 @gloo
 def test_processes_hear_the_first_one_and_sum_up(two: list[dict[str, Any]]) -> None:
     assert [own["talk"][:4] for own in two] == [(2, 2, True, 0), (2, 2, False, 0)]
