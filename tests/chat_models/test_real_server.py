@@ -34,6 +34,7 @@ from esckit.judging.plan import JudgingOptions
 from esckit.language_models.backbone import load_backbone
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
 from esckit.recipes.recipe import Recipe
+from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.recipes.stages.mine import TREES
 from tests.chat_models.questions import questions
@@ -171,7 +172,9 @@ def test_a_mining_run_goes_through_it(served: Served, tmp_path: Path) -> None:
                 {**mine, "clean_chosen": clean_chosen},
             ],
         }
-        return Recipe.model_validate(body)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps(body), encoding="utf-8")  # YAML, too
+        return load_recipe(str(path))
 
     run(recipe(True), tmp_path / "run")
     facts = json.loads((tmp_path / "run/stages/pairs.json").read_text(encoding="utf-8"))["facts"]
