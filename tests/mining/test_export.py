@@ -193,7 +193,7 @@ def test_dpo_trainer_takes_the_file_and_finds_our_log_probabilities(
     renderer = Renderer(tokenizer, ESCONV, max_context=POSITIONS)
     pairs = pairs_of([grown(part)], part)
     model = tiny_model()
-    line_end = renderer.encode("\n") if template == "chatml" else ()
+    line_end = renderer.template.encoder.encode("\n") if template == "chatml" else ()
     end = {"planner": (renderer.end_of_turn, *line_end), "generator": (), "coupled": line_end}[part]
     wanted = [ours(model, renderer, pair, part, past, end) for pair in pairs]
     found = theirs(model, written(list(to_trl(pairs, past)), tmp_path), tokenizer, tmp_path / "trl")

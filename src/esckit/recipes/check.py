@@ -59,7 +59,7 @@ def _template_line(recipe: Recipe, renderer: Renderer | None) -> str:
             f"chat template: not checked, {recipe.model.path} has no tokenizer that can be read here; "
             "every token of a row counts as scored below, which is an upper bound"
         )
-    return f"chat template: taken apart and put together again exactly, layout {renderer.layout}"
+    return f"chat template: every context is the whole template up to the answer, layout {renderer.layout}"
 
 
 def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
