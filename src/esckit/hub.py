@@ -4,19 +4,32 @@ import re
 from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["is_hub_id", "unreachable"]
+__all__ = ["SMOLLM2", "is_hub_id", "is_smollm2", "unreachable"]
+
+SMOLLM2: Final = "smollm2"
+"""Short name of the language model that esckit can have without the Hub (`language_models.sources`)."""
 
 _ID: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SECONDS: Final = 10.0
 
 
+def is_smollm2(source: str) -> bool:
+    """True for ``smollm2``, and for it with the source that it is to come from."""
+    return source in (SMOLLM2, f"{SMOLLM2}:hub", f"{SMOLLM2}:embedded")
+
+
 def is_hub_id(source: str) -> bool:
     """True where a source can only be a name on the Hub: ``name`` or ``owner/name``, and no folder here."""
-    return _ID.fullmatch(source) is not None and not Path(source).is_dir()
+    return _ID.fullmatch(source) is not None and source != SMOLLM2 and not Path(source).exists()
 
 
 def unreachable(
-    name: str, *, file: str = "config.json", kind: Literal["model", "dataset"] = "model", seconds: float = _SECONDS
+    name: str,
+    *,
+    file: str = "config.json",
+    kind: Literal["model", "dataset"] = "model",
+    revision: str | None = None,
+    seconds: float = _SECONDS,
 ) -> str | None:
     """Why a repository cannot be had from the Hub, for the middle of a sentence; None where it can, or was before.
 
@@ -24,16 +37,17 @@ def unreachable(
         name: ``owner/name``.
         file: one of its files; where the local cache has it, the Hub is not asked.
         kind: of repository.
+        revision: a commit; None is the newest.
         seconds: the longest wait for an answer.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        hf_hub_download(name, file, repo_type=kind, local_files_only=True)
+        hf_hub_download(name, file, repo_type=kind, revision=revision, local_files_only=True)
     except LocalEntryNotFoundError:
         try:
-            HfApi().repo_info(name, repo_type=kind, timeout=seconds)
+            HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=seconds)
         except RepositoryNotFoundError:
             return f"the Hugging Face Hub has no {kind} of this name that you may see"
         except (HTTPError, OSError) as error:

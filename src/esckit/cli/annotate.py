@@ -27,7 +27,7 @@ AnnotatorOption = Annotated[
     str,
     typer.Option(
         help="embedded, a trained annotator's folder, remote:MODEL (a chat model behind a URL), a chat model's folder "
-        "or Hub id, or a supporter's folder."
+        "or Hub id, smollm2, or a supporter's folder."
     ),
 ]
 ExamplesOption = Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")]

@@ -14,8 +14,10 @@ import torch
 
 from esckit.decoding import seed_of
 from esckit.errors import ModelError
-from esckit.hub import is_hub_id, unreachable
+from esckit.hub import is_hub_id, is_smollm2, unreachable
 from esckit.language_models.attention import SUPPORTED, attention_for, check_layers
+from esckit.language_models.gguf_files import is_gguf
+from esckit.language_models.sources import check_named, folder_of, settled
 from esckit.language_models.token_tree import check_exactness
 
 
@@ -93,17 +95,22 @@ def seed_everything(*parts: object) -> int:
 
 
 def check_source(source: str) -> None:
-    """Check, without loading anything, that a backbone's source can be one: a folder with weights, or a Hub id.
+    """Check, without loading anything, that a source can be one: a folder with weights, a Hub id, ``smollm2``, a GGUF.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: it is none of them.
     """
     folder = Path(source)
+    if is_smollm2(source) or is_gguf(source):
+        check_named(source)
+        return
     if folder.is_dir():
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
     elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
-        raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
+        raise ModelError(
+            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path, or smollm2."
+        )
 
 
 def check_reachable(source: str) -> None:
@@ -142,10 +149,14 @@ def _in_four_bits() -> Any:
 
 
 def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
-    """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
+    """Load a causal language model and its tokenizer, onto the default device.
 
     float32 on the CPU and bfloat16 on CUDA, or as ``quantisation`` says; attention as `attention` chooses. A model that
     would not read a trie as separate sequences is refused, by what its configuration says and by trying it.
+
+    Args:
+        source: a folder, a Hub id, a GGUF file, or ``smollm2`` (`sources`).
+        quantisation: of what is loaded.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
@@ -157,16 +168,18 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
 
     check_source(source)
     check_reachable(source)
+    source = settled(source)
+    place = folder_of(source)
     stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        config = AutoConfig.from_pretrained(place)
         check_layers(config, source)
         attention = attention_for(config, device)
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
+            place, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

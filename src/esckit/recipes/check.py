@@ -10,6 +10,7 @@ from esckit.corpora import Corpus
 from esckit.errors import ModelError
 from esckit.language_models.backbone import check_source
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
+from esckit.language_models.sources import folder_of
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
 from esckit.recipes.recipe import Recipe
@@ -73,8 +74,9 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
     source = recipe.model.path
     if not Path(source).is_dir():
         check_source(source)
+    place = folder_of(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
@@ -82,7 +84,7 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
             "folder (its config.json is enough for --check) and give it with --set model.path=FOLDER."
         ) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError):
         return config, None
     return config, tokenizer if tokenizer("a")["input_ids"] else None  # an empty one where there is none
