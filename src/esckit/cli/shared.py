@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, smollm2, or a supporter's folder."
+        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, smollm2, or a supporter's "
+        "folder."
     ),
 ]
 BaseUrlOption = Annotated[
