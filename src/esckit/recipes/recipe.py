@@ -37,7 +37,7 @@ class ModelConfig(Keys):
     """Which backbone.
 
     Attributes:
-        path: a folder or a Hub id of a causal language model, ``smollm2``, or a GGUF file; null makes a pocket backbone.
+        path: a folder or Hub id of a causal language model, ``smollm2``, or a GGUF file; null makes a pocket backbone.
         pocket: size of the pocket backbone.
         vocabulary: most tokens of the pocket backbone's tokenizer.
         max_context: most tokens of a path; null takes the model's own limit.
