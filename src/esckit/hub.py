@@ -1,16 +1,57 @@
 """The Hugging Face Hub, asked once whether it has something: its own library tries for most of a minute a file."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["SMOLLM2", "is_hub_id", "is_smollm2", "unreachable"]
+__all__ = [
+    "SMOLLM2",
+    "allow_code",
+    "allows_code",
+    "ask_nothing",
+    "code_allowed",
+    "is_hub_id",
+    "is_smollm2",
+    "unreachable",
+]
 
 SMOLLM2: Final = "smollm2"
 """Short name of the language model that esckit can have without the Hub (`language_models.sources`)."""
 
+_code_allowed = False
 _ID: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SECONDS: Final = 10.0
+
+
+def allows_code() -> bool:
+    """True where the user has said that code which a model brings along may run."""
+    return _code_allowed
+
+
+def allow_code(allowed: bool = True) -> None:
+    """Let code that models bring along run in this process, or not; at first it may not."""
+    global _code_allowed
+    _code_allowed = allowed
+
+
+def ask_nothing() -> None:
+    """Other libraries load models too, and transformers would ask on the terminal: with no time to wait it refuses."""
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+
+
+@contextmanager
+def code_allowed(allowed: bool) -> Iterator[None]:
+    """Let such code run meanwhile, where ``allowed``; else all stays as it is."""
+    before = _code_allowed
+    allow_code(before or allowed)
+    try:
+        yield
+    finally:
+        allow_code(before)
 
 
 def is_smollm2(source: str) -> bool:

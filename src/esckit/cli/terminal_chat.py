@@ -57,6 +57,7 @@ def chat_command(
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
     max_new_tokens: shared.NewTokensOption = None,
+    trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Talk with a supporter, see which strategy it chose, and try other replies.
 

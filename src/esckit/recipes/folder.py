@@ -97,7 +97,12 @@ class RunFolder:
         """What the recipe says of the backbone, what is in its folder, and the prompts of its layout."""
         model = self.recipe.model
         layouts = [shipped_prompts(method) for method in ("support", "decoupled_esc")]
-        return [model.model_dump(exclude={"path"}), model.path, self.source(model.path or ""), layouts]
+        return [
+            model.model_dump(exclude={"path", "trust_remote_code"}),
+            model.path,
+            self.source(model.path or ""),
+            layouts,
+        ]
 
     def source(self, source: str) -> Any:
         """What a model's or an encoder's source stands for now (`source_identity`), looked at once a run."""
