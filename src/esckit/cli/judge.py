@@ -45,6 +45,7 @@ def judge_command(
         list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
     ] = None,
     ledger: shared.LedgerOption = None,
+    trust_remote_code: shared.TrustOption = False,
     max_new_tokens: shared.NewTokensOption = None,
     concurrency: shared.ConcurrencyOption = None,
     budget_calls: shared.CallsOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from esckit.errors import EsckitError
+from esckit.hub import allow_code
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -15,7 +16,20 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, or a supporter's folder."
+        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, smollm2, or a supporter's "
+        "folder."
+    ),
+]
+
+
+def _allow_code(allowed: bool) -> None:
+    allow_code(allowed)
+
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", callback=_allow_code, help="Run code that a model here brings along; read it first."
     ),
 ]
 BaseUrlOption = Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from esckit.cli import shared
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
@@ -30,6 +31,7 @@ def planner_command(
     replies: Annotated[
         bool, typer.Option("--replies", help="Also store the corpus's replies: a supporter that answers.")
     ] = False,
+    trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Train a strategy planner on an encoder, calibrated on dialogues that its nets did not see.
 

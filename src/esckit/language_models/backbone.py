@@ -14,8 +14,11 @@ import torch
 
 from esckit.decoding import seed_of
 from esckit.errors import ModelError
-from esckit.hub import is_hub_id, unreachable
-from esckit.language_models.attention import SUPPORTED, attention_for, check_layers
+from esckit.hub import is_hub_id, is_smollm2, unreachable
+from esckit.language_models.attention import attention_for, takes_no_attention
+from esckit.language_models.gguf_files import is_gguf
+from esckit.language_models.pretrained import read_config, read_pretrained
+from esckit.language_models.sources import check_named, settled
 from esckit.language_models.token_tree import check_exactness
 
 
@@ -51,7 +54,7 @@ class Backbone:
     @property
     def max_context(self) -> int:
         """The most tokens the model has positions for."""
-        return int(self.model.config.max_position_embeddings)
+        return int(self.model.config.get_text_config().max_position_embeddings)
 
     @cached_property
     def weights_hash(self) -> str:
@@ -93,17 +96,22 @@ def seed_everything(*parts: object) -> int:
 
 
 def check_source(source: str) -> None:
-    """Check, without loading anything, that a backbone's source can be one: a folder with weights, or a Hub id.
+    """Check, without loading anything, that a source can be one: a folder with weights, a Hub id, ``smollm2``, a GGUF.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: it is none of them.
     """
     folder = Path(source)
+    if is_smollm2(source) or is_gguf(source):
+        check_named(source)
+        return
     if folder.is_dir():
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
     elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
-        raise ModelError(f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path.")
+        raise ModelError(
+            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path, or smollm2."
+        )
 
 
 def check_reachable(source: str) -> None:
@@ -117,6 +125,34 @@ def check_reachable(source: str) -> None:
             f"{source} is no folder here, and {reason}: give a folder instead, which "
             f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
         )
+
+
+def check_backbone(source: str) -> None:
+    """Check, without its weights, that a backbone can be had and is of an architecture that tries can be read by.
+
+    Raises:
+        ModelError: one sentence says why not.
+    """
+    check_source(source)
+    check_reachable(source)
+    with _sentences(source):
+        read_config(source)
+
+
+@contextmanager
+def _sentences(source: str) -> Iterator[None]:
+    """Make a sentence of what transformers raises about files."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        raise ModelError(
+            f"{source} cannot be loaded as a causal language model ({reason}): "
+            "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
+        ) from error
 
 
 Quantisation = Literal["4bit"]
@@ -142,42 +178,37 @@ def _in_four_bits() -> Any:
 
 
 def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
-    """Load a causal language model and its tokenizer from a folder or a Hub id, onto the default device.
+    """Load a causal language model and its tokenizer, onto the default device.
 
     float32 on the CPU and bfloat16 on CUDA, or as ``quantisation`` says; attention as `attention` chooses. A model that
     would not read a trie as separate sequences is refused, by what its configuration says and by trying it.
+
+    Args:
+        source: a folder, a Hub id, a GGUF file, or ``smollm2`` (`sources`).
+        quantisation: of what is loaded.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
             what quantisation needs is missing.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     check_source(source)
     check_reachable(source)
-    stored = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
+    source = settled(source)
+    stored: dict[str, Any] = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = AutoConfig.from_pretrained(source)
-        check_layers(config, source)
-        attention = attention_for(config, device)
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True, **stored
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise ModelError(
-            f"{source} cannot be loaded as a causal language model ({reason}): "
-            "give a folder with weights, config and tokenizer, or a Hub id where the Hub can be reached."
-        ) from error
-    except KeyError as error:  # transformers looks the attention up in a table of the architecture's own
-        raise ModelError(
-            f"{source} ({config.model_type}) takes no attention but its own, hence no token trie: {SUPPORTED}."
-        ) from error
+    with _sentences(source):
+        tokenizer = read_pretrained(AutoTokenizer, source)
+        config, renamed = read_config(source)
+        stored |= {"config": config, "key_mapping": renamed, "attn_implementation": attention_for(config, device)}
+        try:
+            model, loaded = read_pretrained(
+                AutoModelForCausalLM, source, dtype=dtype, output_loading_info=True, **stored
+            )
+        except KeyError as error:
+            raise takes_no_attention(source, config) from error
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
         raise ModelError(f"the weights of {source} lack {missing}: restore the weights, or the config that fits them.")

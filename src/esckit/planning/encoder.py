@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
+from esckit.language_models.pretrained import read_pretrained
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
@@ -150,9 +151,9 @@ def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> En
         source = str(Path(source).absolute())
     path = _embedded_folder() if source == EMBEDDED else source
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModel.from_pretrained(path, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        tokenizer = read_pretrained(AutoTokenizer, path)
+        model = read_pretrained(AutoModel, path, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
             f"{source} cannot be loaded as an encoder ({reason}): give a folder with weights, config and tokenizer, "

@@ -37,11 +37,13 @@ class ModelConfig(Keys):
     """Which backbone.
 
     Attributes:
-        path: a folder or a Hub id of a causal language model; null makes a pocket backbone.
+        path: a folder or Hub id of a causal language model, ``smollm2``, or a GGUF file; null makes a pocket backbone.
         pocket: size of the pocket backbone.
         vocabulary: most tokens of the pocket backbone's tokenizer.
         max_context: most tokens of a path; null takes the model's own limit.
         layout: what each part reads and says (`rendering.layouts`).
+        trust_remote_code: code that this model or another one of the recipe brings along may run; else such a model is
+            refused. Read it first.
         quantisation: ``4bit`` loads the backbone's linear layers in four bits, under adapters in full precision; needs
             bitsandbytes and a CUDA device.
     """
@@ -52,6 +54,7 @@ class ModelConfig(Keys):
     max_context: int | None = Field(None, ge=256)
     layout: Layout = "shared-prefix"
     quantisation: Literal["4bit"] | None = None
+    trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def _quantises_what_is_there(self) -> Self:
