@@ -112,11 +112,14 @@ BROKEN_ITEMS: dict[str, tuple[Any, str]] = {
         item(dialog=[utterance("seeker"), {"speaker": "seeker", "content": 5}]),
         "dialogue 4 (id 7), turn 1 has",
     ),
-    "speaker": (item(dialog=[utterance("usr")]), "turn 0 has the unknown speaker 'usr': use seeker or supporter."),
+    "speaker": (
+        item(dialog=[utterance("nobody")]),
+        "turn 0 has the unknown speaker 'nobody': use seeker or supporter.",
+    ),
     "no speaker": ({"dialog": [{"content": "Hi"}]}, "turn 0 has the unknown speaker None: use seeker or supporter."),
     "mixed speakers": (
-        failed_item(dialog=[utterance("speaker"), utterance("supporter")]),
-        "turn 1 has the unknown speaker 'supporter': use speaker or listener.",
+        failed_item(dialog=[utterance("speaker"), utterance("nobody")]),
+        "turn 1 has the unknown speaker 'nobody': use speaker or listener.",
     ),
     "annotation": (
         {"dialog": [{"speaker": "seeker", "content": "Hi", "annotation": None}]},
@@ -159,7 +162,7 @@ def test_a_broken_dialogue_is_named(source: Any, message: str, tmp_path: Path) -
             '[\n{"dialog": [{"speaker": "seeker", "content": "Hi"}]},\n{]',
             "own.json:3: not valid JSON (Expecting property name enclosed in double quotes): mend",
         ),
-        ("{}", "own.json:1: this is no list of dialogues: the file should be one JSON list with an object a dialogue."),
+        ("{}", "own.json:1: dialogue 0 has no list `dialog` of utterances: add one, or remove the dialogue."),
         ("[]", "own.json has no supporter turn in 0 dialogues: "),
     ],
 )
@@ -226,7 +229,7 @@ def test_a_row_of_the_hub_is_a_dialogue_or_holds_one_as_text(line: str) -> None:
         ("{", "the row is no dialogue of the known form (JSONDecodeError"),
         ("[]", "the row is no dialogue of the known form (TypeError"),
         ('{"dialog": [{"text": "Hi"}]}', "the row is no dialogue of the known form (KeyError: 'speaker')"),
-        ('{"dialog": [{"text": "Hi", "speaker": "bot"}]}', "dialogue 4, turn 0 has the unknown speaker 'bot'"),
+        ('{"dialog": [{"text": "Hi", "speaker": "nobody"}]}', "dialogue 4, turn 0 has the unknown speaker 'nobody'"),
     ],
 )
 def test_a_row_that_has_changed_is_named(line: str, message: str) -> None:
