@@ -84,7 +84,9 @@ def test_stats_of_several_files_as_json_and_as_a_picture(corpus: Corpus, esconv:
     assert list(figures) == [str(esconv), str(both)]
     assert (figures[str(esconv)]["dialogues"], figures[str(both)]["strategy_counts"]) == (10, {})
     assert "ESConv.json: strategy by stage" in (tmp_path / "p.svg").read_text(encoding="utf-8")
-    assert "strategy" not in corpus("stats", smile, "--format", "smile").out.replace("without a strategy", "")
+    told = corpus("stats", smile, "--format", "smile").out
+    assert "no table of strategies: no reply carries a strategy" in told
+    assert "share" not in told
 
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -147,11 +149,14 @@ def test_split_takes_the_parts_of_the_paper(corpus: Corpus, tmp_path: Path) -> N
     assert corpus("split", tmp_path / "E.json", tmp_path / "a", "--decoupled-esc").out.split()[0] == "1028"
 
 
+SPLITS = "esckit: --ratios, --ids, --decoupled-esc and --decoupled-esc-published exclude each other: give one.\n"
+
+
 def test_split_refuses_what_does_not_go_together_and_overwrites_nothing(
     corpus: Corpus, esconv: Path, tmp_path: Path
 ) -> None:
     outcome = corpus("split", esconv, tmp_path / "a", "--ratios", "8:1:1", "--decoupled-esc")
-    assert outcome == (2, "", "esckit: --ratios, --ids and --decoupled-esc exclude each other: give one.\n")
+    assert outcome == (2, "", SPLITS)
     outcome = corpus("split", esconv, tmp_path / "a", "--decoupled-esc")
     assert outcome.code == 2
     assert "decoupled-esc lists 1288 dialogues" in outcome.err

@@ -171,6 +171,44 @@ def _read_back(turn: Turn, written: Any, release: _Release) -> str | None:
         return None
 
 
+class SurveyCount(NamedTuple):
+    """What the seekers' own surveys say of dialogues that are given as failed."""
+
+    dialogues: int
+    no_failure: int
+    no_final_intensity: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.no_failure} of {self.dialogues} dialogues given as failed are no failures by their own survey (the "
+            "intensity of the emotion fell, empathy and relevance are above 3), and "
+            f"{self.no_final_intensity} have no final intensity"
+        )
+
+
+def count_surveys(conversations: Sequence[Conversation]) -> SurveyCount | None:
+    """Count the dialogues that are no failures by their own survey: ESConv's scores of 1 to 5; None without surveys."""
+    surveys = [tree.extra["survey_score"] for tree in conversations if "survey_score" in tree.extra]
+    if not surveys:
+        return None
+    seekers = [survey.get("seeker") or {} if isinstance(survey, dict) else {} for survey in surveys]
+    no_final = sum(_score(seeker, "final_emotion_intensity") is None for seeker in seekers)
+    return SurveyCount(len(conversations), sum(map(_is_no_failure, seekers)), no_final)
+
+
+def _is_no_failure(seeker: dict[str, Any]) -> bool:
+    names = ("initial_emotion_intensity", "final_emotion_intensity", "empathy", "relevance")
+    before, after, empathy, relevance = (_score(seeker, name) for name in names)
+    if before is None or after is None or empathy is None or relevance is None:
+        return False
+    return after < before and empathy > 3 and relevance > 3
+
+
+def _score(seeker: Any, name: str) -> int | None:
+    value = seeker.get(name) if isinstance(seeker, dict) else None
+    return int(value) if isinstance(value, int | str) and str(value).strip().isdecimal() else None
+
+
 def read_esconv_hub(download: Callable[[str], Path] | None = None) -> Corpus:
     """Fetch ESConv from the Hugging Face Hub, in the parts that its authors publish there (910 / 195 / 195 dialogues).
 

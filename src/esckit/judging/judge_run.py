@@ -9,6 +9,7 @@ from esckit.chat_models.opening import chat_model_name
 from esckit.chat_models.pacing import Pace
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
+from esckit.corpora.esconv import count_surveys
 from esckit.errors import EsckitError
 from esckit.judging.judging_files import write_judging
 from esckit.judging.plan import STEP, JudgingOptions, figures, make_plan
@@ -59,6 +60,8 @@ def judge_files(
     check_options(options)
     sampled = sample_turns(files, conversations, options.turns, seed)
     failed = read_corpus(Path(options.failed)) if options.failed else None
+    if failed is not None and (surveys := count_surveys(failed)):
+        tell(f"note: {surveys}")
     plan = make_plan(sampled, load_rubrics(options.rubrics), options, failed=failed, seed=seed)
     model = open_model(options)
     with Ledger(ledger) as opened:
