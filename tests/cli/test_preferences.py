@@ -72,7 +72,7 @@ def test_exports_what_a_part_is_fine_tuned_on(tmp_path: Path, monkeypatch: pytes
     registered = json.loads(told.partition("dataset_info.json: ")[2].partition("\n")[0])
     assert registered["esckit"]["columns"] == {"messages": "conversations", "system": "system"}
     assert "mask_history: true" in told
-    assert [row["conversations"][-1]["value"] for row in rows_of(out)][0] == "That must hurt."
+    assert rows_of(out)[0]["conversations"][-1]["value"] == "That must hurt."
 
 
 def test_dialogues_without_strategies_teach_nothing(

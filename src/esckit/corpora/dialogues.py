@@ -110,8 +110,8 @@ class _Reader:
         if text is None:
             return
         if role is None:
-            known = f"use {_NAMES} (docs/corpora.md lists all)"
-            self.dialogue.problem("speaker", f"has the unknown speaker {said.who!r}: {known}.", index)
+            has = "names no speaker" if said.who is None else f"has the unknown speaker {said.who!r}"
+            self.dialogue.problem("speaker", f"{has}: use {_NAMES} (docs/corpora.md lists all).", index)
         elif role == "system":
             self._system.append({"turn": index, "text": text})
         elif self.chat and role == "seeker" and not text.strip():

@@ -167,7 +167,7 @@ FORMS: Final[Mapping[str, Form]] = {
     "rows": _keyed("dialog", who="speaker", text="text"),
     "messages": _keyed(*_CHATS, who="role", text="content", chat=True),
     "sharegpt": _keyed(*_CHATS, who="from", text="value", chat=True),
-    "list": Form(_shows_list, partial(_said_keyed, (), "role", "content")),
+    "list": Form(_shows_list, partial(_said_keyed, (), "role", "content"), chat=True),
     "pairs": Form(lambda item: isinstance(item, list) and any(map(_is_pair, item)), _said_in_pairs),
     "marked": Form(lambda item: isinstance(item, list) and any(map(_is_marked, item)), _said_marked),
     "emollm": Form(_shows_emollm, _said_emollm, ("conversation",), chat=True),
