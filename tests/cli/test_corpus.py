@@ -241,6 +241,19 @@ def test_labels_are_mapped_by_every_command(corpus: Corpus, tmp_path: Path) -> N
     assert corpus("split", own, tmp_path / "parts", "--ratios", "1:0", "--labels", mapped).code == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["predict", "baseline", "annotate", "judge", "evaluate", "train planner", "export sft", "corpus split"],
+)
+def test_every_command_that_reads_dialogues_takes_a_map(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["esckit", *command.split(), "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--labels" in capsys.readouterr().out
+
+
 def test_several_labels_are_told(corpus: Corpus, tmp_path: Path) -> None:
     dialog = [utterance("seeker"), {**utterance("supporter"), "annotation": {"strategy": ["Question", "Others"]}}]
     own = write_items(tmp_path / "e.json", [item(dialog=dialog)])
