@@ -54,7 +54,10 @@ def test_one_broken_dialogue_does_not_hide_the_format(tmp_path: Path) -> None:
 
 
 UNSURE: dict[str, tuple[Any, str]] = {
-    "lines": ([counselling_item()], "could be cpsycoun or smile, which differ in their licences: name the format."),
+    "lines": (
+        [counselling_item()],
+        "could be cpsycoun or smile, which differ in their licences: name the format (",
+    ),
     "one marked dialogue": (
         ["求助者：我很累。", "支持者：怎么了？"],
         "is in no format that esckit knows for certain: one dialogue in marked lines is cpsycoun's or anybody's",

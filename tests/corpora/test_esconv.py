@@ -80,6 +80,12 @@ ODD_BUT_VALID: dict[str, dict[str, Any]] = {
     "a supporter turn without a strategy": {"dialog": [utterance("supporter")]},
     "fields of an utterance": {"dialog": [{**utterance("seeker"), "time": 3, "id": "u1", "strategy": "none"}]},
     "fields of an annotation": {"dialog": [{**utterance("seeker"), "annotation": {"feedback": "5", "a": [1]}}]},
+    "a strategy beside the annotation": {
+        "dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": "question", "annotation": {}}]
+    },
+    "a strategy without an annotation": {
+        "dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": ["Question", "Others"], "feedback": None}]
+    },
     "null labels": item(situation=None, emotion_type=None, id="x-1"),
     "number as a label": item(problem_type=3),
     "empty texts": item(situation="", emotion_type=""),
@@ -97,6 +103,14 @@ def test_a_relabelled_turn_is_written_with_its_new_label() -> None:
     first, second = conversation.turns
     changed = Conversation("c", [first, Turn("1", "0", "supporter", "Hm.", "Question", extra=second.extra)])
     assert conversation_to_esconv(changed)["dialog"][1]["annotation"] == {"strategy": "Question"}
+
+
+def test_a_strategy_may_stand_beside_the_annotation() -> None:
+    source = {"dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": "Question"}]}
+    (turn,) = esconv_conversation(source, 0).turns
+    assert turn.strategy == "Question"
+    changed = Conversation("c", [Turn("0", None, "supporter", "Hm.", "Others", extra=turn.extra)])
+    assert conversation_to_esconv(changed)["dialog"] == [{**source["dialog"][0], "strategy": "Others"}]
 
 
 BROKEN_ITEMS: dict[str, tuple[Any, str]] = {

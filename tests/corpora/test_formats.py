@@ -45,7 +45,7 @@ def test_every_format_is_recognised_but_those_that_look_alike(tmp_path: Path) ->
         "annomi": write_annomi(tmp_path / "a.csv", [annomi_row()]),
     }
     assert {format: find_format(path) for format, path in files.items()} == {format: format for format in files}
-    with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format\."):
+    with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format \(--format;"):
         find_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
 
 
@@ -84,7 +84,7 @@ def test_json_that_python_cannot_read_is_one_sentence(text: str, tmp_path: Path)
         ('{"text": []}', "text"),
         ('[{"conversation": [{"a": 1, "b": 2}], "c": {"d": 3}}]', "conversation (a, b), c (d)"),
         ("[[1, 2]]", "lists of values such as 1"),
-        ('"text"', "text that is no JSON and has no speakers' marks"),
+        ('"text"', "texts without a speaker's mark"),
         ("seeker,supporter\n", "text that is no JSON and has no speakers' marks"),
     ],
 )

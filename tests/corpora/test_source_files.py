@@ -85,6 +85,7 @@ LAYOUTS = {
     "lines": f"{json.dumps(ONE)}\n{json.dumps(TWO)}\n",
     "lines with blank ones": f"\n{json.dumps(ONE)}\n\n{json.dumps(TWO)}",
     "lines with carriage returns": f"{json.dumps(ONE)}\r\n{json.dumps(TWO)}\r\n",
+    "texts alone in lines": "\n".join(json.dumps(json.dumps(each)) for each in (ONE, TWO)),
     "texts in lines": "\n".join(json.dumps({"text": json.dumps(each)}) for each in (ONE, TWO)),
 }
 
@@ -109,6 +110,7 @@ DIALOGUES: dict[str, tuple[str, list[tuple[str | None, Any]]]] = {
     "one list of marked lines": (json.dumps(MARKED), [("d", MARKED)]),
     "marked lines by name": (json.dumps({"a": MARKED, "b": MARKED}, indent=1), [("a", MARKED), ("b", MARKED)]),
     "the same in a line": (json.dumps({"a": MARKED}), [("a", MARKED)]),
+    "a field of its own in lines": ("\n".join([json.dumps({"a": MARKED})] * 2), [(None, {"a": MARKED})] * 2),
     "marked text": ("User: Hm.\n\nAssistant: Why?\n", [("d", MARKED)]),
     "marked text over lines": ("User: Hm.\nYes.\nAssistant: Why?", [("d", ["User: Hm.\nYes.", MARKED[1]])]),
 }
@@ -123,7 +125,13 @@ def test_a_dialogue_is_told_from_a_list_of_them(
 
 @pytest.mark.parametrize(
     ("text", "lines"),
-    [('{"a": \n{"b": 1}\n', [1, 0]), ('{\n"a": }', [2]), ('{"a": 1}\n{"b": }', [0, 2]), ("Hello.\nUser: Hm.", [1])],
+    [
+        ('{"a": \n{"b": 1}\n', [1, 0]),
+        ('{"a": 1}\nb\n', [0, 2]),
+        ('{\n"a": }', [2]),
+        ('{"a": 1}\n{"b": }', [0, 2]),
+        ("Hello.\nUser: Hm.", [1]),
+    ],
 )
 def test_a_broken_line_is_named_and_does_not_hide_the_others(text: str, lines: list[int], tmp_path: Path) -> None:
     """0 is a line that can be read."""

@@ -15,6 +15,7 @@ from esckit.errors import CorpusError
 
 _FAILED: Final = {"speaker", "listener"}
 _COUNSELLING: Final = {"client", "counselor", "counsellor"}
+_HOW: Final = "--format; where a command has none, convert the file first: esckit corpus convert --from"
 _UNSURE: Final = {
     "counselling": "could be cpsycoun or smile, which differ in their licences",
     "marked": "is in no format that esckit knows for certain: one dialogue in marked lines is cpsycoun's or anybody's "
@@ -44,7 +45,7 @@ def detect_format(path: Path, known: tuple[str, ...]) -> str:
             continue
         shown = _format_of(record, path)
         if shown in _UNSURE:
-            raise CorpusError(f"{path} {_UNSURE[shown]}: name the format.")
+            raise CorpusError(f"{path} {_UNSURE[shown]}: name the format ({_HOW}).")
         if shown:
             return shown
         first = record.value if first is None else first
@@ -65,7 +66,7 @@ def _none(path: Path, known: tuple[str, ...], first: Any, broken: Record | None)
 
 def _format_of(record: Record, path: Path) -> str | None:
     item = record.value
-    if isinstance(item, dict) and "format" in item and "turns" in item:
+    if isinstance(item, dict) and isinstance(item.get("format"), int):
         return "tree"
     if isinstance(item, dict) and any(_is_extes(each) for each in _list(item.get("content"))):
         return "extes"

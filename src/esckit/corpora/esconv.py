@@ -104,7 +104,7 @@ class _TurnReader(NamedTuple):
             problem = "has an `annotation` that is no object: write {} where there is nothing to say."
             self.dialogue.problem("record", problem, index)
             annotation = {}
-        written = annotation.get("strategy")
+        written = annotation.get("strategy", entry.get("strategy") if speaker == "supporter" else None)
         read = self.dialogue.label(written, index, self.taxonomy, self.labels, self.release.aliases)
         extra = {key: value for key, value in entry.items() if key not in ("speaker", "content", "annotation")}
         if speaker is not None and entry["speaker"] not in self.release.speakers:
@@ -152,9 +152,10 @@ def _write_turn(turn: Turn, release: _Release) -> dict[str, Any]:
     rest = {key: value for key, value in turn.extra.items() if key != LABELS_READ}
     entry = {"speaker": speaker, **rest, "content": turn.text}
     annotation = dict(turn.extra.get("annotation") or {})
-    if turn.strategy != _read_back(turn, annotation.get("strategy"), release):
-        annotation.pop("strategy", None)
-        annotation |= {} if turn.strategy is None else {"strategy": turn.strategy}
+    place = entry if turn.speaker == "supporter" and "strategy" in rest and "strategy" not in annotation else annotation
+    if turn.strategy != _read_back(turn, place.get("strategy"), release):
+        place.pop("strategy", None)
+        place |= {} if turn.strategy is None else {"strategy": turn.strategy}
     entry["annotation"] = annotation
     if not annotation and "annotation" in turn.extra:
         del entry["annotation"]

@@ -183,19 +183,27 @@ def form_of(item: Any) -> str | None:
 
 
 def unwrapped(item: Any) -> Any:
-    """A record whose dialogue stands as JSON in one of its texts (rows of the Hub), with the dialogue taken out."""
+    """A record whose dialogue stands as JSON in a text, or in one of its texts (rows of the Hub), taken out of it."""
+    if isinstance(item, str):
+        return item if (inner := _json_in(item)) is None else inner
     if not isinstance(item, dict):
         return item
     for key in ("text", "dialog", *_CHATS):
-        value = item.get(key)
-        if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-            try:
-                inner = decode_json(value)
-            except ValueError:  # a text that begins with a bracket and is none of JSON
-                continue
+        if (inner := _json_in(item.get(key))) is not None:
             rest = {name: each for name, each in item.items() if name != key}
             return {**rest, **inner} if isinstance(inner, dict) else {**rest, key: inner}
     return item
+
+
+def _json_in(value: Any) -> dict[str, Any] | list[Any] | None:
+    """The object or the list that a text holds; None where it holds none."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        inner: dict[str, Any] | list[Any] = decode_json(value)
+    except ValueError:  # words that begin with a bracket
+        return None
+    return inner
 
 
 def told_fields(value: Any) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Conversation
+from esckit.corpora.encodings import text_of
 from esckit.errors import CorpusError
-from esckit.files import decode_json, read_text
+from esckit.files import decode_json
 from esckit.strategy import TAXONOMIES, Taxonomy, fold_label
 
 LABELS_READ: Final = "labels_read"
@@ -72,7 +73,7 @@ def read_label_map(path: Path | str) -> LabelMap:
         CorpusError: it cannot be read, or has another form.
     """
     path = Path(path)
-    text = read_text(path, what="a map of labels (YAML or JSON)")
+    text = text_of(path, "a map of labels (YAML or JSON)")
     form = 'write one "label in the file": "label of the taxonomy" a line.'
     try:
         body = decode_json(text) if text.lstrip().startswith("{") else _yaml(text)

@@ -17,6 +17,7 @@ from esckit.errors import CorpusError
 from esckit.files import after_space, decode_json, decode_json_at, readable
 
 _PARQUET: Final = b"PAR1"
+_JSON: Final = ("{", "[", '"')
 _NUMBERS: Final = re.compile(r"(\d+)")
 
 
@@ -55,15 +56,15 @@ def _of_file(path: Path) -> Iterator[Record]:
     starts = ((number, line.strip()) for number, line in lines_of(path) if line.strip())
     (_, first), (_, second) = next(starts, (0, "")), next(starts, (0, ""))
     kind = first[:1]
-    if kind not in ("{", "["):
+    if kind not in _JSON:
         return _marked_text(path)
-    whole = _decodes(first)
-    if whole and (kind == "{" or second[:1] == "["):
+    lines = second[:1] == "[" if kind == "[" else second != "" or kind == '"'
+    if lines and _decodes(first):
         return json_lines(path)
     if kind == "[":
         return _list_or_dialogue(path)
     text = text_of(path)
-    if not _decodes(text) and second[:1] == "{":  # the first of several lines is broken
+    if second[:1] == "{" and not _decodes(text):  # the first of several lines is broken
         return json_lines(path)
     return _one_value(text)
 
@@ -84,14 +85,12 @@ def text_lines(path: Path) -> Iterator[Record]:
 
 
 def json_lines(path: Path) -> Iterator[Record]:
-    """Yield the values of a JSON Lines file; one line that is an object of dialogues gives each of them."""
+    """Yield the values of a JSON Lines file."""
     for record in text_lines(path):
         try:
-            value = decode_json(record.value)
+            yield Record(record.line, decode_json(record.value))
         except json.JSONDecodeError as error:
             yield Record(record.line, problem=_json_problem(error))
-            continue
-        yield from _keyed_dialogues(value, record.line) or [Record(record.line, value)]
 
 
 def _one_value(text: str) -> Iterator[Record]:
@@ -100,16 +99,16 @@ def _one_value(text: str) -> Iterator[Record]:
     except json.JSONDecodeError as error:
         yield Record(error.lineno, problem=_json_problem(error))
         return
-    yield from _keyed_dialogues(value, 1) or [Record(1, value)]
+    yield from _keyed_dialogues(value) or [Record(1, value)]
 
 
-def _keyed_dialogues(value: Any, line: int) -> list[Record]:
+def _keyed_dialogues(value: Any) -> list[Record]:
     """The dialogues of an object that holds nothing else: each a list of utterances, under its name."""
     if not isinstance(value, dict) or not value:
         return []
     lists = all(isinstance(each, list) and each and is_utterance(each[0]) for each in value.values())
     named = {"messages", "conversations", "conversation", "dialog"} & value.keys()
-    return [Record(line, each, name=name) for name, each in value.items()] if lists and not named else []
+    return [Record(1, each, name=name) for name, each in value.items()] if lists and not named else []
 
 
 def _list_or_dialogue(path: Path) -> Iterator[Record]:

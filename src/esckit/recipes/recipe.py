@@ -38,6 +38,12 @@ class CorpusConfig(Keys):
     turn_rule: TurnRule = "decoupled-esc"
     merged_label: MergedLabel = "first"
 
+    @model_validator(mode="after")
+    def _label_is_for_merged(self) -> Self:
+        if self.merged_label != "first" and self.turn_rule != "merged":
+            raise ValueError("merged_label is for turn_rule merged: set both, or leave it out")
+        return self
+
 
 class ModelConfig(Keys):
     """Which backbone.
