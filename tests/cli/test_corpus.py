@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from esckit.cli import main
-from esckit.corpora import load_corpus, read_corpus, write_corpus
+from esckit.corpora import FORMATS, load_corpus, read_corpus, write_corpus
 from esckit.prompts import load_prompt
 from esckit.strategy import ESCONV
 from tests.corpora.items import (
@@ -61,6 +61,12 @@ def test_every_help_has_an_example(command: list[str], corpus: Corpus) -> None:
     outcome = corpus(*command, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     assert f"Example: esckit corpus {' '.join(command)}" in outcome.out
+
+
+def test_the_help_names_every_format() -> None:
+    from esckit.cli.corpus import _NAMES
+
+    assert _NAMES.replace(" or ", ", ").split(", ") == list(FORMATS)
 
 
 # ---------------------------------------------------------------------------------------------------------------- stats

@@ -49,6 +49,13 @@ def test_every_format_is_recognised_but_those_that_look_alike(tmp_path: Path) ->
         find_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
 
 
+@pytest.mark.parametrize("source", [item(), failed_item(), extes_item()], ids=["esconv", "failed_esconv", "extes"])
+def test_lines_and_a_list_are_one_thing(source: Any, tmp_path: Path) -> None:
+    listed, lines = write_items(tmp_path / "d", [source]), write_lines(tmp_path / "lines.txt", [source])
+    assert find_format(listed) == find_format(lines)
+    assert [tree.turns for tree in read_corpus(listed)] == [tree.turns for tree in read_corpus(lines)]
+
+
 @pytest.mark.parametrize("format", sorted({*FORMATS} - {"tree", "esconv", "failed_esconv"}))
 def test_formats_that_are_only_read_are_not_written(format: str, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=f"esckit reads the format '{format}' and does not write it: write tree."):

@@ -182,6 +182,14 @@ def test_a_map_reaches_every_format(tmp_path: Path) -> None:
     assert read_corpus(files["tree"], labels=mapped)[0].trunk[1].extra["strategy"] == "Tip"
 
 
+def test_a_map_s_exact_labels_choose_between_taxonomies_that_spell_alike(tmp_path: Path) -> None:
+    path = write_annomi(tmp_path / "a.csv", [annomi_row(main_therapist_behaviour="question")])
+    (tree,) = read_corpus(path, labels=map_of(tmp_path, {"question": "Question"}))
+    assert (tree.taxonomy, tree.turns[0].strategy) == ("esconv", "Question")
+    (tree,) = read_corpus(path, labels=map_of(tmp_path, {"question": "reflection"}))
+    assert (tree.taxonomy, tree.turns[0].strategy) == ("annomi", "reflection")
+
+
 def test_a_tree_with_labels_in_another_spelling_is_read(tmp_path: Path) -> None:
     body = conversation_to_json(small_tree())
     first = next(turn for turn in body["turns"] if turn.get("strategy"))

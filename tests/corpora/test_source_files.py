@@ -101,9 +101,11 @@ def test_lists_and_lines_are_one_thing(text: str, tmp_path: Path) -> None:
 
 
 SAID = [["usr", "Hm."], ["sys", "Why?"]]
+TALK = [{"role": "user", "content": "Hm."}, {"role": "assistant", "content": "Why?"}]
 MARKED = ["User: Hm.", "Assistant: Why?"]
 DIALOGUES: dict[str, tuple[str, list[tuple[str | None, Any]]]] = {
     "one object": (json.dumps(ONE, indent=1), [(None, ONE)]),
+    "one object of messages": (json.dumps({"messages": TALK}, indent=1), [(None, {"messages": TALK})]),
     "one list of pairs": (json.dumps(SAID), [("d", SAID)]),
     "lists of pairs in lines": (f"{json.dumps(SAID)}\n{json.dumps(SAID)}", [(None, SAID)] * 2),
     "a list of lists of pairs": (json.dumps([SAID, SAID]), [(None, SAID)] * 2),
