@@ -79,6 +79,18 @@ def test_a_topic_is_a_label_and_other_fields_stay(tmp_path: Path) -> None:
     assert (tree.id, tree.labels, tree.extra) == ("messages-旅行-4", {"topic": "旅行"}, {"id": 4, "source": "x"})
 
 
+@pytest.mark.parametrize(
+    "who", [{"seeker": "ESC-Role", "supporter": "Qwen2-7B"}, {"seeker": "林", "supporter": "咨询师"}]
+)
+def test_a_name_that_nobody_knows_is_the_other_one_s(who: dict[str, str], tmp_path: Path) -> None:
+    lines = [f"{who[speaker]}：{text}" for speaker, text in SAID]
+    path = write_items(tmp_path / "m.json", {"0": lines, "1": lines[1:]})
+    assert said_in(path) == [SAID, SAID[1:]]
+    path = write_items(tmp_path / "n.json", {"0": [*lines, "Nobody：Hm."]})
+    with pytest.raises(CorpusError, match="names no speaker"):
+        read_corpus(path)
+
+
 def test_a_system_text_stands_in_extra_with_its_place_where_it_is_not_the_first(tmp_path: Path) -> None:
     said = keyed("role", "content", "user", "assistant")
     first, other = ([{"role": "system", "content": "S"}, *said], [*said, {"role": "developer", "content": "S"}])

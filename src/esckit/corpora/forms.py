@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from esckit.corpora.speakers import read_mark, role_of
+from esckit.corpora.speakers import other_name, read_mark, role_of
 from esckit.files import decode_json
 
 
@@ -92,8 +92,9 @@ def _said_in_pairs(item: Any) -> Iterator[Said]:
 
 
 def _said_marked(item: Any) -> Iterator[Said]:
+    other = other_name(item)
     for line in item:
-        marked = read_mark(line) if isinstance(line, str) else None
+        marked = read_mark(line, other) if isinstance(line, str) else None
         yield Said(marked.role, marked.text, {"mark": marked.mark}) if marked else Said(None, line)
 
 

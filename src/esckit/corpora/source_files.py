@@ -106,7 +106,7 @@ def _keyed_dialogues(value: Any) -> list[Record]:
     """The dialogues of an object that holds nothing else: each a list of utterances, under its name."""
     if not isinstance(value, dict) or not value:
         return []
-    lists = all(isinstance(each, list) and each and is_utterance(each[0]) for each in value.values())
+    lists = all(isinstance(each, list) and any(map(is_utterance, each[:2])) for each in value.values())
     named = {"messages", "conversations", "conversation", "dialog"} & value.keys()
     return [Record(1, each, name=name) for name, each in value.items()] if lists and not named else []
 
@@ -186,8 +186,8 @@ def is_parquet(path: Path) -> bool:
 
 def _parquet(path: Path) -> Iterator[Record]:
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
+        from pyarrow import ArrowException  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
     except ImportError as error:
         raise CorpusError(
             f"{path} is Parquet, which needs pyarrow: pip install pyarrow, or write JSON Lines."

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from esckit.conversation import Speaker
@@ -50,8 +50,23 @@ def speaker_of(name: object) -> Speaker | None:
     return None if role == "system" else role
 
 
-def read_mark(line: str) -> Marked | None:
-    """Take the speaker's mark off a line, its colon half or full in width; None where it has none of the table."""
+def read_mark(line: str, other: Mapping[str, Role] | None = None) -> Marked | None:
+    """Take the speaker's mark off a line, its colon half or full in width; None where it has none.
+
+    Marks are the names of the table, and those of ``other``, in the form of `fold_name`.
+    """
     match = _MARK.match(line)
-    role = role_of(match[1]) if match else None
+    name = fold_name(match[1]) if match else ""
+    role = ROLES.get(name) or (other or {}).get(name)
     return Marked(match[0], role, line[match.end() :]) if match and role else None
+
+
+def other_name(lines: Sequence[object]) -> dict[str, Role]:
+    """The role of a name that the table lacks (a model's), where all lines are marked by it and one that it has."""
+    matches = [_MARK.match(line) if isinstance(line, str) else None for line in lines]
+    names = {fold_name(match[1]) if match else "" for match in matches}
+    known = {ROLES[name] for name in names & ROLES.keys()}
+    unknown = names - ROLES.keys()
+    if len(known) != 1 or len(unknown) != 1 or "" in unknown or "system" in known:
+        return {}
+    return {unknown.pop(): "supporter" if known == {"seeker"} else "seeker"}
