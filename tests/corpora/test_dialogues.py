@@ -86,6 +86,8 @@ def test_a_name_that_nobody_knows_is_the_other_one_s(who: dict[str, str], tmp_pa
     lines = [f"{who[speaker]}：{text}" for speaker, text in SAID]
     path = write_items(tmp_path / "m.json", {"0": lines, "1": lines[1:]})
     assert said_in(path) == [SAID, SAID[1:]]
+    one_sided = [f"{name}：Hm." for name in who.values() if name in ("ESC-Role", "咨询师")] * 2
+    assert len(said_in(write_items(tmp_path / "o.json", {"0": lines, "1": one_sided}))[1]) == 2
     path = write_items(tmp_path / "n.json", {"0": [*lines, "Nobody：Hm."]})
     with pytest.raises(CorpusError, match="names no speaker"):
         read_corpus(path)

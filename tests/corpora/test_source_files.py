@@ -106,6 +106,7 @@ MARKED = ["User: Hm.", "Assistant: Why?"]
 DIALOGUES: dict[str, tuple[str, list[tuple[str | None, Any]]]] = {
     "one object": (json.dumps(ONE, indent=1), [(None, ONE)]),
     "one object of messages": (json.dumps({"messages": TALK}, indent=1), [(None, {"messages": TALK})]),
+    "one text": (json.dumps(json.dumps(ONE)), [(None, ONE)]),
     "one list of pairs": (json.dumps(SAID), [("d", SAID)]),
     "lists of pairs in lines": (f"{json.dumps(SAID)}\n{json.dumps(SAID)}", [(None, SAID)] * 2),
     "a list of lists of pairs": (json.dumps([SAID, SAID]), [(None, SAID)] * 2),
