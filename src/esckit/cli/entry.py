@@ -159,6 +159,7 @@ def predict_command(
     supporter: Annotated[Path, typer.Argument(help="A supporter's folder (it holds supporter.json).")],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
+    labels: shared.LabelsOption = None,
     seed: Annotated[int, typer.Option(help="For sampling.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Write the most likely text instead of sampling.")] = False,
     sample_strategy: Annotated[
@@ -178,9 +179,7 @@ def predict_command(
     """
     from typing import get_args
 
-    from esckit.corpora import read_corpus
-
-    conversations = read_corpus(corpus)
+    conversations = shared.read_dialogues(corpus, labels=labels)
     quiet()
     from esckit.decoding import Decoding
     from esckit.rendering import PastStrategies
