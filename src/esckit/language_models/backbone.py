@@ -218,6 +218,9 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
             )
         except KeyError as error:
             raise takes_no_attention(source, config) from error
+    if renamed:  # or saving would give the weights the names of the whole again
+        used = model._weight_conversions
+        model._weight_conversions = [each for each in used if not renamed.keys() & {*each.source_patterns}]
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
         raise ModelError(f"the weights of {source} lack {missing}: restore the weights, or the config that fits them.")
