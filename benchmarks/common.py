@@ -26,6 +26,7 @@ from esckit.conversation import Conversation
 from esckit.corpora import load_corpus, read_corpus
 from esckit.language_models.backbone import load_backbone, seed_everything
 from esckit.language_models.pocket import PocketSize, make_pocket_model, train_tokenizer
+from esckit.language_models.precision import fast_precision
 from esckit.rendering import supporter_turns
 from esckit.training.batches import plan_batches
 from esckit.training.trainer import Objective, TrieTrainer
@@ -291,8 +292,9 @@ def parse(doc: str | None, *, dialogues: int, rounds: int) -> argparse.Namespace
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: all cores)")
     parser.add_argument("--backbone", choices=["2m", "10m"], default="10m")
     parser.add_argument("--corpus", choices=["esconv", "starter"], default="esconv")
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16", help="(default bfloat16)")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="(default: the faster one of this device)")
     given = parser.parse_args()
+    given.precision = given.precision or fast_precision("cuda" if torch.cuda.is_available() else "cpu")
     if given.rounds < 1 or given.dialogues < 2 * given.rounds - 1:
         parser.error("give at least one round, and two dialogues a round (one less in all will do).")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {given.threads} threads"

@@ -2,6 +2,7 @@
 
 import pytest
 
+import common
 from common import OURS, Comparison, choose_dialogues, round_of
 from esckit.corpora import load_corpus
 
@@ -33,3 +34,15 @@ def test_ratios_are_those_of_a_round_and_the_median_is_theirs() -> None:
     found = Comparison({OURS: [10.0, 6.0, 8.0], "peer": [1.0, 2.0, 4.0]}, {})
     assert found.ratios("peer") == [10.0, 3.0, 2.0]
     assert found.median("peer") == 3.0
+
+
+@pytest.mark.parametrize("fast", ["bfloat16", "float32"])
+def test_the_faster_precision_is_chosen_and_said(
+    fast: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "fast_precision", lambda device: fast)
+    monkeypatch.setattr("sys.argv", ["preference.py"])
+    assert common.parse("A benchmark.", dialogues=4, rounds=2).precision == fast
+    assert f", {fast}, " in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["preference.py", "--precision", "float32"])
+    assert common.parse("A benchmark.", dialogues=4, rounds=2).precision == "float32"
