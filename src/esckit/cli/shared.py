@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from esckit.conversation import Conversation
+    from esckit.supporters.own_model import OwnOptions
 
 ModelOption = Annotated[
     str,
@@ -41,6 +42,25 @@ BaseUrlOption = Annotated[
 ExtraBodyOption = Annotated[
     str | None, typer.Option(help="Of remote:MODEL: more fields of each request, as a JSON object.")
 ]
+PlannerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a model that is no supporter: whose planner chooses the strategy, the folder of an encoder planner or "
+        "of a supporter, or embedded; default: the model itself."
+    ),
+]
+SystemOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Likewise: a file with the system text that it was trained with; {strategies} in it is the list of all, "
+        "{strategy} the planned one. none: it has no system text."
+    ),
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(help="Likewise: how a reply holds its strategy, default '[{strategy}] {text}'. none: it holds none."),
+]
+BaseOption = Annotated[str | None, typer.Option(help="Of a LoRA folder: its base, in place of the one that it names.")]
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
 ]
@@ -106,6 +126,24 @@ def tell_several(path: object, count: int) -> None:
     if count:
         told = f"note: {path}: {count} replies carry more than one strategy; the first counts, all stay in extra"
         print(told, file=sys.stderr)
+
+
+def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
+    """Options of whoever is named to answer, from a command's arguments; ``system`` is a file, or none.
+
+    Raises:
+        EsckitError: the file cannot be read, or options do not fit together.
+    """
+    from esckit.files import read_text
+    from esckit.supporters.own_model import NO_FORM, OwnOptions
+
+    own: dict[str, Any] = {key: told.get(key) for key in (*OwnOptions.own_keys, "concurrency", "max_new_tokens")}
+    own |= {key: told.get(key) for key in ("budget_calls", "budget_tokens")}
+    if (system := told.get("system")) is not None:
+        own["system"] = ""
+        if str(system) != NO_FORM:
+            own["system"] = read_text(system, what="a file with a system text", error=EsckitError).strip()
+    return options_of(OwnOptions, {**own, "model": model})
 
 
 def print_json(value: Any) -> None:
