@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -99,6 +100,16 @@ class ReplyStore:
 
         What the history shows, decoding and seed change nothing; no conversation gets the same text twice here.
         """
+        return self.choose(wanted, 1, lambda _, replies: replies[0].text, on_text)
+
+    def choose(
+        self,
+        wanted: Sequence[Wording],
+        count: int,
+        best: Callable[[Wording, list[StoredReply]], str],
+        on_text: OnText | None = None,
+    ) -> list[Reply | None]:
+        """What ``best`` makes of the nearest replies, at most ``count``, that have not been said; None: there is none."""
         paths = [each.conversation.path(each.parent) for each in wanted]
         said: dict[str, set[str]] = {}
         found: list[Reply | None] = []
@@ -106,23 +117,25 @@ class ReplyStore:
             given = said.setdefault(each.conversation.id, set())
             on_path = (turn.text or "" for turn in path if turn.speaker == "supporter")
             unlike = given | set(map(_plain, (*on_path, *(each.unlike or ()))))
-            reply = self._nearest(vector, each.strategy, each.conversation.id, unlike)
-            found.append(None if reply is None else Reply(reply.text.strip(), "stop"))
-            if reply is not None:
-                given.add(_plain(reply.text))
+            near = list(islice(self._nearest(vector, each.strategy, each.conversation.id, unlike), count))
+            text = best(each, near).strip() if near else None
+            found.append(None if text is None else Reply(text, "stop"))
+            if text is not None:
+                given.add(_plain(text))
                 if on_text is not None and len(wanted) == 1:
-                    on_text(reply.text.strip())
+                    on_text(text)
         return found
 
     def _nearest(
         self, vector: NDArray[np.float32], strategy: str, conversation_id: str, said: set[str]
-    ) -> StoredReply | None:
-        places = self.by_strategy.get(strategy, np.array([], dtype=np.intp))
+    ) -> Iterator[StoredReply]:
+        """Replies under a strategy that were not said yet, each text once, the nearest first."""
+        places, passed = self.by_strategy.get(strategy, np.array([], dtype=np.intp)), set(said)
         for place in places[np.argsort(-(self.vectors[places] @ vector), kind="stable")]:
             reply: StoredReply = self.replies[int(place)]
-            if reply.conversation_id != conversation_id and _plain(reply.text) not in said:
-                return reply
-        return None
+            if reply.conversation_id != conversation_id and _plain(reply.text) not in passed:
+                passed.add(_plain(reply.text))
+                yield reply
 
     def save(self, folder: Path) -> None:
         """Write ``store.json``, ``replies.jsonl`` and ``contexts.npy`` (float16) into a folder."""
