@@ -294,7 +294,7 @@ def parse(doc: str | None, *, dialogues: int, rounds: int) -> argparse.Namespace
     parser.add_argument("--rounds", type=int, default=rounds, help=f"each contender once a round (default {rounds})")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: all cores)")
     parser.add_argument("--backbone", choices=["2m", "10m"], help="(default 10m, 2m where bfloat16 is slow)")
-    parser.add_argument("--minutes", type=float, default=5, help="then each setting has one round (default 5)")
+    parser.add_argument("--minutes", type=float, default=3, help="then each setting has one round (default 3)")
     parser.add_argument("--corpus", choices=["esconv", "starter"], default="esconv")
     parser.add_argument("--precision", choices=["bfloat16", "float32"], help="(default: the faster one of this device)")
     given = parser.parse_args()
