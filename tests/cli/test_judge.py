@@ -166,7 +166,7 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
         assert call(monkeypatch, *command, "--reference", "hidden", "--known-groups") == 0
     lines = (out / "judgements.jsonl").read_text(encoding="utf-8").splitlines()
     scores = {row["item"]: row["score"] for row in map(json.loads, lines)}
-    with (out / "sheet.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "sheet.csv").open(encoding="utf-8-sig", newline="") as file:
         sheet = list(csv.DictReader(file))
     assert len(sheet) == 2 * 8 * 4
     assert all(row["talk"] and row["reply"] and row["scale"].count("\n") == 5 for row in sheet)

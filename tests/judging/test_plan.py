@@ -252,7 +252,7 @@ def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(
     assert len({item_of(each) for each in judged.judgements}) == 2 * 12
     first = judged.judgements[0]
     assert {each.reference for each, _ in read[item_of(first)]} == {True, False}
-    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8")
+    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8-sig")
     assert sheet.splitlines()[0] == "item,rater,rating,quality,question,scale,talk,reply"
     assert "warm" not in sheet.replace("Warm", "").replace("Is it warm?", "")
     assert all(sheet.count(item_of(each)) == 1 for each in judged.judgements)

@@ -90,7 +90,15 @@ def check_judge_command(
     """
     from esckit.judging.judging_files import read_judgements
     from esckit.measures.intervals import Draws
-    from esckit.measures.ratings import JudgedItem, Ratings, against_people, people_wins, read_ratings
+    from esckit.measures.ratings import (
+        JudgedItem,
+        Ratings,
+        against_people,
+        few_items,
+        missing_ratings,
+        people_wins,
+        read_ratings,
+    )
     from esckit.report.figure_tables import draw
     from esckit.report.judging_tables import people_table, wins_table
 
@@ -110,11 +118,14 @@ def check_judge_command(
     if not agreements:
         raise EsckitError(f"{ratings} rates no item that {judged} judged: take the items from its sheet.csv.")
     wins = people_wins(dict(items), people, Draws(seed))
+    warnings = few_items(min(figures["items"] for *_, figures in agreements)) + missing_ratings(people)
     if as_json:
         found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
-        shared.print_json({"format": 1, "agreement": found, "wins": wins})
+        shared.print_json({"format": 1, "agreement": found, "wins": wins, "warnings": warnings})
     else:
-        print(*map(draw, [people_table(agreements), *([wins_table(wins)] if wins else [])]), sep="\n\n")
+        table = people_table(agreements)
+        table.notes.extend(warnings)
+        print(*map(draw, [table, *([wins_table(wins)] if wins else [])]), sep="\n\n")
 
 
 def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Conversation]":

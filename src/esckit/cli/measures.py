@@ -69,7 +69,12 @@ def evaluate_command(
 
 
 def agreement_command(
-    ratings: Annotated[Path, typer.Argument(help="A CSV file with the columns item, rater, rating.")],
+    ratings: Annotated[
+        Path, typer.Argument(help="A CSV file with the columns item, rater, rating, or item and one for each rater.")
+    ],
+    columns: Annotated[
+        str | None, typer.Option(help="What item, rater and rating are called in a CSV or JSON file, with commas.")
+    ] = None,
     seed: shared.SeedOption = 0,
 ) -> None:
     """Measure how far raters agree: Fleiss' and Cohen's kappa, Krippendorff's alpha, with intervals, as JSON.
@@ -78,7 +83,10 @@ def agreement_command(
     """
     from esckit.measures import agreement, read_ratings
 
-    shared.print_json(agreement(read_ratings(ratings), seed=seed))
+    names = columns and [name.strip() for name in columns.split(",")]
+    if names and len(names) != 3:
+        raise EsckitError(f"--columns {columns!r} names {len(names)} columns: give three, item, rater and rating.")
+    shared.print_json(agreement(read_ratings(ratings, names or None), seed=seed))
 
 
 def errors_command(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from esckit.errors import EsckitError
 from esckit.files import hash_file
 from esckit.hub import is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
+
+EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of the weights file of all-MiniLM-L6-v2, the encoder that needs no download; it knows English alone."""
 
 _LOADING = (OSError, ValueError, KeyError, RuntimeError)  # what the two libraries raise where they find no model
 

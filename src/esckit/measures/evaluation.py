@@ -114,7 +114,7 @@ def measure(predictions: Sequence[Prediction], settings: Settings) -> Measured:
 def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figures, dict[str, FloatArray]]:
     past = [row.extra.get("past_strategies") for row in rows]
     mixed = any(kind != past[0] for kind in past)
-    text, each = _text(rows, settings)
+    text, each, notes = _text(rows, settings)
     figures = Figures(
         n=len(rows),
         dialogues=len({row.conversation_id for row in rows}),
@@ -123,7 +123,7 @@ def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figur
         text=text,
         warnings=[],
     )
-    return replace(figures, warnings=_warnings(figures, mixed)), each
+    return replace(figures, warnings=[*_warnings(figures, mixed), *notes]), each
 
 
 def _strategy(rows: Sequence[Prediction], settings: Settings) -> StrategyFigures | None:
@@ -135,10 +135,13 @@ def _strategy(rows: Sequence[Prediction], settings: Settings) -> StrategyFigures
     )
 
 
-def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures | None, dict[str, FloatArray]]:
+def _text(
+    rows: Sequence[Prediction], settings: Settings
+) -> tuple[TextFigures | None, dict[str, FloatArray], list[str]]:
+    """Figures, each turn's scores, and what must be known of them."""
     asked = [name for name in settings.metrics if name in TEXT_METRICS]
     if not asked or all(row.predicted_text is None for row in rows):
-        return None, {}
+        return None, {}, []
     found = text_figures(
         [row.gold_text for row in rows],
         [row.predicted_text or "" for row in rows],
@@ -156,7 +159,7 @@ def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures |
         null_texts=sum(row.predicted_text is None for row in rows),
         finish=Finish(stop=finish["stop"], length=finish["length"]),
     )
-    return figures, found.each
+    return figures, found.each, found.notes
 
 
 def _warnings(figures: Figures, mixed: bool) -> list[str]:

