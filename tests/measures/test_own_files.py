@@ -29,7 +29,7 @@ FOUR = [
     {"gold_strategy": gold[0], "predicted_strategy": said[0], "gold_text": gold[1], "predicted_text": said[1]}
     for gold, said in zip(GOLD, SAID, strict=True)
 ]
-OURS = [{"conversation_id": f"d{k // 2}", "turn_id": k} | four for k, four in enumerate(FOUR)]
+OURS: list[dict[str, Any]] = [{"conversation_id": f"d{k // 2}", "turn_id": k} | four for k, four in enumerate(FOUR)]
 
 Rows = list[dict[str, Any]]
 
