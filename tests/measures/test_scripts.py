@@ -93,11 +93,11 @@ def evaluate_texts(language: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("texts", "foreign"),
     [
-        (["I feel so tired, and you are the one that knows what it is."] * 5, False),
+        (["I feel so tired, and you are the one that knows what it is."] * 20, False),
         (["Hola"], False),  # too little to tell
-        (["Ich verstehe, dass du dich müde fühlst, weil es nachts so laut war."] * 5, True),
-        (["Saya mengerti kamu merasa lelah setelah malam-malam yang ramai itu."] * 6, True),
-        (["Rozumiem, że to jest dla ciebie trudne i że nie możesz w nocy spać."] * 5, True),
+        (["Ich verstehe, dass du dich müde fühlst, weil es nachts so laut war."] * 20, True),
+        (["Saya mengerti kamu merasa lelah setelah malam-malam yang ramai itu."] * 25, True),
+        (["Rozumiem, że to jest dla ciebie trudne i że nie możesz w nocy spać."] * 20, True),
         *(([pair[0]], True) for pair in PAIRS.values()),
         (["", "?!"], False),
     ],

@@ -35,7 +35,7 @@ _ENGLISH: Final = frozenset(_WORD.findall("the and you it that of what your have
 """Frequent in whatever is written in English (a quarter of ESConv's words), and rare in other languages."""
 
 _ENGLISH_SHARE: Final = 0.05
-_FEWEST_WORDS: Final = 50  # that show which language it is
+_FEWEST_WORDS: Final = 200  # that show which language it is
 _LOOKED_AT: Final = 1000  # texts
 
 
@@ -53,7 +53,7 @@ def share_of(script: Script, texts: Sequence[str]) -> float:
 
 
 def is_foreign(texts: Sequence[str]) -> bool:
-    """Whether texts show that they are not English: by their letters, or, from 50 words on, by their commonest words.
+    """Whether texts show that they are not English: by their letters, or, from 200 words on, by their commonest words.
 
     At most the first 1,000 texts are looked at.
     """
