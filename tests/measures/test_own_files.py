@@ -199,6 +199,17 @@ def test_broken_files_are_one_sentence(tmp_path: Path, content: bytes, message: 
     assert "\n" not in str(caught.value)
 
 
+def test_chinese_in_gbk_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    text = "label,predict\n[Question] 你是什么时候开始这样想的？,[Question] 这是从什么时候开始的？\n"
+    path.write_bytes(text.encode("gbk"))
+    (found,) = import_predictions(path)
+    assert told([found]) == [("Question", "Question", "你是什么时候开始这样想的？", "这是从什么时候开始的？")]
+    path.write_bytes("label,predict\n밤마다 힘드셨군요,힘드셨군요\n".encode("euc-kr"))
+    with pytest.raises(PredictionsError, match="is not UTF-8 text"):
+        import_predictions(path)
+
+
 THOUGHTS = ["<think>\n\n</think>\n\n", "<think>\nWhy? [Others]\n</think>\n", "They ask. [Others]\n</think>\n\n"]
 
 

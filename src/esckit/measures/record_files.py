@@ -26,7 +26,7 @@ def read_records(path: Path, known: Iterable[str] = ()) -> list[Placed]:
 
     Args:
         path: JSON Lines; a JSON list, alone or as the one list of an object; CSV with any delimiter; or Parquet. Text
-            is in UTF-8, UTF-16 or UTF-32.
+            is in UTF-8, UTF-16, UTF-32 or, if it is Chinese, GB18030 (GBK).
         known: names of columns that tell a CSV table's delimiter.
 
     Raises:
@@ -35,7 +35,7 @@ def read_records(path: Path, known: Iterable[str] = ()) -> list[Placed]:
     with readable(path, _WHAT, PredictionsError), path.open("rb") as file:
         if file.read(len(_PARQUET)) == _PARQUET:
             return _parquet(path)
-    text = read_table_text(path, what=_WHAT, error=PredictionsError)
+    text = read_table_text(path, what=_WHAT, error=PredictionsError, chinese=True)
     start = text.lstrip()[:1]
     if path.suffix.lower() in _TABLES or (start not in ("{", "[", "") and _has_columns(text, path, known)):
         return _table(text, path, known)
@@ -52,7 +52,7 @@ def read_json_lines(path: Path) -> Iterator[Placed]:
     Raises:
         PredictionsError: the file is missing or empty, or a line is no JSON.
     """
-    yield from json_lines(read_table_text(path, what=_WHAT, error=PredictionsError), path)
+    yield from json_lines(read_table_text(path, what=_WHAT, error=PredictionsError, chinese=True), path)
 
 
 def json_lines(text: str, path: Path) -> Iterator[Placed]:

@@ -22,6 +22,10 @@ _MARKS: Final = (  # the longer of two that begin alike stands first
 )
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's own way to name the delimiter
 
+_IDEOGRAPH: Final = re.compile(r"[\u4e00-\u9fff]")
+_FREQUENT: Final = frozenset("的一是不了在人有我他这个们来到时大地为子你说就那和要会也得着下想没么自好很过心")
+_LEAST_FREQUENT: Final = 0.05  # these are a tenth of what is written in Chinese, and more
+
 
 class CsvTable(NamedTuple):
     """A CSV file's cells as they stand there, without blanks around.
@@ -36,25 +40,37 @@ class CsvTable(NamedTuple):
     rows: list[tuple[int, list[str]]]
 
 
-def read_table_text(path: Path, *, what: str, error: type[EsckitError]) -> str:
+def read_table_text(path: Path, *, what: str, error: type[EsckitError], chinese: bool = False) -> str:
     """Read text in UTF-8, or in UTF-16 or UTF-32 where a byte-order mark or zeros between the letters tell so.
+
+    Args:
+        path: the file; ``what`` it should be stands in the message.
+        what: such as "a dialogue file".
+        error: the class of errors.
+        chinese: whether GB18030, which holds GBK, is read too, where the outcome reads like Chinese. A name or two are
+            too little to tell that.
 
     Raises:
         EsckitError: of the class asked for, where the file cannot be read or is in another encoding.
     """
     with readable(path, what, error):
         data = path.read_bytes()
-    return decode_text(data, path, error)
-
-
-def decode_text(data: bytes, path: Path, error: type[EsckitError]) -> str:
-    """Decode what `read_table_text` reads; ``path`` stands in the message."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _without_mark(data)
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as cause:
+        if chinese and (text := _as_chinese(data)):
+            return text
         name = encoding.upper().removesuffix("-LE").removesuffix("-BE")
         raise error(f"{path} is not {name} text (byte {cause.start}): save it as UTF-8.") from cause
+
+
+def _as_chinese(data: bytes) -> str | None:
+    """GB18030 text; None where it is none: bytes of another encoding give rare characters."""
+    text = data.decode("gb18030", errors="replace")
+    ideographs = _IDEOGRAPH.findall(text)
+    frequent = sum(one in _FREQUENT for one in ideographs)
+    return text if "\ufffd" not in text and ideographs and frequent >= _LEAST_FREQUENT * len(ideographs) else None
 
 
 def _without_mark(data: bytes) -> str:
