@@ -65,14 +65,15 @@ def judge_command(
     from esckit.corpora import read_corpus
     from esckit.judging.judge_run import check_options, judge_files
     from esckit.judging.plan import JudgingOptions, mining_judges
-    from esckit.measures import read_predictions
+    from esckit.measures import import_predictions
+    from esckit.measures.context import in_dialogues
 
     options = shared.options_of(JudgingOptions, told)
     check_options(options)
     miners = sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))})
-    systems = {name: read_predictions(path) for name, path in name_files(predictions).items()}
+    dialogues, named = _dialogues(predictions, conversations), name_files(predictions)
+    systems = {name: in_dialogues(import_predictions(path), dialogues) for name, path in named.items()}
     how: dict[str, Any] = {"ledger": ledger or out / LEDGER, "miners": miners, "seed": seed}
-    dialogues = _dialogues(predictions, conversations)
     _show(judge_files(systems, dialogues, options, out, **how, tell=lambda line: print(line, file=sys.stderr)), out)
 
 

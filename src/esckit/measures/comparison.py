@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from textwrap import shorten
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from esckit.strategy import ESCONV, Taxonomy
 
 TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relevance")
 """Text measures that are tested, where they were asked for: each test more makes Holm's correction stricter."""
+
+_SHOWN: Final = 60  # characters of a text in a sentence
 
 
 class _System(NamedTuple):
@@ -132,7 +135,7 @@ def _check_gold(first: _System, one: Prediction, second: _System, two: Predictio
         if a != b and (what == "gold_text" or a.casefold() != b.casefold()):
             raise PredictionsError(
                 f"{first.name} and {second.name} differ in the {what} of {_told(one)}: compare predictions of the same "
-                "dialogues."
+                f"dialogues ({first.name} has {shorten(a, _SHOWN)!r}, {second.name} {shorten(b, _SHOWN)!r})."
             )
 
 

@@ -21,10 +21,16 @@ def add_context(predictions: Sequence[Prediction], conversations: Sequence[Conve
         PredictionsError: a predicted turn is in none of the dialogues.
     """
     by_id = {conversation.id: conversation for conversation in conversations}
-    rows = predictions
-    if is_numbered(rows) or not any(str(row.conversation_id) in by_id for row in rows):
-        rows = with_ids_of(rows, _gold_turns(conversations)) or rows
+    rows = in_dialogues(predictions, conversations)
     return [replace(row, **_context(*gold_turn(by_id, row))) for row in rows]
+
+
+def in_dialogues(predictions: Sequence[Prediction], conversations: Sequence[Conversation]) -> list[Prediction]:
+    """Return the predictions under the ids of their dialogues, if they have none of these: see `add_context`."""
+    known = {conversation.id for conversation in conversations}
+    if is_numbered(predictions) or known.isdisjoint(str(row.conversation_id) for row in predictions):
+        return with_ids_of(predictions, _gold_turns(conversations)) or [*predictions]
+    return [*predictions]
 
 
 def _gold_turns(conversations: Sequence[Conversation]) -> list[GoldTurn]:
