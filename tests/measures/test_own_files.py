@@ -148,6 +148,21 @@ def test_a_gold_strategy_beside_replies_and_beside_texts(tmp_path: Path) -> None
     ]
 
 
+def test_strategies_alone_and_texts_alone(tmp_path: Path) -> None:
+    for names in (("gold_strategy", "predicted_strategy"), ("gold", "pred")):
+        rows = [dict(zip(names, (gold[0], said[0]), strict=True)) for gold, said in zip(GOLD, SAID, strict=True)]
+        for form in ("lines", "commas"):
+            found = read(tmp_path, [{"conversation_id": "d", "turn_id": k} | each for k, each in enumerate(rows)], form)
+            assert told(found) == [(gold[0], said[0], "", None) for gold, said in zip(GOLD, SAID, strict=True)]
+    texts = [each | {"gold_strategy": "", "predicted_strategy": "", "finish": ""} for each in FOUR]
+    assert {each[:2] for each in told(read(tmp_path, texts, "commas"))} == {(None, None)}
+
+
+def test_a_field_for_predictions_that_is_null_throughout_was_asked_for(tmp_path: Path) -> None:
+    rows = [each | {"predicted_strategy": None} for each in FOUR]
+    check_unparsed(read(tmp_path, rows), hint=False)
+
+
 def test_empty_cells_of_our_fields_are_null(tmp_path: Path) -> None:
     rows = [
         each | {"predicted_strategy": "", "group": "", "position": "[1, 4]", "seeker_turns": '["a"]'} for each in OURS

@@ -45,6 +45,7 @@ def test_delimiters_line_ends_and_encodings(tmp_path: Path, delimiter: str, end:
         "Item;bo;al\nx;2;1\ny;3;3\n",
         ",al,bo\nx,1,2\ny,3,3\n",
         "id,al,bo,\nx,1,2,\ny,3,3,\n",
+        "Utterance;al;bo\nx;1;2\ny;3;3\n",
         'item,rater,rating,talk\nx,al,1,"a;b;c;d\n;e"\nx,bo,2,""\ny,al,3,a\ny,bo,3,b\n',
     ],
 )
@@ -60,7 +61,7 @@ def test_decimal_commas(tmp_path: Path) -> None:
         read(tmp_path, "item,rater,rating\nx,al,1,5\n")
 
 
-@pytest.mark.parametrize("mark", ["NA", "N/A", "nan", "NaN", "null", "-", ".", "–", "<NA>", "#N/A", ""])
+@pytest.mark.parametrize("mark", ["NA", "N/A", "nan", "NaN", "null", "-", ".", "–", "<NA>", "#N/A", "None", ""])
 def test_marks_of_missing_ratings(tmp_path: Path, mark: str) -> None:
     ratings = read(tmp_path, f"item,rater,rating\nx,al,1\nx,bo,{mark}\ny,al,3\ny,bo,3\n")
     assert ratings.table == [[1.0, None], [3.0, 3.0]]
@@ -119,7 +120,8 @@ def test_json_is_read_where_its_columns_are_named(tmp_path: Path, as_lines: bool
         read(tmp_path, text)
     assert str(caught.value).endswith(
         "ratings.csv has no column item, for it is JSON and not CSV: write the columns item,rater,rating from it (here "
-        "conv_id, annotator and model-preference), or read it with --columns conv_id,annotator,model-preference."
+        "conv_id, annotator and model-preference), or give esckit agreement --columns "
+        "conv_id,annotator,model-preference."
     )
 
 
@@ -131,11 +133,16 @@ def test_columns_of_a_csv_file_may_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}', "it is JSON and not CSV: write the columns item,rater,rating from it, or say how they are called"),
+        (
+            '{"a": 1}',
+            "it is JSON and not CSV: write the columns item,rater,rating from it, or say what they",
+        ),
         ("[1, 2]", "it is JSON and not CSV"),
         ("[", "is neither CSV nor JSON (Expecting value"),
         ("item,worker,points\nx,al,1\nx,bo,2\n", "has no column rater: write the header item,rater,rating."),
         ("item,points\nx,1\n", "has no column rater"),
+        ("turn,al,bo\n1,1,2\n2,3,3\n", "has no column item"),
+        ("turn,al,note\nx,1,fine\ny,3,fine\n", "has no column item"),
         ("item,rater,rater,rating\nx,al,bo,1\n", "has two columns rater: give each a name of its own."),
         ("item,al,bo\nx,1,2\n,3,4\n", "line 3: a rating needs an item and a rater: fill both in."),
         ("item,al,bo\nx,,\ny,,\n", "holds no rating"),

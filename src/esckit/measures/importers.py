@@ -49,7 +49,7 @@ _EITHER: Final = ("response", "output", "answer", "completion", "reply")
 
 _KNOWN: Final = (*FIELDS, *" ".join(_OTHER_NAMES.values()).split(), *_EITHER)
 _IDS: Final = {"conversation_id", "turn_id"}
-_FEW: Final = 4  # of esckit's six required fields, ids among them: whoever has them means its form
+_MANY: Final = 5  # of esckit's six required fields, ids among them: whoever has them means its form
 
 
 def import_predictions(path: Path | str, source: str | None = None, taxonomy: Taxonomy = ESCONV) -> list[Prediction]:
@@ -78,7 +78,7 @@ def import_predictions(path: Path | str, source: str | None = None, taxonomy: Ta
     ours = {plain_name(name): name for name in FIELDS}
     fields = {column: ours.get(plain_name(column), column) for column in columns}
     required = set(REQUIRED) & set(fields.values())
-    if source == "esckit" or (source is None and required >= _IDS and len(required) >= _FEW):
+    if source == "esckit" or (source is None and required >= _IDS and len(required) >= _MANY):
         return collect(((place, _as_ours(row, fields)) for place, row in rows), taxonomy)
     return _imported(rows, _fields(columns, _OWN.get(source or "", {}), path), path, taxonomy)
 
@@ -123,7 +123,7 @@ def _fields(columns: Sequence[str], own: Mapping[str, str], path: Path) -> dict[
 
 def _imported(rows: Sequence[Placed], fields: Mapping[str, str], path: Path, taxonomy: Taxonomy) -> list[Prediction]:
     gold = fields.get("gold_strategy") or fields["gold_text"]
-    _check_gold([row.get(gold) for _, row in rows], gold, path)
+    _check_gold(rows, [fields[role] for role in ("gold_text", "gold_strategy") if role in fields], path)
     names = _names([row.get(gold) for _, row in rows], taxonomy)
     in_pairs = "gold_strategy" not in fields or (
         "predicted_strategy" not in fields and _any_labelled(rows, fields, names, taxonomy)
@@ -132,10 +132,12 @@ def _imported(rows: Sequence[Placed], fields: Mapping[str, str], path: Path, tax
     return collect(_converted(rows, lambda row: convert(row, fields, names, taxonomy), fields), taxonomy)
 
 
-def _check_gold(gold: Sequence[Any], field: str, path: Path) -> None:
-    if all(isinstance(each, str) and not (without_thought(each) or "").strip() for each in gold):
+def _check_gold(rows: Sequence[Placed], fields: Sequence[str], path: Path) -> None:
+    """Refuse a file whose gold fields hold nothing."""
+    written = [row.get(field) for _, row in rows for field in fields]
+    if all(isinstance(text, str) and not (without_thought(text) or "").strip() for text in written):
         raise PredictionsError(
-            f"{path}: all {len(gold)} gold texts ({field}) are empty: predict with the human replies in the data set, "
+            f"{path}: all {len(rows)} gold texts ({fields[0]}) are empty: predict with the human replies in the data set, "
             "for nothing can be compared without them."
         )
 
@@ -148,7 +150,11 @@ def _converted(
             record = convert(row)
         except PredictionsError as error:
             raise PredictionsError(f"{place}: {error}") from error
-        rest = {name: value for name, value in row.items() if name not in fields.values()}
+        rest = {
+            name: value
+            for name, value in row.items()
+            if name not in fields.values() and (name not in FIELDS or value != "")
+        }
         ids = {
             role: row[name] for role, name in fields.items() if role.endswith("_id") and row.get(name) not in ("", None)
         }
@@ -156,14 +162,18 @@ def _converted(
 
 
 def _from_fields(row: dict[str, Any], fields: Mapping[str, str], names: Names, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Strategies and texts in fields of their own; without a field for predicted ones, the texts alone count."""
+    """Strategies and texts in fields of their own; without a field for predicted ones, the texts alone count.
+
+    Where a strategy was to be predicted and is null, ``raw`` shows that it was asked for.
+    """
     gold, predicted = (_of(row, fields, f"{side}_strategy", null=side == "predicted") for side in ("gold", "predicted"))
-    planned = "predicted_strategy" in fields
+    planned, text = "predicted_strategy" in fields, _of(row, fields, "predicted_text", null=True)
     return {
         "gold_strategy": (names(bare_label(gold or "")) or None) if planned else None,
         "predicted_strategy": None if not predicted else names(bare_label(predicted)),
         "gold_text": _of(row, fields, "gold_text") or "",
-        "predicted_text": _of(row, fields, "predicted_text", null=True),
+        "predicted_text": text,
+        **({"raw": text or ""} if planned and not predicted else {}),
     }
 
 

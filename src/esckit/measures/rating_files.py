@@ -20,8 +20,10 @@ _OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """How else these columns are called: looked for where no column has the name itself."""
 
-_MISSING: Final = frozenset(["na", "n/a", "n.a.", "nan", "null", "-", "--", "–", "—", ".", "<na>", "#n/a", "#nv"])
-"""Marks of a missing rating, in any case, where all others are numbers."""
+_MISSING: Final = frozenset(
+    ("na", "n/a", "n.a.", "nan", "null", "-", "--", "–", "—", ".", "<na>", "#n/a", "#nv", "None")
+)
+"""Marks of a missing rating where all others are numbers; but for Python's None in any case."""
 
 _DECIMAL_COMMA: Final = re.compile(r"^([+-]?\d*),(\d+)$")
 _VERDICT: Final = re.compile("rating|score|preference|choice|label", re.IGNORECASE)
@@ -78,9 +80,9 @@ def _said(table: CsvTable, path: Path, columns: Sequence[str] | None) -> Iterato
     """Line, item, rater and rating of each that is given, as they stand in the cells."""
     places = [_place(table.columns, name, columns[k] if columns else None) for k, name in enumerate(_COLUMNS)]
     item, rater, rating = places
-    if item is not None and rater is None and rating is None and _is_wide(table, item):
-        raters = [k for k, name in enumerate(table.columns) if name and k != item]
-        return ((line, row[item], table.columns[k], row[k]) for line, row in table.rows for k in raters)
+    if rater is None and rating is None and _is_wide(table, item or 0) and (item is not None or _names_lines(table)):
+        raters = [k for k, name in enumerate(table.columns) if name and k != (item or 0)]
+        return ((line, row[item or 0], table.columns[k], row[k]) for line, row in table.rows for k in raters)
     if item is None or rater is None or rating is None:
         lacking = (columns or _COLUMNS)[places.index(None)]
         raise EsckitError(f"{path} has no column {lacking}: write the header item,rater,rating.")
@@ -98,7 +100,14 @@ def _place(columns: Sequence[str], name: str, given: str | None) -> int | None:
 def _is_wide(table: CsvTable, item: int) -> bool:
     """Whether each line is another item, with two columns or more beside it."""
     items = [row[item] for _, row in table.rows]
-    return len(list(filter(None, table.columns))) > 2 - (table.columns[item] == "") and len(set(items)) == len(items)
+    others = [name for place, name in enumerate(table.columns) if name and place != item]
+    return len(others) > 1 and len(set(items)) == len(items)
+
+
+def _names_lines(table: CsvTable) -> bool:
+    """Whether the first column, whatever it is called, holds names and all others numbers or nothing."""
+    cells = [[_number(cell) is not None or not cell or _is_missing(cell) for cell in row] for _, row in table.rows]
+    return not any(row[0] for row in cells) and all(all(row[1:]) for row in cells)
 
 
 def _json_table(text: str, path: Path, columns: Sequence[str] | None) -> CsvTable:
@@ -127,21 +136,24 @@ def _advice(names: Sequence[str]) -> str:
     if rating is None:
         rating = next((k for k, name in enumerate(names) if _VERDICT.search(name)), None)
     known = [names[k] for k in (item, rater, rating) if k is not None]
+    write = "write the columns item,rater,rating from it"
     if len(known) < len(_COLUMNS):
-        return (
-            "write the columns item,rater,rating from it, or say how they are called there: --columns ITEM,RATER,RATING"
-        )
+        return f"{write}, or say what they are called: esckit agreement --columns ITEM,RATER,RATING"
     here = f"{known[0]}, {known[1]} and {known[2]}"
-    return f"write the columns item,rater,rating from it (here {here}), or read it with --columns {','.join(known)}"
+    return f"{write} (here {here}), or give esckit agreement --columns {','.join(known)}"
 
 
 def _values(written: Sequence[str]) -> dict[str, str | float]:
     """Each rating as it is written to what it means; a mark of a missing one means nothing."""
     numbers = {rating: number for rating in written if (number := _number(rating)) is not None}
     words = {rating for rating in written if rating not in numbers}
-    if numbers and all(word.casefold() in _MISSING for word in words):
+    if numbers and all(map(_is_missing, words)):
         return dict(numbers)
     return {rating: rating for rating in written}
+
+
+def _is_missing(word: str) -> bool:
+    return word in _MISSING or word.casefold() in _MISSING
 
 
 def _number(rating: str) -> float | None:
@@ -161,4 +173,4 @@ def suspect_words(ratings: Ratings) -> list[str]:
     said = [rating for row in ratings.table for rating in row if isinstance(rating, str)]
     words = Counter(rating for rating in said if _number(rating) is None)
     mixed = words.total() < len(said)
-    return [word for word, _ in words.most_common() if mixed or word.casefold() in _MISSING]
+    return [word for word, _ in words.most_common() if mixed or _is_missing(word)]
