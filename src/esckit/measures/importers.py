@@ -137,8 +137,8 @@ def _check_gold(rows: Sequence[Placed], fields: Sequence[str], path: Path) -> No
     written = [row.get(field) for _, row in rows for field in fields]
     if all(isinstance(text, str) and not (without_thought(text) or "").strip() for text in written):
         raise PredictionsError(
-            f"{path}: all {len(rows)} gold texts ({fields[0]}) are empty: predict with the human replies in the data set, "
-            "for nothing can be compared without them."
+            f"{path}: all {len(rows)} gold texts ({fields[0]}) are empty: predict with the human replies in the data "
+            "set, for nothing can be compared without them."
         )
 
 
