@@ -64,6 +64,7 @@ FORMS: dict[str, Callable[[Rows], bytes]] = {
     "lines, UTF-16": lambda rows: lines(rows).decode().encode("utf-16"),
     "a list": lambda rows: json.dumps(rows, indent=1).encode(),
     "a list in an object": lambda rows: json.dumps({"model": "m", "results": rows}, indent=1).encode(),
+    "a list a column": lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]}).encode(),
     "commas": table(",", "utf-8"),
     "semicolons and a mark": table(";", "utf-8-sig"),
     "tabs, UTF-16": table("\t", "utf-16"),
@@ -91,6 +92,11 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, form: str, rows: Rows) -
     assert told(found) == EXPECTED
     if rows is OURS:
         assert [(each.conversation_id, str(each.turn_id)) for each in found] == [("d0", "0"), ("d0", "1"), ("d1", "2")]
+
+
+def test_one_row_that_holds_a_list_of_objects_is_a_row(tmp_path: Path) -> None:
+    row = PAIRS[0] | {"messages": [{"role": "user", "content": "x"}]}
+    assert told(read(tmp_path, [row])) == EXPECTED[:1]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +150,9 @@ def test_a_gold_strategy_beside_replies_and_beside_texts(tmp_path: Path) -> None
         for gold, said in zip(GOLD, SAID, strict=True)
     ]
     assert told(read(tmp_path, texts)) == [
-        (None, None, gold[1], said[1]) for gold, said in zip(GOLD, SAID, strict=True)
+        (gold[0], None, gold[1], said[1]) for gold, said in zip(GOLD, SAID, strict=True)
     ]
+    assert "Strategy figures are null: no row has a predicted strategy." in measured(read(tmp_path, texts)).warnings
 
 
 def test_strategies_alone_and_texts_alone(tmp_path: Path) -> None:
@@ -200,6 +207,7 @@ def test_what_cannot_be_told_is_one_sentence(tmp_path: Path, rows: Rows, message
     [
         (b"label,predict\n", "holds no row: give one for each predicted supporter turn."),
         (b"label,predict\na,b,c\n", "line 2 has 3 cells and the header 2"),
+        (b"PK\x03\x04", "is a workbook (xlsx, ods) or another archive: save the sheet as CSV in UTF-8."),
         (b"PAR1 and no more", "cannot be read as Parquet ("),
         ("label,predict\nça,b\n".encode("cp1252"), "is not UTF-8 text (byte 14): save it as UTF-8."),
     ],

@@ -162,14 +162,11 @@ def _converted(
 
 
 def _from_fields(row: dict[str, Any], fields: Mapping[str, str], names: Names, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Strategies and texts in fields of their own; without a field for predicted ones, the texts alone count.
-
-    Where a strategy was to be predicted and is null, ``raw`` shows that it was asked for.
-    """
+    """Strategies and texts in fields of their own; beside a predicted strategy that is null, ``raw`` tells of it."""
     gold, predicted = (_of(row, fields, f"{side}_strategy", null=side == "predicted") for side in ("gold", "predicted"))
     planned, text = "predicted_strategy" in fields, _of(row, fields, "predicted_text", null=True)
     return {
-        "gold_strategy": (names(bare_label(gold or "")) or None) if planned else None,
+        "gold_strategy": names(bare_label(gold or "")) or None,
         "predicted_strategy": None if not predicted else names(bare_label(predicted)),
         "gold_text": _of(row, fields, "gold_text") or "",
         "predicted_text": text,

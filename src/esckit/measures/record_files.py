@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from esckit.errors import PredictionsError
 from esckit.files import decode_json, readable
-from esckit.measures.tables import parse_csv, read_table_text
+from esckit.measures.tables import parse_csv, plain_name, read_table_text
 
 Placed = tuple[str, Any]
 """A record, and the file and line or row that an error names."""
@@ -25,9 +25,9 @@ def read_records(path: Path, known: Iterable[str] = ()) -> list[Placed]:
     A cell of a table that holds nothing is an empty text, one that holds a JSON list or object is that.
 
     Args:
-        path: JSON Lines; a JSON list, alone or as the one list of an object; CSV with any delimiter; or Parquet. Text
-            is in UTF-8, UTF-16, UTF-32 or, if it is Chinese, GB18030 (GBK).
-        known: names of columns that tell a CSV table's delimiter.
+        path: JSON Lines; a JSON list, alone, as the one list of an object, or one a column; CSV with any delimiter; or
+            Parquet. Text is in UTF-8, UTF-16, UTF-32 or, if it is Chinese, GB18030 (GBK).
+        known: names of columns, which tell a CSV table's delimiter, and a row from an object that holds rows.
 
     Raises:
         PredictionsError: the file is missing or empty, or holds none of these.
@@ -41,7 +41,7 @@ def read_records(path: Path, known: Iterable[str] = ()) -> list[Placed]:
         return _table(text, path, known)
     if start == "[":
         return _numbered(path, _whole(text, path))
-    if start == "{" and (records := _only_list(text)) is not None:
+    if start == "{" and (records := _in_one_object(text, known)):
         return _numbered(path, records)
     return list(json_lines(text, path))
 
@@ -95,14 +95,18 @@ def _whole(text: str, path: Path) -> list[Any]:
     return list(records)
 
 
-def _only_list(text: str) -> list[Any] | None:
-    """The list of records that one object holds beside what else it says; None where the text is no such object."""
+def _in_one_object(text: str, known: Iterable[str]) -> list[Any]:
+    """The records that one object holds, as its only list of objects or as a list a column; none where it is a row."""
     try:
         whole = _decode_printable(text)
     except json.JSONDecodeError:
-        return None  # more lines follow
+        return []  # more lines follow
+    names = {plain_name(name) for name in known}
+    columns = {name: value for name, value in whole.items() if plain_name(name) in names}
+    if columns and all(isinstance(value, list) for value in columns.values()):
+        return [dict(zip(columns, row, strict=False)) for row in zip(*columns.values(), strict=False)]
     lists = [value for value in whole.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    return lists[0] if len(lists) == 1 else None
+    return lists[0] if len(lists) == 1 and not columns else []
 
 
 def _numbered(path: Path, records: Iterable[Any]) -> list[Placed]:

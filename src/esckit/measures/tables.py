@@ -20,6 +20,8 @@ _MARKS: Final = (  # the longer of two that begin alike stands first
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ARCHIVE: Final = b"PK\x03\x04"
+_LONGEST_CELL: Final = 1 << 30
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's own way to name the delimiter
 
 _IDEOGRAPH: Final = re.compile(r"[\u4e00-\u9fff]")
@@ -55,6 +57,8 @@ def read_table_text(path: Path, *, what: str, error: type[EsckitError], chinese:
     """
     with readable(path, what, error):
         data = path.read_bytes()
+    if data.startswith(_ARCHIVE):
+        raise error(f"{path} is a workbook (xlsx, ods) or another archive: save the sheet as CSV in UTF-8.")
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _without_mark(data)
     try:
         return data.decode(encoding).removeprefix("\ufeff")
@@ -87,6 +91,7 @@ def parse_csv(text: str, path: Path, known: Iterable[str], error: type[EsckitErr
     Raises:
         EsckitError: of the class asked for; a line has more cells than the header, or two columns have one name.
     """
+    csv.field_size_limit(_LONGEST_CELL)  # a prompt may be longer than what Python allows by default
     told = _SEPARATOR_LINE.match(text)
     wanted = {plain_name(name) for name in known}
     found: list[tuple[int, list[str]]] = []
