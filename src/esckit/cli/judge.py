@@ -71,9 +71,10 @@ def judge_command(
     options = shared.options_of(JudgingOptions, told)
     check_options(options)
     miners = sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))})
-    dialogues, named = _dialogues(predictions, conversations), name_files(predictions)
-    systems = {name: in_dialogues(import_predictions(path), dialogues) for name, path in named.items()}
+    systems = {name: import_predictions(path) for name, path in name_files(predictions).items()}
     how: dict[str, Any] = {"ledger": ledger or out / LEDGER, "miners": miners, "seed": seed}
+    dialogues = _dialogues(predictions, conversations)
+    systems = {name: in_dialogues(rows, dialogues) for name, rows in systems.items()}
     _show(judge_files(systems, dialogues, options, out, **how, tell=lambda line: print(line, file=sys.stderr)), out)
 
 
