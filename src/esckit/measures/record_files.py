@@ -141,11 +141,12 @@ def _cell(text: str) -> Any:
 
 def _parquet(path: Path) -> list[Placed]:
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
+        from pyarrow import ArrowException  # type: ignore[import-untyped]
+        from pyarrow.parquet import read_table  # type: ignore[import-untyped]
     except ImportError as error:
         raise PredictionsError(f"{path} is Parquet, which needs pyarrow: pip install pyarrow.") from error
     try:
         return _numbered(path, read_table(path).to_pylist())
-    except ArrowException as error:
-        raise PredictionsError(f"{path} cannot be read as Parquet ({error}): write it again, or as CSV.") from error
+    except (ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise PredictionsError(f"{path} cannot be read as Parquet ({reason}): write it again, or as CSV.") from error
