@@ -50,11 +50,9 @@ def table(delimiter: str, encoding: str) -> Callable[[Rows], bytes]:
 
 
 def parquet(rows: Rows) -> bytes:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow.parquet import write_table
-
+    pyarrow, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     out = io.BytesIO()
-    write_table(pyarrow.Table.from_pylist(rows), out)
+    files.write_table(pyarrow.Table.from_pylist(rows), out)
     return out.getvalue()
 
 
