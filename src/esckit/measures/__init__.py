@@ -8,7 +8,8 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
     matching                            rows of different files that stand for one turn
     intervals                           bootstrap over dialogues
     strategy_measures, preference_bias  counting, macro-F1, stages; B with its noise floor, interval and derivative
-    scripts, text, encoders             what a word is where; BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
+    scripts                             which script and language texts are in
+    text, encoders                      BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
     strategy_figures, text_figures      all of these by name, with subsets and calibration, and with METEOR
     evaluation, permutation, comparison one file; paired tests; several files
     results, judging_results            what these return, and what files of figures hold

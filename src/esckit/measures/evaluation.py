@@ -257,8 +257,8 @@ def _about_texts(rows: Sequence[Prediction], figures: Figures, settings: Setting
     written = [row.predicted_strategy or row.predicted_text or row.raw or "" for row in unread]
     if labelled := [text for text in written if otherwise_labelled(text, settings.taxonomy)]:
         told.append(
-            f"{len(labelled)} of these begin with a label that is not in square brackets, such as "
-            f"{shorten(labelled[0], 50, placeholder=' ...')!r}: write them as [Question]."
+            f"{len(labelled)} of these begin with a label in another form than [Question], such as "
+            f"{shorten(labelled[0], 50, placeholder=' ...')!r}: write them in that one."
         )
     return told
 
