@@ -35,14 +35,14 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tokenizers raises nothing narrower
-        reason = _refusal(error)
+        reason = refusal(error)
         if reason is None:
             raise
         message = f"{path} cannot be written ({reason}): free space or choose another place, then run again."
         raise EsckitError(message) from error
 
 
-def _refusal(error: Exception) -> str | None:
+def refusal(error: Exception) -> str | None:
     """Why the system refused to write, in its words; None where the error is another one."""
     if isinstance(error, shutil.Error):  # of copytree: source, copy and "[Errno 28] No space left on device: …"
         return re.sub(r"\[Errno \d+\] ([^:]+).*", r"\1", str(error.args[0][0][2]))

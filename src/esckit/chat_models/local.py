@@ -8,7 +8,7 @@ from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usa
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
-from esckit.rendering import ChatGlue, chat_prompt
+from esckit.rendering import ChatTemplate
 
 
 def request_seed(request: ChatRequest) -> int:
@@ -32,8 +32,7 @@ class LocalChatModel:
         self.backbone = backbone
         self.batch_size = batch_size
         self._adapter = adapter
-        end = ChatGlue.from_tokenizer(backbone.tokenizer, "system").to_user
-        self._end_of_turn = int(backbone.tokenizer(end, add_special_tokens=False)["input_ids"][0])
+        self._template = ChatTemplate(backbone.tokenizer)
 
     @property
     def identity(self) -> Any:
@@ -47,7 +46,7 @@ class LocalChatModel:
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
-        prompts = [chat_prompt(self.backbone.tokenizer, request.messages) for request in requests]
+        prompts = [self._template.prompt_ids(request.messages) for request in requests]
         groups: dict[Decoding, list[int]] = {}
         for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             if (over := len(prompt) + request.decoding.max_new_tokens - self.backbone.max_context) > 0:
@@ -57,9 +56,11 @@ class LocalChatModel:
         for decoding, places in groups.items():
             seeds = [request_seed(requests[place]) for place in places]
             with self.backbone.playing(self._adapter) as model:
-                written = generate_ids(model, [prompts[place] for place in places], self._end_of_turn, decoding, seeds)
+                written = generate_ids(
+                    model, [prompts[place] for place in places], self._template.end_of_turn, decoding, seeds
+                )
             for place, ids in zip(places, written, strict=True):
-                reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
+                reply = read_reply(self.backbone.tokenizer, ids, self._template.end_of_turn)
                 yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))
 
     async def close(self) -> None:
