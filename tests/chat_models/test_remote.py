@@ -205,7 +205,7 @@ def test_models_that_rename_the_length_limit_are_asked_by_its_new_name() -> None
         model = remote(server.url)
         failure = call(model)
         assert isinstance(failure, CallFailure)
-        assert failure.then == "retry"
+        assert failure.then == "again"
         server.behaviour = Behaviour()
         assert isinstance(call(model), ChatReply)
     assert [sorted(body)[0] for body in server.bodies] == ["max_tokens", "max_completion_tokens"]

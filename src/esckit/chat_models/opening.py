@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.chat_models.base_url import OPENAI_URL
+from esckit.chat_models.dialect import LEAVABLE
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel
 from esckit.decoding import Decoding
@@ -42,6 +44,7 @@ class ChatModelOptions(BaseModel):
             one on this machine, or a supporter's folder; None where there is one already (a run's backbone).
         base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
         extra_body: of ``remote:MODEL``: fields that each request has besides ours. They are recorded: no secrets.
+        leave_out: of ``remote:MODEL``: settings that are not sent (temperature, top_p, max_tokens, json_schema, ...).
         decoding: how answers are drawn; what is left out is as the default says.
         concurrency: the most calls at once; of a model on this machine, prompts a batch. None is the model's own.
         budget_calls, budget_tokens: the most that the ledger may hold of this role (annotate, judge, baseline).
@@ -52,6 +55,7 @@ class ChatModelOptions(BaseModel):
     model: str | None = None
     base_url: str | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
     decoding: Decoding = Decoding()
     concurrency: int | None = Field(None, ge=1)
     budget_calls: int | None = Field(None, ge=1)
@@ -71,9 +75,11 @@ class ChatModelOptions(BaseModel):
     def _no_field_goes_unheard(self) -> Self:
         if self.model == REMOTE:
             raise ValueError(f"{REMOTE} names no model: write {REMOTE}MODEL")
-        for name in ("base_url", "extra_body"):
+        for name in ("base_url", "extra_body", "leave_out"):
             if getattr(self, name) and not (self.model or "").startswith(REMOTE):
                 raise ValueError(f"{name} is for a model behind a URL: set model to {REMOTE}MODEL")
+        if unknown := sorted(set(self.leave_out) - LEAVABLE.keys()):
+            raise ValueError(f"leave_out has {', '.join(unknown)}: choose among {', '.join(sorted(LEAVABLE))}")
         if ours := sorted(set(self.extra_body) & (_OURS | _OURS_TOO)):
             raise ValueError(f"extra_body sets {', '.join(ours)}, which esckit sets itself: leave it out")
         return self
@@ -146,9 +152,10 @@ def open_chat_model(options: ChatModelOptions) -> ChatModel:
     assert options.model is not None, "a model that is there already need not be opened"
     most = options.concurrency
     if options.model.startswith(REMOTE):
-        from esckit.chat_models.remote import OPENAI_URL, RemoteChatModel
+        from esckit.chat_models.remote import RemoteChatModel
 
-        how: dict[str, Any] = {"extra_body": options.extra_body, **({"concurrency": most} if most else {})}
+        how: dict[str, Any] = {"extra_body": options.extra_body, "leave_out": options.leave_out}
+        how |= {"concurrency": most} if most else {}
         return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
     options.check_askable()
     quiet()

@@ -42,6 +42,7 @@ def annotate_command(
     ] = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     ledger: shared.LedgerOption = None,
     examples: ExamplesOption = None,
     prompts: shared.PromptsOption = None,
@@ -104,6 +105,7 @@ def check_annotator_command(
     dialogues: DialoguesOption = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite in this folder.")
     ] = None,

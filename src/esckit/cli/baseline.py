@@ -27,6 +27,7 @@ def baseline_command(
     model: shared.ModelOption,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,

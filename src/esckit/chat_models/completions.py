@@ -1,0 +1,115 @@
+"""Reading what a server answers with status 200: a completion, an error all the same, or neither."""
+
+import json
+import re
+from typing import Any, Final
+
+from pydantic import BaseModel, Field, ValidationError
+
+from esckit.chat_models.protocol import ChatReply, Usage
+from esckit.chat_models.server_errors import ServerError, is_web_page, read_error, seen
+
+__all__ = ["NoCompletion", "read_answer"]
+
+_TEXT_PARTS: Final = {None, "text", "output_text"}
+_CUT: Final = re.compile(r"length|max_?(output_?)?tokens", re.IGNORECASE)
+_DECLINED: Final = re.compile(
+    r"content_?filter|safety|sensitive|prohibited|blocklist|refus|guardrail|moderation|recitation|spii", re.IGNORECASE
+)
+
+
+class NoCompletion(ValueError):
+    """An answer is neither a completion nor an error; the message shows its beginning.
+
+    Args:
+        body: as it came.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        text = body.decode("utf-8", "replace")
+        self.web_page = is_web_page(text)
+        super().__init__(f"a web page, {seen(text)!r}" if self.web_page else repr(seen(text)) if text else "nothing")
+
+
+class _Message(BaseModel):
+    content: str | list[dict[str, Any] | str] | dict[str, Any] | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _PromptDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Completion(BaseModel):
+    """The part of a chat completion that is read."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+def read_answer(body: bytes) -> ChatReply | ServerError:
+    """Read the body of an answer of status 200. What a model thought apart from its reply is passed over.
+
+    Raises:
+        NoCompletion: it is neither a completion nor an error.
+    """
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NoCompletion(body) from error
+    if (told := _error_in(answer)) is not None:
+        return told
+    try:
+        completion = _Completion.model_validate(answer)
+    except ValidationError as error:
+        raise NoCompletion(body) from error
+    choice, usage = completion.choices[0], completion.usage
+    counted = None
+    if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
+        cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+        counted = Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
+    text, refusal = _text(choice.message.content), choice.message.refusal
+    finish = choice.finish_reason or ""
+    if refusal or _DECLINED.search(finish):
+        return ChatReply(refusal or text, "refused", counted)
+    return ChatReply(text, "length" if _CUT.search(finish) else "stop", counted)
+
+
+def _text(content: Any) -> str:
+    """The text of a message: of one in parts those that are text; thoughts are parts of another type."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content or {}]
+    texts = [part if isinstance(part, str) else part.get("text") for part in parts if _is_text(part)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or part.get("type") in _TEXT_PARTS
+
+
+def _error_in(answer: Any) -> ServerError | None:
+    """The error that a body holds in the place of a reply, or beside an empty one."""
+    if isinstance(answer, list):
+        return next(filter(None, map(_error_in, answer)), None)
+    if not isinstance(answer, dict):
+        return None
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if first is not None:
+        return read_error(first) if isinstance(first, dict) and first.get("error") else None
+    state = answer.get("base_resp")
+    told = answer.get("error") or answer.get("errors") or (isinstance(state, dict) and state.get("status_code"))
+    coded = "code" in answer and ("message" in answer or "msg" in answer)
+    return read_error(answer) if told or coded or "error" in (answer.get("object"), answer.get("type")) else None
