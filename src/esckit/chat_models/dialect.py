@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from esckit.chat_models.json_replies import response_format
+from esckit.chat_models.json_replies import response_format, schema_text
 from esckit.chat_models.protocol import ChatRequest
 from esckit.chat_models.server_errors import ServerError
 from esckit.errors import ChatError
@@ -49,7 +49,7 @@ _RENAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _TOGETHER: Final = re.compile(
-    r"both|one of|either|together|simultaneous|same time|mutually|exclusive|combin|\bnor\b|同时", re.IGNORECASE
+    r"\bboth\b|one of|\beither\b|together|simultaneous|same time|mutually|exclusive|combin|\bnor\b|同时", re.IGNORECASE
 )
 _JSON: Final = re.compile(
     r"(response|json)[\s_-]?(format|schema|mode|object)|structured[\s_-]?outputs?|guided[\s_-]?(json|decoding)|\bgrammar\b",
@@ -104,7 +104,8 @@ class Dialect:
         values |= {} if how.greedy else {"top_p": how.top_p}
         values |= {"json": request.schema} if request.schema else {}
         values |= {"system": ""} if request.messages[0].role == "system" else {}
-        body: dict[str, Any] = {"model": model, "messages": _messages(request, apart=not forms["system"])}
+        messages = _messages(request, apart=not forms["system"], tell_schema=bool(forms["json"]))
+        body: dict[str, Any] = {"model": model, "messages": messages}
         for field in ("limit", "temperature", "top_p"):
             if field in values and (name := _FORMS[field][forms[field]]):
                 body[name] = values[field]
@@ -162,9 +163,16 @@ class Dialect:
         return field == "limit" and not _RENAMED.search(f"{error.message} {' '.join(error.codes)}")
 
 
-def _messages(request: ChatRequest, *, apart: bool) -> list[dict[str, str]]:
-    """The messages; where the system's may not stand apart, it is the beginning of the first user message."""
+def _messages(request: ChatRequest, *, apart: bool, tell_schema: bool) -> list[dict[str, str]]:
+    """The messages; where the system's may not stand apart, it is the beginning of the first user message.
+
+    A schema that the server is not told stands in the last one, unless the prompt has it.
+    """
     rows = [{"role": message.role, "content": message.content} for message in request.messages]
+    if request.schema and tell_schema:
+        told = schema_text(request.schema)
+        if not any(told in row["content"] for row in rows):
+            rows[-1]["content"] += f"\n\n{told}"
     if apart or rows[0]["role"] != "system" or len(rows) < 2 or rows[1]["role"] != "user":
         return rows
     return [{"role": "user", "content": f"{rows[0]['content']}\n\n{rows[1]['content']}"}, *rows[2:]]

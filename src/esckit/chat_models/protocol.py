@@ -89,10 +89,10 @@ class CallFailure:
     crowded: bool = False  # the model has too much to do: fewer calls at once
     after: float | None = None  # seconds that it asked to wait
     lost: bool = False  # whether the model may have worked on a reply that never arrived, which a budget has to count
-    # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``; of ``retry``
-    # the run stops after an item's last attempt where nothing has been answered
+    # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``; a ``retry``
+    # that has one stops the run after an item's last attempt where nothing has been answered
     stop: EsckitError | None = None
-    # that may fail in this way before the item is given up, one more where others are answered; None is as the pace says
+    # calls that may fail in this way before the item is given up, one more where others are answered; None is the pace's
     attempts: int | None = None
 
 
