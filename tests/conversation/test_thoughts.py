@@ -2,7 +2,7 @@
 
 import pytest
 
-from esckit.conversation.thoughts import without_thought
+from esckit.conversation.thoughts import opened_thought, split_thought, without_thought
 
 SAID = "[Question] What happened then?"
 THOUGHT = 'They sound alone.\n[Reflection of feelings] might fit. Draft: {"score": 1}. No.'
@@ -102,3 +102,25 @@ def test_a_text_without_a_thought_stays_as_it_is(text: str) -> None:
 
 def test_nothing_may_be_left() -> None:
     assert without_thought("<think>They sound alone.</think>\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mark"),
+    [
+        ("<|im_start|>assistant\n<think>\n", "<think>"),
+        ("[/INST][THINK]", "[THINK]"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
+        ("<|im_start|>assistant\n", ""),
+        ("I <think> so.\n<|im_start|>assistant\n", ""),
+        ("", ""),
+    ],
+)
+def test_what_a_prompt_opens(prompt: str, mark: str) -> None:
+    assert opened_thought(prompt) == mark
+
+
+@pytest.mark.parametrize("text", [SAID, f"<think>One.</think>\n{SAID}", "<think>One.", f"One.</think>{SAID}"])
+def test_nothing_is_lost_between_thought_and_reply(text: str) -> None:
+    thought, said = split_thought(text)
+    assert "".join(f"{thought}{said or ''}".split()) == "".join(text.split())
+    assert said == without_thought(text)

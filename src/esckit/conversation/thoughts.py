@@ -4,7 +4,7 @@ import json
 import re
 from typing import Final
 
-__all__ = ["without_thought"]
+__all__ = ["opened_thought", "split_thought", "without_thought"]
 
 _NAME: Final = r"(?:\w+[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad)"
 _FINAL: Final = r"<\|channel\|>\s*final\b[^<\n]*(?:<\|constrain\|>\s*\w*\s*)?<\|message\|>"
@@ -56,17 +56,28 @@ def without_thought(text: str, *, opened: bool = False) -> str | None:
     Returns:
         What is left, without blanks before it; None where a thought never ended (a limit cut it): nothing was said.
     """
+    return split_thought(text, opened=opened)[1]
+
+
+def split_thought(text: str, *, opened: bool = False) -> tuple[str, str | None]:
+    """The thought of a text with its marks, empty where there is none, and what `without_thought` leaves."""
     if _is_json(text):
-        return text
+        return "", text
     closes = list(_CLOSES.finditer(text))
-    said = text[closes[-1].end() :] if closes else text
-    if _OPENS.search(said) or (opened and not closes):
-        return None
+    end = closes[-1].end() if closes else 0
+    if _OPENS.search(text, end) or (opened and not closes):
+        return text, None
     if not closes:
-        return text
-    said = _ENDS.sub("", said.lstrip())
+        return "", text
+    said = _ENDS.sub("", text[end:].lstrip())
     wrapped = _WRAPPED.match(said)
-    return wrapped["text"] if wrapped else said
+    return text[:end], wrapped["text"] if wrapped else said
+
+
+def opened_thought(prompt: str) -> str:
+    """The mark with which a prompt opens the thought that its answer goes on with; empty where it opens none."""
+    ends = prompt.rstrip()
+    return next((mark[0] for mark in _OPENS.finditer(ends) if mark.end() == len(ends)), "")
 
 
 def _is_json(text: str) -> bool:
