@@ -65,7 +65,7 @@ def read_answer(body: bytes) -> ChatReply | ServerError:
         NoCompletion: it is neither a completion nor an error.
     """
     try:
-        answer = json.loads(body)
+        answer = _whole(body) if body.lstrip()[:5] == b"data:" else json.loads(body)
     except (ValueError, RecursionError) as error:
         raise NoCompletion(body) from error
     if (told := _error_in(answer)) is not None:
@@ -84,6 +84,19 @@ def read_answer(body: bytes) -> ChatReply | ServerError:
     if refusal or _DECLINED.search(finish):
         return ChatReply(refusal or text, "refused", counted)
     return ChatReply(text, "length" if _CUT.search(finish) else "stop", counted)
+
+
+def _whole(stream: bytes) -> Any:
+    """The completion that a stream adds up to, from a server that streams unasked; an error in it as it is."""
+    lines = [line[5:].strip() for line in stream.splitlines() if line.startswith(b"data:")]
+    parts = [json.loads(line) for line in lines if line != b"[DONE]"]
+    if any(_error_in(part) for part in parts):
+        return next(part for part in parts if _error_in(part))
+    choices = [choice for part in parts for choice in (part.get("choices") or [])[:1]]
+    said = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+    finish = next((choice["finish_reason"] for choice in reversed(choices) if choice.get("finish_reason")), None)
+    usage = next((part["usage"] for part in reversed(parts) if part.get("usage")), None)
+    return {"choices": [{"message": {"content": said}, "finish_reason": finish}], "usage": usage}
 
 
 def _text(content: Any) -> str:

@@ -43,7 +43,7 @@ from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.prompts.own import Prompts
 
 FORMAT: Final = 1
-STEP: Final = "judge/1"
+STEP: Final = "judge/2"
 """Name and version of what asks, in ledgers; a rubric's text is part of each item's key by itself."""
 
 Reference = Literal["both", "shown", "hidden"]
