@@ -39,7 +39,6 @@ class FieldServer(ChatServer):
     def __init__(self, server: Server) -> None:
         super().__init__(Behaviour())
         self.server = server
-        self.targets: list[str] = []
         self.well = 0
 
     async def _chat(self, writer: asyncio.StreamWriter, authorization: str, body: dict[str, Any]) -> bool:
@@ -95,7 +94,7 @@ def refused(error: Any, status: int = 400, delay: float = 0.0) -> Answer:
     return Answer(status, {"error": error}, delay)
 
 
-# ---------------------------------------------------------------------------------------------- settings that are refused
+# -------------------------------------------------------------------------------------------- settings that are refused
 
 _INVALID: Final = "invalid_request_error"
 
@@ -195,7 +194,7 @@ def no_system(body: Mapping[str, Any], before: int) -> Answer:
     return WELL
 
 
-# ---------------------------------------------------------------------------------------------------------------- filters
+# -------------------------------------------------------------------------------------------------------------- filters
 
 
 def filter_of(error: Any, status: int = 400) -> Server:
@@ -222,7 +221,7 @@ FILTERS: Final[Mapping[str, Any]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------------------- thoughts
+# ------------------------------------------------------------------------------------------------------------- thoughts
 
 
 def thought_closed_only(body: Mapping[str, Any], before: int) -> Answer:
@@ -246,7 +245,7 @@ def thought_in_parts(body: Mapping[str, Any], before: int) -> Answer:
     return completion([thinking, {"type": "text", "text": good(body)}])
 
 
-# ------------------------------------------------------------------------------------------------ errors of status 200
+# ------------------------------------------------------------------------------------------------- errors of status 200
 
 
 def error_in_200(code: Any) -> Server:

@@ -132,9 +132,9 @@ def test_where_others_are_answered_it_fails_alone_after_three(ledger: Ledger) ->
 
 @pytest.mark.parametrize("text", ["", "  ", "<think>\nThey sound alone.", "<think>They"])
 def test_a_reply_that_the_limit_cut_before_it_began_is_not_repaired(text: str, ledger: Ledger) -> None:
-    for json in (True, False):
-        asker = Asker(ScriptedModel(says_cut(text)), ledger, f"{STEP}/{json}", FAST)
-        assert [outcome.state for outcome in asker.ask(questions(2, json=json))] == ["unparsed"] * 2
+    for schema in (True, False):
+        asker = Asker(ScriptedModel(says_cut(text)), ledger, f"{STEP}/{schema}", FAST)
+        assert [outcome.state for outcome in asker.ask(questions(2, json=schema))] == ["unparsed"] * 2
         assert (asker.usage.calls, asker.usage.cut) == (2, 2)
         assert "2 replies were cut at the limit, a thought counts" in str(asker.usage)
 

@@ -41,7 +41,7 @@ def gone(error: Any, request: ChatRequest = PLAIN, extra: dict[str, Any] | None 
     ("message", "field"),
     [
         (
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
             "max_tokens",
         ),
         ("`max_tokens` is deprecated, use max_completion_tokens", "max_tokens"),

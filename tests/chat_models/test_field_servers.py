@@ -1,4 +1,4 @@
-"""Commands against servers as they are met in the field (`tests.field_server`), with our talks and with those of the field."""
+"""Commands against servers as they are met in the field (`tests.field_server`), with our talks and the field's."""
 
 import json
 import sqlite3
@@ -44,7 +44,7 @@ def _ours(folder: Path) -> Material:
         for place, text in enumerate((f"{texts[0]}, {name}", texts[1], last)):
             parent = turns[-1].id if turns else None
             turns.append(Turn(f"{2 * place}", parent, "seeker", text, source="human"))
-            said = {"strategy": "Question", "source": "human"}
+            said: Any = {"strategy": "Question", "source": "human"}
             turns.append(Turn(f"{2 * place + 1}", turns[-1].id, "supporter", f"How is {place} of {name}?", **said))
         talks.append(Conversation(id=f"talk-{name}", turns=turns, taxonomy="esconv"))
     write_conversations(folder / "talks.jsonl", talks)
@@ -106,7 +106,7 @@ def rows(command: Command, out: Path) -> list[Prediction]:
     return read_predictions(out / command / "out.jsonl")
 
 
-# ---------------------------------------------------------------------------------------------- settings that are refused
+# -------------------------------------------------------------------------------------------- settings that are refused
 
 REFUSALS: list[tuple[Server, Command, set[str]]] = [
     (field.limit, "J", set()),
@@ -211,7 +211,7 @@ def test_a_server_that_refuses_without_end_is_given_up(
     assert "every request was refused" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------------------------------------------- filters
+# -------------------------------------------------------------------------------------------------------------- filters
 
 
 @pytest.mark.parametrize("name", field.FILTERS)
@@ -229,7 +229,7 @@ def test_what_a_filter_keeps_back_is_refused_for_good(
     assert (again.new, again.states) == (0, found.states)
 
 
-# --------------------------------------------------------------------------------------------------------------- thoughts
+# ------------------------------------------------------------------------------------------------------------- thoughts
 
 
 @pytest.mark.parametrize("server", [field.thought_closed_only, field.thought_apart, field.thought_in_parts])
@@ -239,7 +239,7 @@ def test_a_thought_is_no_part_of_a_reply(
 ) -> None:
     with FieldServer(server) as running:
         found = run(command, running, material, tmp_path, monkeypatch)
-    assert (found.states, found.new) == ({"done": questions(command, material)},) + (questions(command, material),)
+    assert (found.states, found.new) == ({"done": questions(command, material)}, questions(command, material))
     if command in ("B", "D"):
         said = {(row.predicted_strategy, row.predicted_text) for row in rows(command, tmp_path)}
         assert said == {("Question", field.SAID)}

@@ -98,7 +98,7 @@ def test_a_number_tells_more_than_a_word() -> None:
     assert read_error({"error": {"type": "rate_limit_error", "code": 502}}).status == 502
 
 
-# ---------------------------------------------------------------------------------------------------------------- filters
+# -------------------------------------------------------------------------------------------------------------- filters
 
 FILTERED: list[tuple[int, Any]] = [
     (400, {"code": "content_filter", "message": "x"}),
@@ -189,7 +189,7 @@ def test_what_no_other_call_can_mend(error: Any, spent: bool, unknown: bool, too
     assert (read.spent, read.unknown_model, read.too_long) == (spent, unknown, too_long)
 
 
-# -------------------------------------------------------------------------------------------------------------- web pages
+# ------------------------------------------------------------------------------------------------------------ web pages
 
 
 @pytest.mark.parametrize(

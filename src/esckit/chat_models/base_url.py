@@ -43,12 +43,20 @@ class BaseUrl(NamedTuple):
         kind = next((kind for kind in (parts.scheme, "all") if kind in proxies), None)
         if kind is None or proxy_bypass(host):
             return ""
-        proxy = urlsplit(proxies[kind])
         name = next(
             (name for name in (f"{kind}_proxy", f"{kind}_PROXY".upper()) if os.environ.get(name)), f"{kind}_proxy"
         )
-        shown = f"{proxy.hostname}:{proxy.port}" if proxy.port else proxy.hostname or "no URL"
-        return f" (through the proxy {shown} of {name}: unset it, or add {host} to NO_PROXY, if that is not wanted)"
+        advice = f"unset it, or add {host} to NO_PROXY, if that is not wanted"
+        return f" (through the proxy {_place(proxies[kind])} of {name}: {advice})"
+
+
+def _place(proxy: str) -> str:
+    """Host and port of a proxy; never its user and password."""
+    try:
+        parts = urlsplit(proxy)
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "without a host"
+    except ValueError:
+        return "that is no URL"
 
 
 def read_url(url: str) -> BaseUrl:

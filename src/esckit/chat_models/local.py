@@ -67,7 +67,7 @@ class LocalChatModel:
                 yield place, ChatReply(text, reply.finish, Usage(len(prompts[place]), len(ids)))
 
     def _marked(self, text: str, prompt: Sequence[int], ids: list[int]) -> str:
-        """A reply's text with all marks of its thought: one that the template wrote, and those that are control tokens."""
+        """A reply's text with all marks of its thought: one that the template wrote, and control tokens."""
         tokenizer = self.backbone.tokenizer
         opened = opened_thought(tokenizer.decode(prompt[-_TAIL:]))
         ended = ids[-1:] == [self._end_of_turn]

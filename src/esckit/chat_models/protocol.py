@@ -92,7 +92,7 @@ class CallFailure:
     # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``; a ``retry``
     # that has one stops the run after an item's last attempt where nothing has been answered
     stop: EsckitError | None = None
-    # calls that may fail in this way before the item is given up, one more where others are answered; None is the pace's
+    # calls that may fail so before the item is given up, one more where others are answered; None is the pace's
     attempts: int | None = None
 
 

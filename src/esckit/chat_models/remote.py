@@ -125,19 +125,22 @@ class RemoteChatModel:
         Raises:
             TimeoutError, UnicodeEncodeError, openai.OpenAIError: there is no such answer.
         """
+        from openai import Omit
+
+        # Azure's own hosts take a bearer for a token of another kind, and refuse it.
+        without = {"extra_headers": {"Authorization": Omit()}} if self.url.api_version and self.url.is_azure else {}
         async with asyncio.timeout(self.timeout):  # a server that drips bytes never meets the client's own limit
-            raw = await self._open().chat.completions.with_raw_response.create(**body)
+            raw = await self._open().chat.completions.with_raw_response.create(**body, **without)
         return bytes(raw.http_response.content)
 
     def _open(self) -> Any:
         if self._client is None:
-            from openai import AsyncOpenAI, Omit
+            from openai import AsyncOpenAI
 
-            key, azure = self._key(), {}
+            how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root, "timeout": self.timeout + 1}
             if self.url.api_version:
-                azure = {"default_query": {"api-version": self.url.api_version}, "default_headers": {"api-key": key}}
-                azure["default_headers"] |= {"Authorization": Omit()} if self.url.is_azure else {}
-            how: dict[str, Any] = {"api_key": key, "base_url": self.url.root, "timeout": self.timeout + 1, **azure}
+                how["default_query"] = {"api-version": self.url.api_version}
+                how["default_headers"] = {"api-key": how["api_key"]}
             try:
                 # Retries are ours: those of the client would be neither recorded nor counted.
                 self._client = AsyncOpenAI(**how, max_retries=0)

@@ -61,7 +61,7 @@ _FILTER_WORDS: Final = re.compile(
     r"(content|input|output|prompt|text|material|words?|topics?)"
     r"|content (management )?polic|(usage|safety|responsible ai|acceptable use) polic|safety (system|guideline|filter)"
     r"|content filter(ing|ed|s)?\b(?! (parameter|setting|config|option))"
-    r"|\b(prompt|input|output|content|message|text)s?\b[^.]{0,40}\b(was|were|is|been) (\w+ )?(flagged|blocked|moderated)"
+    r"|\b(prompt|input|output|content|message|text)s?\b[^.]{0,40}\b(was|were|is|been) (\w+ )?(flagged|blocked)"
     r"|\b(prompt|input|output|content|message|text|request|response)s?\b[^.]{0,40}\b(was|were|is|been) (\w+ )?filtered"
     r"|request was flagged|requires moderation"
     r"|blocked (by|for|due to|because of) [^.]{0,40}(safety|guardrail|moderation|polic|filter)"
