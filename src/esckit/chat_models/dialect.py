@@ -132,6 +132,8 @@ class Dialect:
         if self._forms[field] + 1 == len(_FORMS.get(field, ("", ""))):
             return None
         self._forms[field] += 1
+        if field == "system":
+            return "the system text begins the first user message"
         before, now = (_name(field, form) for form in (said.forms[field], self._forms[field]))
         return f"{now} stands in the place of {before}" if now else f"{before} is left out"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +16,9 @@ from esckit.hub import is_hub_id
 from esckit.prompts.own import Prompts, read_prompts
 from esckit.quiet import quiet
 
+if TYPE_CHECKING:
+    from esckit.chat_models.remote import RemoteChatModel
+
 __all__ = [
     "PACE_KEYS",
     "REMOTE",
@@ -24,6 +27,7 @@ __all__ = [
     "chat_model_name",
     "is_chat_model",
     "open_chat_model",
+    "open_remote",
 ]
 
 REMOTE: Final = "remote:"
@@ -143,6 +147,20 @@ def chat_model_name(source: str) -> str:
     return name if source.startswith(REMOTE) or is_hub_id(source) else Path(source).resolve().name
 
 
+def open_remote(options: ChatModelOptions) -> "RemoteChatModel":
+    """Open the model behind a URL that options name.
+
+    Raises:
+        ChatError: see `ChatModelOptions.check_askable`.
+    """
+    from esckit.chat_models.remote import RemoteChatModel
+
+    assert options.model is not None, "a model behind a URL has a name"
+    how: dict[str, Any] = {"extra_body": options.extra_body, "leave_out": options.leave_out}
+    how |= {"concurrency": options.concurrency} if options.concurrency else {}
+    return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
+
+
 def open_chat_model(options: ChatModelOptions) -> ChatModel:
     """Open the chat model that options name; of a supporter's folder, `supporters.open_model` does.
 
@@ -152,11 +170,7 @@ def open_chat_model(options: ChatModelOptions) -> ChatModel:
     assert options.model is not None, "a model that is there already need not be opened"
     most = options.concurrency
     if options.model.startswith(REMOTE):
-        from esckit.chat_models.remote import RemoteChatModel
-
-        how: dict[str, Any] = {"extra_body": options.extra_body, "leave_out": options.leave_out}
-        how |= {"concurrency": most} if most else {}
-        return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
+        return open_remote(options)
     options.check_askable()
     quiet()
     from esckit.chat_models.local import LocalChatModel

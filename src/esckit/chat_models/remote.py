@@ -5,6 +5,7 @@ it before it is shown or recorded.
 """
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -97,13 +98,42 @@ class RemoteChatModel:
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`."""
         for place, request in enumerate(requests):
-            yield place, await self._call(self._dialect.say(self.model, request))
+            yield place, (await self.exchange(self.say(request)))[0]
 
-    async def _call(self, said: Said) -> ChatReply | CallFailure:
+    def say(self, request: ChatRequest) -> Said:
+        """A request as it would go out now."""
+        return self._dialect.say(self.model, request)
+
+    async def exchange(self, said: Said) -> tuple[ChatReply | CallFailure, bytes]:
+        """Send a request once; return what came of it, and the body of an answer of status 200, else nothing."""
+        received: list[bytes] = []
+        return await self._call(said, received), b"".join(received)
+
+    async def models(self) -> list[str] | None:
+        """The names that the server lists; None where it lists none.
+
+        Raises:
+            ChatError: nothing answers at the URL.
+        """
+        from openai import APIConnectionError, OpenAIError
+
+        try:
+            async with asyncio.timeout(self.timeout):
+                raw = await self._open().models.with_raw_response.list()
+            return [str(model["id"]) for model in json.loads(raw.http_response.content)["data"]]
+        except APIConnectionError as error:
+            if stop := self._unconnected(error.__cause__).stop:
+                raise stop from error
+            return None
+        except (OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+            return None
+
+    async def _call(self, said: Said, received: list[bytes]) -> ChatReply | CallFailure:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         try:
-            answer = read_answer(await self.post(said.body))
+            received.append(await self._post(said.body))
+            answer = read_answer(received[0])
         except (TimeoutError, APITimeoutError):
             return CallFailure("timeout", f"no reply within {self.timeout:g} s", "retry", lost=True)
         except UnicodeEncodeError as error:
@@ -119,12 +149,7 @@ class RemoteChatModel:
             return self._refused(said, answer.status, answer, {})
         return replace(answer, left_out=said.left_out)
 
-    async def post(self, body: Mapping[str, Any]) -> bytes:
-        """Send a request; return the body of an answer of status 200, as it came.
-
-        Raises:
-            TimeoutError, UnicodeEncodeError, openai.OpenAIError: there is no such answer.
-        """
+    async def _post(self, body: Mapping[str, Any]) -> bytes:
         from openai import Omit
 
         # Azure's own hosts take a bearer for a token of another kind, and refuse it.
@@ -170,8 +195,10 @@ class RemoteChatModel:
 
     def _no_completion(self, found: NoCompletion) -> CallFailure:
         """An answer that nobody can read is asked for once more; a server that gives no others stops the run."""
-        seen = self._clean(str(found))
-        advice = "the base URL should end in /v1, as the server's documentation gives it"
+        seen, where = self._clean(str(found)), f"as {self.url.root}/v1 does"
+        if self.url.root.endswith("/v1"):
+            where = "on the host, port and path of the API"
+        advice = f"the base URL should end in /v1, {where}"
         sentence = f"{self.base_url} answers with {seen}{self.url.proxy}, which is no chat completion: {advice}."
         kind, lost = ("web_page", False) if found.web_page else ("broken_body", True)
         told = f"the body is no chat completion: {seen}"
