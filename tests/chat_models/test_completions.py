@@ -69,6 +69,11 @@ def test_how_it_ended(finish: str | None, read_as: str) -> None:
 
 
 def test_a_refusal_is_kept_as_the_reason() -> None:
+    assert of([{"type": "refusal", "refusal": "I cannot."}]) == ChatReply("I cannot.", "refused", Usage(10, 5))
+    assert read({"choices": [{"index": 0, "finish_reason": "content_filter"}]}) == ChatReply("", "refused")
+    blocked = read({"choices": [], "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})
+    assert isinstance(blocked, ServerError)
+    assert blocked.filtered(500)
     assert of(None, refusal="I cannot.") == ChatReply("I cannot.", "refused", Usage(10, 5))
 
 

@@ -214,6 +214,22 @@ def test_models_that_rename_the_length_limit_are_asked_by_its_new_name() -> None
     assert [sorted(body)[0] for body in server.bodies] == ["max_tokens", "max_completion_tokens"]
 
 
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
+def test_a_setting_is_refused_with_this_status(status: int) -> None:
+    with ChatServer(Behaviour(always=(status, {"message": "top_p is not supported"}))) as server:
+        failure = call(remote(server.url))
+    assert isinstance(failure, CallFailure)
+    assert (failure.kind, failure.then) == ("refused_setting", "again")
+
+
+@pytest.mark.parametrize(("status", "then"), [(401, "stop"), (403, "deny"), (429, "retry"), (503, "retry")])
+def test_with_another_status_it_is_something_else(status: int, then: str) -> None:
+    with ChatServer(Behaviour(always=(status, {"message": "top_p is not supported"}))) as server:
+        failure = call(remote(server.url))
+    assert isinstance(failure, CallFailure)
+    assert failure.then == then
+
+
 def test_a_text_that_is_no_unicode_fails_alone(server: ChatServer) -> None:
     failure = call(remote(server.url), ChatRequest((Message("user", "\ud83d"),)))
     assert isinstance(failure, CallFailure)
@@ -464,3 +480,10 @@ def test_a_page_that_is_not_there_is_told_by_its_title(tmp_path: Path) -> None:
         pytest.raises(ChatError, match=r"HTTP 404: 404 Not Found\).* up to and including /v1\.$"),
     ):
         ask(server.url, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(50, 120), (1200, 120), (8000, 800)])
+def test_a_long_thought_is_given_its_time(limit: int, seconds: float) -> None:
+    model = RemoteChatModel("m", "http://127.0.0.1:1/v1")
+    said = model.say(replace(PLAIN, decoding=Decoding(max_new_tokens=limit)))
+    assert model._seconds(said.body) == seconds

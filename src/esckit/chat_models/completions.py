@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
@@ -37,7 +38,7 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Message
+    message: _Message | None = None
     finish_reason: str | None = None
 
 
@@ -79,10 +80,12 @@ def read_answer(body: bytes) -> ChatReply | ServerError:
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
         counted = Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
-    text, refusal = _text(choice.message.content), choice.message.refusal
-    finish = choice.finish_reason or ""
+    message, finish = choice.message or _Message(), choice.finish_reason or ""
+    text, refusal = _text(message.content), message.refusal or _text(message.content, {"refusal"})
     if refusal or _DECLINED.search(finish):
         return ChatReply(refusal or text, "refused", counted)
+    if choice.message is None:
+        raise NoCompletion(body)
     return ChatReply(text, "length" if _CUT.search(finish) else "stop", counted)
 
 
@@ -99,17 +102,12 @@ def _whole(stream: bytes) -> Any:
     return {"choices": [{"message": {"content": said}, "finish_reason": finish}], "usage": usage}
 
 
-def _text(content: Any) -> str:
-    """The text of a message: of one in parts those that are text; thoughts are parts of another type."""
-    if isinstance(content, str):
-        return content
+def _text(content: Any, kinds: Collection[str | None] = _TEXT_PARTS) -> str:
+    """The text of a message: of one in parts those of these kinds; thoughts are parts of another one."""
     parts = content if isinstance(content, list) else [content or {}]
-    texts = [part if isinstance(part, str) else part.get("text") for part in parts if _is_text(part)]
+    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    texts = [part.get("text") or part.get("refusal") for part in parts if part.get("type") in kinds]
     return "".join(text for text in texts if isinstance(text, str))
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, str) or part.get("type") in _TEXT_PARTS
 
 
 def _error_in(answer: Any) -> ServerError | None:
@@ -122,6 +120,8 @@ def _error_in(answer: Any) -> ServerError | None:
     first = choices[0] if isinstance(choices, list) and choices else None
     if first is not None:
         return read_error(first) if isinstance(first, dict) and first.get("error") else None
+    if answer.get("promptFeedback") or answer.get("prompt_feedback"):  # Gemini's, of a prompt that it blocked
+        return ServerError("the prompt was blocked", ("contentfilter",))
     state = answer.get("base_resp")
     told = answer.get("error") or answer.get("errors") or (isinstance(state, dict) and state.get("status_code"))
     coded = "code" in answer and ("message" in answer or "msg" in answer)

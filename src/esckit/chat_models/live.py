@@ -171,7 +171,7 @@ class LiveAsker:
             failure = next((failure for _, failure in self._doubtful if failure.stop), self._doubtful[-1][1])
             message = (
                 f"every request was refused ({failure.detail}): mend the model's name or the settings "
-                "(--leave-out sends fewer, --extra-body more), then run the same again."
+                "(--max-new-tokens, --leave-out, --extra-body), then run the same again."
             )
             self._halt("all_refused", failure.stop or ChatError(message))
         elif not self._ready and not self._waits:

@@ -76,7 +76,7 @@ class _Probe:
         if isinstance(words, CallFailure):
             raise words.stop or ChatError(
                 f"{self.model.base_url} does not answer ({words.detail}): mend the model's name or the settings "
-                "(--leave-out sends fewer, --extra-body more), or try again later."
+                "(--leave-out, --extra-body), or try again later."
             )
         facts["chat"] = f"answers in {seconds:.1f} s: {_shown(words)}"
         facts["thoughts"] = _thoughts(words.text, body)

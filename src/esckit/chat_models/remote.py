@@ -27,10 +27,12 @@ KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
 _PASSING: Final = {408, 409, 425, 429}  # besides all 5xx
 _CROWDED: Final = {429, 503, 529}
-_LEARN: Final = {400, 422, 501}  # with these a server refuses a field
+_LEARN: Final = {400, 404, 422, 500, 501}  # with these a server, or a gateway before it, refuses a field
 _NO_PAGE: Final = {404, 405}
 _TRIES: Final = 2  # for an answer that is no completion: it is likely to stay so
 _SHORTEST_KEY: Final = 6  # anything shorter stands for no key, and may be part of any word
+_SECONDS: Final = 120.0  # that a call may take,
+_PER_TOKEN: Final = 0.1  # or a slow server's time for each token of the limit, where that is more
 _DETAIL: Final = 300  # characters of a server's message that are kept
 
 
@@ -47,7 +49,7 @@ class RemoteChatModel:
         concurrency: the most calls at once.
         extra_body: fields that each request has besides ours.
         leave_out: settings that are not sent at all (`dialect.LEAVABLE`).
-        timeout: seconds a call may take in all.
+        timeout: seconds a call may take in all; None is two minutes, or as many as a long thought needs.
 
     Raises:
         ChatError: there is no key, the URL is none or carries a secret itself, or the package openai is missing.
@@ -64,7 +66,7 @@ class RemoteChatModel:
         concurrency: int = 64,
         extra_body: Mapping[str, Any] | None = None,
         leave_out: Iterable[str] = (),
-        timeout: float = 120.0,
+        timeout: float | None = None,
     ) -> None:
         self.model = model
         self.url = read_url(base_url)
@@ -118,7 +120,7 @@ class RemoteChatModel:
         from openai import APIConnectionError, OpenAIError
 
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self._seconds({})):
                 raw = await self._open().models.with_raw_response.list()
             return [str(model["id"]) for model in json.loads(raw.http_response.content)["data"]]
         except APIConnectionError as error:
@@ -135,7 +137,7 @@ class RemoteChatModel:
             received.append(await self._post(said.body))
             answer = read_answer(received[0])
         except (TimeoutError, APITimeoutError):
-            return CallFailure("timeout", f"no reply within {self.timeout:g} s", "retry", lost=True)
+            return CallFailure("timeout", f"no reply within {self._seconds(said.body):g} s", "retry", lost=True)
         except UnicodeEncodeError as error:
             return CallFailure("no_text", f"the messages are no Unicode text: {error.reason}", "give_up")
         except APIConnectionError as error:
@@ -154,15 +156,21 @@ class RemoteChatModel:
 
         # Azure's own hosts take a bearer for a token of another kind, and refuse it.
         without = {"extra_headers": {"Authorization": Omit()}} if self.url.api_version and self.url.is_azure else {}
-        async with asyncio.timeout(self.timeout):  # a server that drips bytes never meets the client's own limit
-            raw = await self._open().chat.completions.with_raw_response.create(**body, **without)
+        seconds = self._seconds(body)
+        async with asyncio.timeout(seconds):  # a server that drips bytes never meets the client's own limit
+            raw = await self._open().chat.completions.with_raw_response.create(**body, **without, timeout=seconds + 1)
         return bytes(raw.http_response.content)
+
+    def _seconds(self, body: Mapping[str, Any]) -> float:
+        """How long a call may take."""
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        return max(_SECONDS, _PER_TOKEN * limit) if self.timeout is None else self.timeout
 
     def _open(self) -> Any:
         if self._client is None:
             from openai import AsyncOpenAI
 
-            how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root, "timeout": self.timeout + 1}
+            how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root}
             if self.url.api_version:
                 how["default_query"] = {"api-version": self.url.api_version}
                 how["default_headers"] = {"api-key": how["api_key"]}
@@ -213,16 +221,17 @@ class RemoteChatModel:
             return ChatReply(detail, "refused", left_out=said.left_out)
         if error.generated is not None:  # the server has checked the JSON itself, and shows what it found
             return ChatReply(error.generated, "stop", left_out=said.left_out)
+        learns = status in _LEARN and not error.too_long and not error.unknown_model
+        if learns and (now := self._dialect.learn(said, error)) is not None:
+            if now:
+                tell(f"{self.model} refused a setting ({detail}): {now} from now on")
+            return CallFailure("refused_setting", detail, "again")
         if sentence := self._run_stops(status, error, detail):
             # A key that may not use the model is forbidden each prompt; a guard forbids one among many.
             then: Literal["deny", "stop"] = "deny" if status == 403 and not error.spent else "stop"
             return CallFailure(f"http_{status}", detail, then, stop=ChatError(sentence))
         if error.too_long:
             return CallFailure("too_long", detail, "give_up")
-        if status in _LEARN and (now := self._dialect.learn(said, error)) is not None:
-            if now:
-                tell(f"{self.model} refused a setting ({detail}): {now} from now on")
-            return CallFailure("refused_setting", detail, "again")
         if status in _PASSING or status >= 500:
             wait = retry_after(headers.get("retry-after"))
             return CallFailure(f"http_{status}", detail, "retry", crowded=status in _CROWDED, after=wait)
