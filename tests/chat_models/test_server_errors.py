@@ -128,6 +128,13 @@ FILTERED: list[tuple[int, Any]] = [
     (400, {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}),
     (400, {"message": "内容审核不通过"}),
     (400, {"message": "输入内容违规"}),
+    (400, {"message": "根据法律法规，无法回答"}),
+    (400, {"message": "We have limited access to this for safety reasons."}),
+    (400, {"message": "Output blocked by content filtering policy"}),
+    (403, {"message": "Content violates usage guidelines."}),
+    (451, {"message": "No."}),
+    (400, {"type": "censorship_blocked", "message": "No."}),
+    (500, {"code": 10013, "message": "input content audit fail"}),
     (400, {"message": "Provider returned error", "metadata": {"raw": '{"code": "content_filter"}'}}),
 ]
 

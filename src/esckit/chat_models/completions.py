@@ -13,6 +13,7 @@ from esckit.chat_models.server_errors import ServerError, is_web_page, read_erro
 __all__ = ["NoCompletion", "read_answer"]
 
 _TEXT_PARTS: Final = {None, "text", "output_text"}
+_FINE: Final = {"0", "200", "ok", "success", "healthy"}  # codes of what is no error
 _CUT: Final = re.compile(r"length|max_?(output_?)?tokens", re.IGNORECASE)
 _DECLINED: Final = re.compile(
     r"content_?filter|safety|sensitive|prohibited|blocklist|refus|guardrail|moderation|recitation|spii", re.IGNORECASE
@@ -124,5 +125,6 @@ def _error_in(answer: Any) -> ServerError | None:
         return ServerError("the prompt was blocked", ("contentfilter",))
     state = answer.get("base_resp")
     told = answer.get("error") or answer.get("errors") or (isinstance(state, dict) and state.get("status_code"))
-    coded = "code" in answer and ("message" in answer or "msg" in answer)
-    return read_error(answer) if told or coded or "error" in (answer.get("object"), answer.get("type")) else None
+    found = read_error(answer)
+    coded = found.message and set(found.codes) - _FINE
+    return found if told or coded or "error" in (answer.get("object"), answer.get("type")) else None

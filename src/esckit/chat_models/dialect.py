@@ -52,7 +52,8 @@ _TOGETHER: Final = re.compile(
     r"\bboth\b|one of|\beither\b|together|simultaneous|same time|mutually|exclusive|combin|\bnor\b|同时", re.IGNORECASE
 )
 _JSON: Final = re.compile(
-    r"(response|json)[\s_-]?(format|schema|mode|object)|structured[\s_-]?outputs?|guided[\s_-]?(json|decoding)|\bgrammar\b",
+    r"(response|json)[\s_-]?(format|schema|mode|object)|structured[\s_-]?outputs?|guided[\s_-]?(json|decoding)"
+    r"|\bgrammar\b|\bschemas?\b|\benums?\b",
     re.IGNORECASE,
 )
 _SYSTEM: Final = re.compile(

@@ -51,12 +51,14 @@ _UNKNOWN_MODEL: Final = re.compile(
 _FILTER_CODES: Final = re.compile(
     r"contentfilter|contentpolicy|contentrisk|contentmoderation|contentblocked|datainspection|responsibleai|"
     r"sensitivecontent|prohibitedcontent|guardrail|moderation|safetyviolation|policyviolation|invalidprompt|"
-    r"unsafecontent|inputrisk|riskcontent|newsensitive"
+    r"unsafecontent|inputrisk|riskcontent|newsensitive|censor"
 )
 _FILTER_NUMBERS: Final = {"1301", "1026", "1027", "10013", "10014"}  # Zhipu, MiniMax, iFlytek
-_FILTER_STATUSES: Final = {400, 403, 422, 451, 500}
+_FILTER_STATUSES: Final = {400, 403, 422, 500}
+_LEGAL: Final = 451  # "unavailable for legal reasons": with this status servers filter, and do nothing else
 _FILTER_WORDS: Final = re.compile(
-    r"content exists risk|considered high risk|(input|output|new)_sensitive"
+    r"content exists risk|considered high risk|for safety reasons|content audit|suspected of violation"
+    r"|(input|output|new)_sensitive"
     r"|(inappropriate|unsafe|sensitive|prohibited|harmful|illegal|offensive|disallowed)( \w+)?( or \w+)? "
     r"(content|input|output|prompt|text|material|words?|topics?)"
     r"|content (management )?polic|(usage|safety|responsible ai|acceptable use) polic|safety (system|guideline|filter)"
@@ -66,7 +68,7 @@ _FILTER_WORDS: Final = re.compile(
     r"|request was flagged|requires moderation"
     r"|blocked (by|for|due to|because of) [^.]{0,40}(safety|guardrail|moderation|polic|filter)"
     r"|violat\w+ [^.]{0,40}(content|usage|safety|community|use) (polic|guideline|standard)"
-    r"|(?<!大小写)敏感|不安全|(?<!账号)(?<!账户)违规|违禁|违法|不合规|(内容|安全)审核|审核(不|未)通过|内容安全|存在风险|高风险|有害|不当内容",
+    r"|(?<!大小写)敏感|不安全|(?<!账号)(?<!账户)违规|违禁|违法|不合规|(内容|安全)审核|审核(不|未)通过|内容安全|存在风险|高风险|有害|不当(内容|信息)|不良信息|法律法规",
     re.IGNORECASE,
 )
 _TOO_LONG_CODES: Final = re.compile(r"contextlength|contextsize|contextwindow|stringabovemaxlength|prompttoolong")
@@ -106,7 +108,7 @@ class ServerError(NamedTuple):
         """Whether a filter, and no mistake of ours, kept the model from answering."""
         if any(_FILTER_CODES.search(code) or code in _FILTER_NUMBERS for code in self.codes):
             return True
-        return status in _FILTER_STATUSES and bool(_FILTER_WORDS.search(self.message))
+        return status == _LEGAL or (status in _FILTER_STATUSES and bool(_FILTER_WORDS.search(self.message)))
 
     @property
     def spent(self) -> bool:
