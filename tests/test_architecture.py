@@ -16,7 +16,7 @@ import pytest
 
 SOURCE: Final = Path(__file__).parents[1] / "src/esckit"
 
-EVERYWHERE: Final = {"__init__", "errors", "files", "hub", "memory", "progress", "quiet"}
+EVERYWHERE: Final = {"__init__", "cache", "errors", "files", "hub", "memory", "progress", "quiet"}
 """Rooms that anyone may import and that import only each other."""
 
 TREE: Final = {"conversation", "strategy"}
@@ -48,7 +48,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "safety",
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
-    "mining": TREE | {"decoding", "judging", "measures", "prompts", "rendering", "supporters"},
+    "mining": TREE | {"decoding", "judging", "measures", "rendering", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
@@ -67,7 +67,19 @@ MEDIAN_FUNCTION: Final = 8
 HEAVY: Final = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "datasets", "openai"}
 HUB: Final = {"huggingface_hub"}
 LIGHT_TO_IMPORT: Final = (
-    *("errors", "files", "hub", "memory", "progress", "quiet", "strategy", "decoding", "conversation", "corpora"),
+    *(
+        "cache",
+        "errors",
+        "files",
+        "hub",
+        "memory",
+        "progress",
+        "quiet",
+        "strategy",
+        "decoding",
+        "conversation",
+        "corpora",
+    ),
     *("measures", "prompts", "report", "cli", "safety"),
     *(
         "chat_models/asker.py",

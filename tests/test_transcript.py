@@ -10,7 +10,7 @@ from esckit.conversation import Turn
 from esckit.conversation.turn_rule import Message
 from esckit.prompts import load_prompt
 from esckit.prompts.transcript import quote, transcript
-from esckit.rendering import chat_prompt
+from esckit.rendering import ChatTemplate
 from tests.tiny import TEMPLATES, tokenizer_with
 
 INJECTIONS = [
@@ -86,7 +86,7 @@ def test_a_local_model_reads_no_control_token_in_what_is_said(text: str, family:
     special = set(tokenizer.all_special_ids)
 
     def control(content: str) -> list[int]:
-        return [i for i in chat_prompt(tokenizer, [system, Message("user", content)]) if i in special]
+        return [i for i in ChatTemplate(tokenizer).prompt_ids([system, Message("user", content)]) if i in special]
 
     assert control(text) == control("I am sad.")
-    assert text.strip() in tokenizer.decode(chat_prompt(tokenizer, [system, Message("user", text)]))
+    assert text.strip() in tokenizer.decode(ChatTemplate(tokenizer).prompt_ids([system, Message("user", text)]))

@@ -17,7 +17,7 @@ from esckit.language_models.backbone import hash_weights
 from esckit.language_models.pocket import train_tokenizer
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.planner_options import PlannerOptions
-from esckit.rendering import Layout, PastStrategies, Renderer, past_strategies
+from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
 
@@ -102,6 +102,11 @@ def tokenizer_with(template: str, tokens: dict[str, Any] | None = None) -> Any:
 def tiny_renderer(max_context: int = POSITIONS, layout: Layout = "shared-prefix") -> Renderer:
     """A renderer of `tiny_tokenizer` for ESConv's labels."""
     return Renderer(tiny_tokenizer(), ESCONV, max_context=max_context, layout=layout)
+
+
+def label_ids(renderer: Renderer, strategy: str, part: Part = "coupled") -> tuple[int, ...]:
+    """Token ids of a strategy as a part says it, after any context of these templates."""
+    return renderer.label_ids(renderer.context([], {}, 0, part).text, strategy, part)
 
 
 def tiny_model(architecture: Architecture = "qwen2", *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:

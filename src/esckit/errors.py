@@ -5,7 +5,7 @@ EsckitError
 ├── RecipeError        a recipe, or a --set, is wrong
 ├── RunError           a run folder disagrees with the recipe that is asked for
 ├── ModelError         a backbone, adapter or supporter folder cannot be used
-│   └── TemplateError  a chat template cannot be taken apart into stable pieces
+│   └── TemplateError  a chat template cannot be used
 ├── PredictionsError   a predictions file cannot be measured
 ├── ChatError          a chat model cannot be asked
 ├── LedgerError        a ledger cannot be used
@@ -49,7 +49,7 @@ class ModelError(EsckitError):
 
 
 class TemplateError(ModelError):
-    """A chat template cannot be taken apart into stable pieces."""
+    """A chat template cannot be used."""
 
 
 class PredictionsError(EsckitError):

@@ -18,7 +18,7 @@ from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate
-from esckit.rendering import chat_prompt
+from esckit.rendering import ChatTemplate
 from tests.chat_models.questions import Judgement
 from tests.tiny import POSITIONS, TEMPLATES, tiny_model, tiny_tokenizer, tokenizer_with
 
@@ -93,9 +93,9 @@ def test_a_prompt_is_the_templates_own(family: str) -> None:
         whole, tokenize=False, add_generation_prompt=True, date_string="01 January 2025"
     )
     messages = [Message(message["role"], message["content"]) for message in [system, *chat]]
-    assert tokenizer.decode(chat_prompt(tokenizer, messages)) == text
-    assert list(chat_prompt(tokenizer, messages)) == tokenizer(text, add_special_tokens=False)["input_ids"]
-    without = chat_prompt(tokenizer, messages[1:])
+    assert tokenizer.decode(ChatTemplate(tokenizer).prompt_ids(messages)) == text
+    assert list(ChatTemplate(tokenizer).prompt_ids(messages)) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    without = ChatTemplate(tokenizer).prompt_ids(messages[1:])
     assert "Be kind." not in tokenizer.decode(without)
     assert "and lost." in tokenizer.decode(without)
 
@@ -103,7 +103,7 @@ def test_a_prompt_is_the_templates_own(family: str) -> None:
 def test_greedy_replies_are_the_backbones(local: LocalChatModel) -> None:
     requests = [question(text, GREEDY) for text in ("Hello?", "I lost my job, and my friends with it.", "Why?")]
     tokenizer, model = local.backbone.tokenizer, local.backbone.model
-    prompts = [chat_prompt(tokenizer, request.messages) for request in requests]
+    prompts = [ChatTemplate(tokenizer).prompt_ids(request.messages) for request in requests]
     wanted = generate(model, tokenizer, prompts, tokenizer.eos_token_id, GREEDY, range(3))
     found = answers(local, requests)
     assert [(r.text, r.finish) for r in found if isinstance(r, ChatReply)] == wanted
@@ -157,7 +157,7 @@ def test_draws_follow_temperature_and_nucleus(local: LocalChatModel) -> None:
     """The first token of many samples against the model's own probabilities."""
     how = Decoding(temperature=0.8, top_p=0.7, max_new_tokens=1)
     drawn = texts(local, [question("Hello?", how, sample) for sample in range(600)])
-    prompt = torch.tensor([chat_prompt(local.backbone.tokenizer, question("Hello?").messages)])
+    prompt = torch.tensor([ChatTemplate(local.backbone.tokenizer).prompt_ids(question("Hello?").messages)])
     with torch.no_grad():
         probabilities = (local.backbone.model(input_ids=prompt).logits[0, -1] / how.temperature).softmax(-1)
     order = probabilities.argsort(descending=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from esckit.cache import cache_folder
 from esckit.cli import main
 from esckit.conversation import Conversation, Turn, read_conversations, write_conversations
 from esckit.corpora import Corpus, load_corpus, read_corpus
@@ -322,12 +323,12 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatc
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ESCKIT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/a")
-    assert embedded.cache_folder() == Path("/a/esckit")
+    assert cache_folder() == Path("/a/esckit")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/b")
-    assert embedded.cache_folder() == Path("/b/.cache/esckit")
+    assert cache_folder() == Path("/b/.cache/esckit")
     monkeypatch.setenv("ESCKIT_CACHE", "/c")
-    assert embedded.cache_folder() == Path("/c")
+    assert cache_folder() == Path("/c")
 
 
 def test_predict_says_where_retrieved_replies_come_from(

@@ -44,8 +44,14 @@ def test_a_folder_is_loaded_ready_to_use(saved: Path) -> None:
 
 
 BROKEN: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights (*.safetensors): give a"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded as a causal language model (Unr"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "has no weights (*.safetensors), but chat",
+    ),
+    "no config": (
+        lambda folder: (folder / "config.json").unlink(),
+        "is no model's folder, it has no config.",
+    ),
     "a config that is no JSON": (
         lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"),
         "cannot be loaded as a causal language model (It looks like the config file",
@@ -106,7 +112,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_refused_before_anything_is_loa
         with pytest.raises(ModelError) as error:
             check(source)
         assert str(error.value) == (
-            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path."
+            f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path, or smollm2."
         )
 
 

@@ -16,15 +16,17 @@ from torch import Tensor
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
 from esckit.language_models.token_tree import TokenTrie, build_tries, collate, token_log_probabilities
-from esckit.rendering import Example, Part, PastStrategies, supporter_turns
+from esckit.rendering import Example, Part, PastStrategies, Renderer, supporter_turns
 from esckit.strategy import ESCONV
 from tests.tiny import (
+    POSITIONS,
     Architecture,
     first_turns,
     starter_dialogues,
     strategies_shown,
     tiny_model,
     tiny_renderer,
+    tokenizer_with,
     with_lora,
 )
 
@@ -114,6 +116,25 @@ def test_tries_of_esconv_are_exact(
     architecture: Architecture, part: Part, mode: PastStrategies, esconv: list[Conversation]
 ) -> None:
     check(tiny_model(architecture), render(esconv, part, mode))
+
+
+@pytest.mark.parametrize("architecture", ALIKE)
+def test_a_template_that_writes_its_last_reply_otherwise_is_exact(architecture: Architecture) -> None:
+    """Prefixes agree up to the last reply alone, so each reply stands in the trie as a target and as history."""
+    thought = "'<think>\n\n</think>\n\n'"
+    template = (
+        "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\n' -}}"
+        f"{{%- if loop.last and m.role == 'assistant' -%}}{{{{- {thought} -}}}}{{%- endif -%}}"
+        "{{- m.content + '<|im_end|>\n' -}}{%- endfor -%}"
+        f"{{%- if add_generation_prompt -%}}{{{{- '<|im_start|>assistant\n' + {thought} -}}}}{{%- endif -%}}"
+    )
+    renderer = Renderer(tokenizer_with(template), ESCONV, max_context=POSITIONS)
+    rows = [renderer.examples(c, "coupled", strategies_shown(c, "gold")) for c in starter_dialogues(2, 6)]
+    plain = tiny_renderer().examples(
+        starter_dialogues(1, 6)[0], "coupled", strategies_shown(starter_dialogues(1, 6)[0], "gold")
+    )
+    assert len(TokenTrie.merge(rows[0])) > 1.1 * len(TokenTrie.merge(plain)), "or nothing is forked here"
+    check(tiny_model(architecture), rows)
 
 
 @pytest.mark.parametrize(("architecture", "part", "mode"), CASES)

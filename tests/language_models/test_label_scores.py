@@ -14,7 +14,7 @@ from esckit.decoding import Decoding, choose_strategies
 from esckit.language_models.generation import score_strategies
 from esckit.rendering import Renderer, past_strategies, supporter_turns
 from esckit.strategy import ESCONV
-from tests.tiny import Architecture, starter_dialogues, tiny_model, tiny_renderer
+from tests.tiny import Architecture, label_ids, starter_dialogues, tiny_model, tiny_renderer
 
 # ------------------------------------------------------------------------------------------------------------- scoring
 
@@ -25,11 +25,11 @@ def plain_scores(model: Any, renderer: Renderer, contexts: list[tuple[int, ...]]
     for context in contexts:
         row = []
         for label in ESCONV.labels:
-            label_ids = renderer.label_ids(label)
-            ids = torch.tensor([[*context, *label_ids]])
+            said = label_ids(renderer, label)
+            ids = torch.tensor([[*context, *said]])
             with torch.no_grad():
                 logits = model(input_ids=ids).logits[0, len(context) - 1 : -1].double().log_softmax(-1)
-            row.append(logits[torch.arange(len(label_ids)), torch.tensor(label_ids)].sum())
+            row.append(logits[torch.arange(len(said)), torch.tensor(said)].sum())
         rows.append(torch.stack(row).log_softmax(-1))
     return torch.stack(rows).numpy()
 
@@ -41,7 +41,7 @@ def test_scores_are_those_of_each_label_read_alone(architecture: Architecture) -
     turns = supporter_turns(conversation)
     shown = past_strategies(conversation, "gold")
     scores = score_strategies(model, renderer, conversation, turns, shown)
-    contexts = [renderer.context(conversation.path(turn.parent), shown, 0)[0] for turn in turns]
+    contexts = [renderer.context(conversation.path(turn.parent), shown, 0).ids for turn in turns]
     np.testing.assert_allclose(scores, plain_scores(model, renderer, contexts), atol=1e-4)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
     assert scores.dtype == np.float64

@@ -56,7 +56,7 @@ def test_a_pocket_recipe_is_checked_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
     assert "recipe: tiny, 18 stages" in printed
     assert "corpus: tree: train 3 dialogues, " in printed
-    assert "chat template: taken apart and put together again exactly, layout shared-prefix" in printed
+    assert "chat template: every context is the whole template up to the answer, layout shared-prefix" in printed
     for stage in ("pretrain", "coupled-sft", "generator-dpo"):
         assert len(figures(printed.splitlines(), stage)) == 9
 
@@ -129,7 +129,7 @@ def test_a_hub_that_cannot_be_reached_is_said_with_the_way_out(recipe: str, monk
 
 def test_a_bad_template_and_a_bad_corpus_stop_the_check(recipe: str, config_only: Path, tmp_path: Path) -> None:
     tokenizer_with("{{ raise_exception('no chat') }}").save_pretrained(config_only)
-    with pytest.raises(TemplateError, match=r"refuses alternating user and assistant messages \(no chat\)"):
+    with pytest.raises(TemplateError, match=r"refuses a chat \(no chat\)"):
         check(load_recipe(recipe, [f"model.path={config_only}"]))
     with pytest.raises(CorpusError, match=r"nowhere.jsonl does not exist"):
         check(load_recipe(recipe, ["corpus.train=nowhere.jsonl"]))

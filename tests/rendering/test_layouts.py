@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import reply_text, to_messages
 from esckit.corpora import load_corpus, read_corpus
-from esckit.errors import TemplateError
 from esckit.prompts import load_prompt
 from esckit.rendering import Layout, Message, Part, PastStrategies, Renderer, supporter_turns
-from esckit.rendering.templates import ChatGlue
 from esckit.strategy import ESCONV
-from tests.tiny import CHATML_DEFAULT, HEADERS, TEMPLATES, strategies_shown, talk, tokenizer_with
+from tests.tiny import TEMPLATES, strategies_shown, talk, tokenizer_with
 
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -136,9 +134,9 @@ def test_the_papers_layout_by_hand() -> None:
         "",
         "[Others] Take your time.<|im_end|>",
     )
-    assert renderer.frame("generator", "Others").system.endswith("your next reply: Others.")
-    assert "Others" not in renderer.frame("generator", "Question").system
-    assert renderer.frame("planner", "Others") is renderer.frame("planner", "Question")
+    assert renderer.system("generator", "Others").content.endswith("your next reply: Others.")
+    assert "Others" not in renderer.system("generator", "Question").content
+    assert renderer.system("planner", "Others") == renderer.system("planner", "Question")
 
 
 @pytest.mark.parametrize("limit", [100_000, 420])
@@ -158,14 +156,12 @@ def test_training_and_inference_read_the_same(template: str, layout: Layout, lim
                 assert example.scored[: len(gold.scored)] == gold.scored
                 assert part == "coupled" or (example.context, example.dropped) == (gold.context, gold.dropped)
                 dropped += gold.dropped
-            length = len(renderer.text_ids(turn.text or "", "generator"))
             for part in WORDING:
                 example = renderer.example(conversation, turn, part, shown)
-                prompt = renderer.prompt(conversation, turn, part, shown, len(example.scored[-length:]))
-                whole = (*example.context, *example.given, *example.scored)
-                if limit == 100_000 or part == "generator":
-                    assert whole[: len(prompt)] == prompt
-                    assert len(whole) - len(prompt) in (length, len(renderer.text_ids(turn.text or "", part)))
+                context = renderer.context(conversation.path(turn.parent), shown, 0, part, strategy).text
+                _, text = renderer.reply_ids(context, strategy, turn.text or "", part)
+                prompt = renderer.prompt(conversation, turn, part, shown, len(text))
+                assert (*prompt, *text) == (*example.context, *example.given, *example.scored)
     assert (dropped > 0) == (limit == 420)
 
 
@@ -193,65 +189,7 @@ def test_no_label_of_a_part_begins_another(layout: Layout) -> None:
     """Else the probabilities of two labels would overlap."""
     renderer = renderer_of("chatml", layout)
     for part in PLANNING:
-        labels = [renderer.label_ids(label, part) for label in ESCONV.labels]
+        context = renderer.context([], {}, 0, part).text
+        labels = [renderer.label_ids(context, label, part) for label in ESCONV.labels]
         for one in labels:
             assert [other[: len(one)] for other in labels].count(one) == 1
-            assert len(one) <= renderer.longest_label
-
-
-# ------------------------------------------------------------------------------------------------ roles and dates
-
-
-REFUSING: Final = "{{% if message['role'] == '{}' %}}{{{{ raise_exception('no {} here') }}}}{{% endif %}}"
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_template_that_refuses_the_system_role_gets_its_text_in_the_first_message(layout: Layout) -> None:
-    body = CHATML_DEFAULT.replace("{%- for message in messages %}", "{%- for message in messages %}" + refuse("system"))
-    renderer = Renderer(tokenizer_with(body), ESCONV, max_context=2048, layout=layout)
-    for part in PARTS:
-        frame = renderer.frame(part, "Question")
-        assert frame.glue.opening.endswith(f"<|im_start|>user\n{frame.system}\n\n")
-
-
-def refuse(role: str) -> str:
-    """The piece of a template that raises at a role."""
-    return REFUSING.format(role, role)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("role", ["assistant", "user"])
-def test_a_template_that_refuses_another_role_is_refused_in_a_sentence(role: str, layout: Layout) -> None:
-    body = CHATML_DEFAULT.replace("{%- for message in messages %}", "{%- for message in messages %}" + refuse(role))
-    with pytest.raises(TemplateError) as error:
-        Renderer(tokenizer_with(body), ESCONV, max_context=2048, layout=layout)
-    assert str(error.value) == (
-        f"the chat template refuses alternating user and assistant messages (no {role} here): choose another model."
-    )
-
-
-CLOCKS: Final = {
-    "in words": ("{{ strftime_now('%d %B %Y') }}", "01 January 2025"),
-    "by numbers": ("{{ strftime_now('%Y-%m-%d') }}", "2025-01-01"),
-    "taken apart": ("{{ strftime_now('%Y-%m-%d').split('-')[0] }}", "2025"),
-    "as Llama 3.1 asks": (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%d') %}{% endif %}{{ date_string }}",
-        "01 January 2025",
-    ),
-}
-
-
-@pytest.mark.parametrize(("clock", "date"), CLOCKS.values(), ids=CLOCKS.keys())
-def test_a_date_in_a_template_is_fixed_and_never_today(clock: str, date: str) -> None:
-    opening = ChatGlue.from_tokenizer(tokenizer_with(clock + "{{ '\n' }}" + CHATML_DEFAULT), "Be kind.").opening
-    assert opening == f"{date}\n<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n"
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_template_with_a_clock_is_the_whole_in_each_layout(layout: Layout) -> None:
-    """The date stands in front of every part's system text, and pieces stay the whole."""
-    clock = HEADERS.replace("'26 Jul 2024'", "strftime_now('%d %b %Y')")
-    renderer = Renderer(tokenizer_with(clock, TEMPLATES["headers"][1]), ESCONV, max_context=100_000, layout=layout)
-    (conversation,) = load_corpus("starter").valid[:1]
-    assert_examples_are_the_whole(renderer, conversation, "gold")
-    assert all("Today Date: 01 January 2025" in renderer.frame(part, "Question").glue.opening for part in PARTS)

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from esckit.conversation import Conversation, Turn
 from esckit.conversation.turn_rule import reply_text
 from esckit.corpora import load_corpus, read_corpus
-from esckit.errors import CorpusError, TemplateError
+from esckit.errors import CorpusError
 from esckit.rendering import (
-    ChatGlue,
     Message,
     Part,
     PastStrategies,
@@ -28,7 +27,6 @@ from esckit.rendering import (
 )
 from esckit.strategy import ESCONV
 from tests.tiny import (
-    CHATML_DEFAULT,
     TEMPLATES,
     first_turns,
     strategies_shown,
@@ -51,12 +49,13 @@ def renderer_of(template: str, max_context: int = 100_000) -> Renderer:
 
 
 def whole_ids(renderer: Renderer, messages: Sequence[Message]) -> tuple[int, ...]:
-    """What the tokenizer itself makes of a chat, header of the next reply included: the reference for our pieces."""
+    """What the tokenizer itself makes of a chat, header of the next reply included: the reference for ours."""
+    system = renderer.system("coupled", "Question").content
     chat = [{"role": message.role, "content": message.content} for message in messages]
     if "System role not supported" in renderer.tokenizer.chat_template:
-        chat[0]["content"] = f"{renderer.chat.system}\n\n{chat[0]['content']}"
+        chat[0]["content"] = f"{system}\n\n{chat[0]['content']}"
     else:
-        chat = [{"role": "system", "content": renderer.chat.system}, *chat]
+        chat = [{"role": "system", "content": system}, *chat]
     ask = chat[-1]["role"] == "user"
     return tuple(
         renderer.tokenizer.apply_chat_template(chat, return_dict=False, add_generation_prompt=ask, date_string=DATE)
@@ -75,33 +74,31 @@ def esconv(data_dir: Path) -> Esconv:
     return Esconv(*(read_corpus(data_dir / f"esconv/{part}.json", "esconv") for part in ("train", "valid")))
 
 
-# ----------------------------------------------------------------------------------------------------- pieces and whole
+# --------------------------------------------------------------------------------------------------- contexts and whole
 
 
-def assert_pieces_are_the_whole(renderer: Renderer, conversation: Conversation, mode: PastStrategies) -> None:
-    """Both ends: after the last supporter turn, and where the next reply begins."""
-    messages = to_messages(conversation.trunk, strategies_shown(conversation, mode))
-    whole = whole_ids(renderer, messages)
-    assert renderer.message_ids(messages) == whole
-    if len(messages) > 1:
-        said = renderer.message_ids(messages[:-1])
-        assert said == whole[: len(said)]
-        assert said[-1] == renderer.end_of_turn
+def assert_contexts_are_the_whole(renderer: Renderer, conversation: Conversation, mode: PastStrategies) -> None:
+    """Before every supporter turn and after the last turn: what a server would give the model."""
+    shown = strategies_shown(conversation, mode)
+    trunk = conversation.trunk
+    for end in [place for place, turn in enumerate(trunk) if turn.speaker == "supporter"] + [len(trunk)]:
+        context = renderer.context(trunk[:end], shown, 0)
+        assert context.ids == whole_ids(renderer, to_messages(trunk[:end], shown))
+        assert context.dropped == 0
 
 
 @pytest.mark.corpus
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_pieces_are_the_whole_template_on_esconv(template: str, esconv: Esconv) -> None:
-    for conversation in (*esconv.valid, *esconv.train[::5]):  # all of train passes too and would take a minute
-        for mode in MODES:
-            assert_pieces_are_the_whole(renderer_of(template), conversation, mode)
+def test_contexts_are_the_whole_template_on_esconv(template: str, esconv: Esconv) -> None:
+    for index, conversation in enumerate((*esconv.valid, *esconv.train[::20])):
+        assert_contexts_are_the_whole(renderer_of(template), conversation, MODES[index % 3])
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_pieces_are_the_whole_template_on_the_starter_corpus(template: str) -> None:
-    for conversation in load_corpus("starter").train:
+def test_contexts_are_the_whole_template_on_the_starter_corpus(template: str) -> None:
+    for conversation in load_corpus("starter").train[::4]:
         for mode in MODES:
-            assert_pieces_are_the_whole(renderer_of(template), conversation, mode)
+            assert_contexts_are_the_whole(renderer_of(template), conversation, mode)
 
 
 said = st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "<" not in text)
@@ -112,10 +109,10 @@ said = st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "<"
     st.lists(st.tuples(st.sampled_from(["seeker", "supporter"]), said), min_size=1, max_size=5),
     st.sampled_from([*TEMPLATES]),
 )
-def test_pieces_are_the_whole_template_whatever_is_said(lines: list[tuple[str, str]], template: str) -> None:
+def test_contexts_are_the_whole_template_whatever_is_said(lines: list[tuple[str, str]], template: str) -> None:
     conversation = talk(*((who, text, "Question") if who == "supporter" else (who, text) for who, text in lines))
     for mode in MODES:
-        assert_pieces_are_the_whole(renderer_of(template), conversation, mode)
+        assert_contexts_are_the_whole(renderer_of(template), conversation, mode)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -142,18 +139,12 @@ def test_there_is_one_bos_at_most_and_the_system_text_stands_in_every_context(te
     tokenizer = renderer.tokenizer
     plain = tokenizer("a")["input_ids"]
     assert (plain[0] == tokenizer.bos_token_id) == (tokenizer.bos_token is not None), "the template must not rely on it"
-    opening = tokenizer.decode(renderer.chat.opening)
-    assert opening.count(renderer.chat.system) == 1
-    assert tokenizer.bos_token is None or opening.count(tokenizer.bos_token) == 1
-    assert all(label in renderer.chat.system for label in ESCONV.labels)
-    assert "helpful assistant" not in opening, "the template's default system text gives way to ours"
-
-
-def test_dates_of_templates_are_fixed() -> None:
-    assert f"Today Date: {DATE}\n\nYou support people" in renderer_of("headers").chat.glue.opening
-    clock = "{{ strftime_now('%d %B %Y') + '\n' }}" + CHATML_DEFAULT
-    opening = ChatGlue.from_tokenizer(tokenizer_with(clock), "Be kind.").opening
-    assert opening == f"{DATE}\n<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n"
+    system = renderer.system("coupled", "Question").content
+    context = tokenizer.decode(renderer.context([], {}, 0).ids)
+    assert context.count(system) == 1
+    assert tokenizer.bos_token is None or context.count(tokenizer.bos_token) == 1
+    assert all(label in system for label in ESCONV.labels)
+    assert "helpful assistant" not in context, "the template's default system text gives way to ours"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -161,7 +152,6 @@ def test_the_end_of_turn_is_the_templates_own(template: str) -> None:
     ends = {"chatml": "<|im_end|>", "headers": "<|eot_id|>", "alternating": "<end_of_turn>"}
     renderer = renderer_of(template)
     assert renderer.tokenizer.convert_ids_to_tokens(renderer.end_of_turn) == ends[template]
-    assert renderer.chat.glue.trims == (template != "chatml")
 
 
 # ------------------------------------------------------------------------------------------------- a reply's own tokens
@@ -169,12 +159,13 @@ def test_the_end_of_turn_is_the_templates_own(template: str) -> None:
 
 def assert_label_and_text_are_the_reply(renderer: Renderer, turns: Sequence[Turn]) -> None:
     """What is trained is what the history shows later, token for token."""
+    context = renderer.context([], {}, 0).text
     for turn in turns:
-        assert turn.strategy is not None
-        text = renderer.text_ids(turn.text or "")
+        label, text = renderer.reply_ids(context, str(turn.strategy), turn.text or "")
         assert text[-1] == renderer.end_of_turn
-        content = renderer.chat.content(reply_text(turn.strategy, turn.text or ""))
-        assert renderer.label_ids(turn.strategy) + text[:-1] == content
+        assert label == renderer.label_ids(context, str(turn.strategy))
+        said = renderer.template.encoder.masked(reply_text(turn.strategy, turn.text or ""))
+        assert label + text[:-1] == renderer.template.encoder.continued(context, [said])[0]
 
 
 @pytest.mark.corpus
@@ -191,11 +182,6 @@ def test_label_and_text_are_the_tokens_of_the_reply_in_esconv(template: str, esc
 def test_label_and_text_are_the_tokens_of_any_reply(text: str, label: str, template: str) -> None:
     turns = supporter_turns(talk(("supporter", text, label)))
     assert_label_and_text_are_the_reply(renderer_of(template), turns)
-
-
-def test_room_is_kept_for_the_longest_label() -> None:
-    renderer = tiny_renderer()
-    assert renderer.longest_label == max(len(renderer.label_ids(label)) for label in ESCONV.labels)
 
 
 # -------------------------------------------------------------------------------------------------------- the turn rule
@@ -284,6 +270,12 @@ def without_oldest(path: Sequence[Turn], exchanges: int) -> list[Turn]:
     return list(path[2 * exchanges :])
 
 
+def longest_label(renderer: Renderer) -> int:
+    """Tokens of the longest label of the taxonomy."""
+    context = renderer.context([], {}, 0).text
+    return max(len(renderer.label_ids(context, label)) for label in ESCONV.labels)
+
+
 def limited(renderer: Renderer, max_context: int) -> Renderer:
     """The same renderer with another limit."""
     other = copy.copy(renderer)
@@ -296,13 +288,13 @@ def test_a_context_loses_its_oldest_exchanges_and_nothing_else(template: str) ->
     conversation, renderer = long_talk(6), renderer_of(template)
     path, shown = conversation.trunk[:-1], past_strategies(conversation, "gold")
     whole = [renderer.context(without_oldest(path, dropped), shown, 0) for dropped in range(7)]
-    assert [dropped for _, dropped in whole] == [0] * 7
-    lengths = [len(context) for context, _ in whole]
+    assert [context.dropped for context in whole] == [0] * 7
+    lengths = [len(context.ids) for context in whole]
     for limit in range(lengths[-1], lengths[0] + 2):
-        context, dropped = limited(renderer, limit).context(path, shown, 0)
-        assert dropped == next(count for count, length in enumerate(lengths) if length <= limit), "no more than needed"
-        assert context == whole[dropped][0], "the system part and the newest exchanges stay"
-        assert limited(renderer, limit + 7).context(path, shown, 7) == (context, dropped), "what follows has room"
+        context = limited(renderer, limit).context(path, shown, 0)
+        fits = next(count for count, length in enumerate(lengths) if length <= limit)
+        assert context == whole[fits]._replace(dropped=fits), "no more than needed goes; the newest exchanges stay"
+        assert limited(renderer, limit + 7).context(path, shown, 7) == context, "what follows has room"
     with pytest.raises(CorpusError, match="1 tokens longer than max_context"):
         limited(renderer, lengths[-1] - 1).context(path, shown, 0)
 
@@ -310,17 +302,18 @@ def test_a_context_loses_its_oldest_exchanges_and_nothing_else(template: str) ->
 def test_training_and_inference_drop_the_same() -> None:
     conversation = long_talk(8)
     shown = past_strategies(conversation, "gold")
-    full = len(tiny_renderer().context(conversation.trunk, shown, 0)[0])
-    renderer = limited(tiny_renderer(), full - 60)
+    full = tiny_renderer().context(conversation.trunk, shown, 0)
+    longest = longest_label(tiny_renderer())
+    renderer = limited(tiny_renderer(), len(full.ids) - 60)
     dropped = []
     for turn in supporter_turns(conversation):
-        text = renderer.text_ids(turn.text or "")
+        text = renderer.reply_ids(full.text, str(turn.strategy), turn.text or "")[1]
         for part in PARTS:
             for label in ESCONV.labels:
                 example = renderer.example(conversation, replace(turn, strategy=label), part, shown)
-                reserve = renderer.longest_label + (0 if part == "planner" else len(text))
-                context, count = renderer.context(conversation.path(turn.parent), shown, reserve)
-                assert (example.context, example.dropped) == (context, count), "every label is scored on one context"
+                reserve = longest + (0 if part == "planner" else len(text))
+                context = renderer.context(conversation.path(turn.parent), shown, reserve)
+                assert (example.context, example.dropped) == context[1:], "every label is scored on one context"
                 assert len(example.context + example.given + example.scored) <= renderer.max_context
             dropped.append(example.dropped)
     assert dropped[0] == 0
@@ -331,7 +324,7 @@ def test_a_reply_that_cannot_fit_is_an_error_that_says_by_how_much() -> None:
     conversation = talk(("seeker", "Well. " * 80), ("supporter", "Go on.", "Question"))
     turn = conversation.turn("1")
     example = tiny_renderer().example(conversation, turn, "generator", {})
-    reserved = tiny_renderer().longest_label + len(tiny_renderer().text_ids("Go on."))
+    reserved = longest_label(tiny_renderer()) + len(example.scored)
     needed = len(example.context) + reserved
     fits = limited(tiny_renderer(), needed)
     assert fits.example(conversation, turn, "generator", {}) == example
@@ -365,7 +358,7 @@ def test_pretraining_scores_what_both_say_and_no_filler() -> None:
         after = first_turns(conversation, 4)
         assert scored_messages(renderer, after) == [text + end for text in spoken[:3]], "the seeker's last words count"
         for example in renderer.dialogue(conversation, {}):
-            whole = renderer.message_ids(to_messages(conversation.trunk, {}))
+            whole = whole_ids(renderer, to_messages(conversation.trunk, {})[:-1])
             ids = (*example.context, *example.given, *example.scored)
             assert ids == whole[: len(ids)]
 
@@ -385,7 +378,9 @@ def test_pretraining_on_a_long_dialogue_loses_its_oldest_exchanges() -> None:
     assert 0 < len(examples) < len(full)
     assert (len(full) - len(examples)) % 2 == 0, "whole exchanges are lost"
     assert max(len(example.context) + len(example.scored) for example in examples) <= limit
-    assert examples[0].context == tiny_renderer().chat.opening
+    opening = tiny_renderer().tokenizer.decode(examples[0].context)
+    assert opening.endswith(".<|im_end|>\n<|im_start|>user\n")
+    assert opening.count("<|im_start|>") == 2, "the system text stays"
     assert {example.dropped for example in examples} == {(len(full) - len(examples)) // 2}, "what is lost is counted"
 
 
@@ -406,82 +401,3 @@ def test_pretraining_reads_no_planned_turn() -> None:
 
 def test_nothing_said_gives_nothing_to_pretrain_on() -> None:
     assert tiny_renderer().dialogue(Conversation("empty", []), {}) == []
-
-
-# ------------------------------------------------------------------------------------------------------------ refusals
-
-PLAIN: Final = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + CONTENT + '<|im_end|>\n' }}{% endfor %}"
-)
-REWRITING: Final = "drops or rewrites messages: esckit cannot use it, choose another."
-UNSTABLE: Final = "renders the same message differently by its place (it is not prefix-stable): use a model"
-PIECES: Final = "messages tokenised apart differ from the whole chat template tokenised at once"
-REFUSED: Final[dict[str, tuple[str, str]]] = {
-    "drops the assistant": (
-        PLAIN.replace("{{", "{% if message['role'] != 'assistant' %}{{")
-        .replace("}}", "}}{% endif %}")
-        .replace("CONTENT", "message['content']"),
-        REWRITING,
-    ),
-    "keeps the last four": (
-        PLAIN.replace("in messages", "in messages[:1] + messages[-4:]").replace("CONTENT", "message['content']"),
-        REWRITING,
-    ),
-    "changes the case": (PLAIN.replace("CONTENT", "message['content'] | lower"), REWRITING),
-    "marks the last reply": (
-        PLAIN.replace("CONTENT", "('<think></think>' if loop.last else '') + message['content']"),
-        UNSTABLE,
-    ),
-    "ends the last reply in another way": (
-        PLAIN.replace("CONTENT", "message['content'] + ('.' if loop.last else '')"),
-        UNSTABLE,
-    ),
-    "numbers the messages": (PLAIN.replace("CONTENT", "loop.index ~ ' ' ~ message['content']"), UNSTABLE),
-    "trims one role only": (
-        PLAIN.replace("CONTENT", "(message['content'] | trim if message['role'] == 'user' else message['content'])"),
-        "",  # which of our checks sees it first does not matter
-    ),
-    "refuses a second user message": (
-        PLAIN.replace("CONTENT", "message['content']")
-        + "{% if messages | length > 2 %}{{ raise_exception('one question at a time') }}{% endif %}",
-        "the chat template refuses alternating user and assistant messages (one question at a time): choose another",
-    ),
-    "ends turns with plain text": (
-        "{% for message in messages %}{{ '### ' + message['role'] + '\n' + message['content'] + '\n\n' }}{% endfor %}",
-        "the chat template ends replies with no special token: esckit cannot tell their end.",
-    ),
-}
-
-
-@pytest.mark.parametrize(("template", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_template_that_cannot_be_taken_apart_is_refused(template: str, message: str) -> None:
-    with pytest.raises(TemplateError) as error:
-        Renderer(tokenizer_with(template), ESCONV, max_context=2048)
-    sentence = str(error.value)
-    assert message in sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
-
-
-def test_a_tokenizer_without_a_template_is_refused() -> None:
-    tokenizer = tokenizer_with("chatml")
-    tokenizer.chat_template = None
-    with pytest.raises(TemplateError) as error:
-        Renderer(tokenizer, ESCONV, max_context=2048)
-    assert str(error.value) == "the tokenizer has no chat template: use a chat model, or set tokenizer.chat_template."
-
-
-def test_a_tokenizer_whose_pieces_merge_over_the_seams_is_refused() -> None:
-    """A space before every text, as SentencePiece models have it, is seen at once."""
-    from tokenizers import pre_tokenizers
-
-    tokenizer = tokenizer_with("chatml")
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
-    with pytest.raises(TemplateError, match=PIECES):
-        Renderer(tokenizer, ESCONV, max_context=2048)
-
-
-def test_a_template_that_leaves_the_system_text_out_in_silence_gets_it_in_the_first_message() -> None:
-    template = PLAIN.replace("{{", "{% if message['role'] != 'system' %}{{").replace("}}", "}}{% endif %}")
-    renderer = Renderer(tokenizer_with(template.replace("CONTENT", "message['content']")), ESCONV, max_context=2048)
-    assert renderer.chat.glue.opening == f"<|im_start|>user\n{renderer.chat.system}\n\n"

@@ -28,6 +28,7 @@ from esckit.supporters.prediction import predict_conversation
 from esckit.supporters.supporter import Kind, SupporterCard
 from tests.answers import first_of, requests_at
 from tests.tiny import (
+    label_ids,
     starter_dialogues,
     talk,
     tiny_model,
@@ -96,7 +97,7 @@ def training_scores(
             batch = collate(build_tries(examples))
             with torch.no_grad():
                 tokens = token_log_probabilities(model, batch)[batch.target == row]
-            scores[row, column] = float(tokens[: len(renderer.label_ids(label, part))].sum())
+            scores[row, column] = float(tokens[: len(label_ids(renderer, label, part))].sum())
     normalised: NDArray[np.float64] = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
     return normalised
 
@@ -135,7 +136,7 @@ def test_in_the_layout_paper_both_parts_predict_with_what_training_saw(
     prompts = []
     for turn in turns:
         example = renderer.example(conversation, turn, parts[1], shown)
-        label = renderer.label_ids(str(turn.strategy)) if kind == "coupled" else ()
+        label = label_ids(renderer, str(turn.strategy)) if kind == "coupled" else ()
         prompts.append((*example.context, *label))
     greedy = Decoding(greedy=True, max_new_tokens=6)
     asked = requests_at(conversation, turns, [str(turn.strategy) for turn in turns], shown=shown, wording=greedy)

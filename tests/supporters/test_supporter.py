@@ -22,7 +22,7 @@ from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
 from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter
 from tests.answers import first_of, requests_at, texts
-from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
+from tests.tiny import label_ids, starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 HOT: Final = Decoding(temperature=3.0, top_p=1.0, max_new_tokens=8)  # every difference of the logits shows
@@ -48,7 +48,7 @@ def test_a_loaded_supporter_is_the_one_that_was_saved(kind: Kind, supporters: di
     wanted = score_strategies(planner, tiny_renderer(), conversation, turns, shown)
     np.testing.assert_array_equal(supporters[kind].score(conversation, turns, shown), wanted)
     prompts = [
-        (*tiny_renderer().context(conversation.path(t.parent), shown, 50)[0], *tiny_renderer().label_ids("Question"))
+        (*tiny_renderer().context(conversation.path(t.parent), shown, 50).ids, *label_ids(tiny_renderer(), "Question"))
         for t in turns
     ]
     asked = requests_at(conversation, turns, ["Question"] * len(turns), shown=shown, wording=GREEDY)

@@ -7,7 +7,7 @@ from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example
 from esckit.training.batches import TrieDataset
 from esckit.training.trainer import Likelihood
-from tests.tiny import starter_dialogues, tiny_model, tiny_renderer
+from tests.tiny import label_ids, starter_dialogues, tiny_model, tiny_renderer
 
 
 def examples(weight: float) -> list[list[Example]]:
@@ -20,7 +20,7 @@ def by_hand(weight: float) -> float:
     total, weights = 0.0, 0.0
     for conversation, own in zip(starter_dialogues(2, 6), examples(1), strict=True):
         for example in own:
-            label = len(renderer.label_ids(str(conversation.turn(example.turn_id).strategy)))
+            label = len(label_ids(renderer, str(conversation.turn(example.turn_id).strategy)))
             ids = torch.tensor([example.context + example.scored])
             with torch.no_grad():
                 scores = model(input_ids=ids).logits[0, len(example.context) - 1 : -1].log_softmax(-1)
@@ -47,6 +47,6 @@ def test_the_loss_is_the_weighted_mean(weight: float, batches: list[list[int]]) 
 def test_only_labels_weigh_more() -> None:
     for conversation, own in zip(starter_dialogues(2, 6), examples(3), strict=True):
         for example in own:
-            label = len(tiny_renderer().label_ids(str(conversation.turn(example.turn_id).strategy)))
+            label = len(label_ids(tiny_renderer(), str(conversation.turn(example.turn_id).strategy)))
             assert example.weights == (3.0,) * label + (1.0,) * (len(example.scored) - label)
     assert all(example.weights == () for own in examples(1) for example in own)

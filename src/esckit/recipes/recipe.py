@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, model_validator
 
+from esckit.conversation.turn_rule import MergedLabel, TurnRule
 from esckit.errors import RunError
 from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.recipes.stage import Keys, Split, Stage
@@ -22,6 +23,8 @@ class CorpusConfig(Keys):
 
     Attributes:
         split_seed: of a split by ratio. It is not the recipe's: runs with other seeds are measured on the same test.
+        labels: a map of the files' labels to a taxonomy's, YAML or JSON.
+        turn_rule: ``merged`` joins a speaker's utterances in a row; ``merged_label`` says whose strategy counts.
     """
 
     name: str = "starter"
@@ -31,17 +34,28 @@ class CorpusConfig(Keys):
     file: str | None = None
     split: str | None = None
     split_seed: int = 0
+    labels: str | None = None
+    turn_rule: TurnRule = "decoupled-esc"
+    merged_label: MergedLabel = "first"
+
+    @model_validator(mode="after")
+    def _label_is_for_merged(self) -> Self:
+        if self.merged_label != "first" and self.turn_rule != "merged":
+            raise ValueError("merged_label is for turn_rule merged: set both, or leave it out")
+        return self
 
 
 class ModelConfig(Keys):
     """Which backbone.
 
     Attributes:
-        path: a folder or a Hub id of a causal language model; null makes a pocket backbone.
+        path: a folder or Hub id of a causal language model, ``smollm2``, or a GGUF file; null makes a pocket backbone.
         pocket: size of the pocket backbone.
         vocabulary: most tokens of the pocket backbone's tokenizer.
         max_context: most tokens of a path; null takes the model's own limit.
         layout: what each part reads and says (`rendering.layouts`).
+        trust_remote_code: code that this model or another one of the recipe brings along may run; else such a model is
+            refused. Read it first.
         quantisation: ``4bit`` loads the backbone's linear layers in four bits, under adapters in full precision; needs
             bitsandbytes and a CUDA device.
     """
@@ -52,6 +66,7 @@ class ModelConfig(Keys):
     max_context: int | None = Field(None, ge=256)
     layout: Layout = "shared-prefix"
     quantisation: Literal["4bit"] | None = None
+    trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def _quantises_what_is_there(self) -> Self:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import CorpusError, RunError
+from esckit.hub import code_allowed
 from esckit.judging.open_annotator import check_annotator
-from esckit.language_models.backbone import check_reachable, check_source
+from esckit.language_models.backbone import check_backbone
 from esckit.measures.results import Comparison
 from esckit.recipes.folder import RunFolder
 from esckit.recipes.recipe import Recipe
@@ -32,11 +33,14 @@ def run(recipe: Recipe, out: Path | str, *, fresh: bool = False) -> RunFolder:
         RunError: the folder holds a stage that was run with other settings, and ``fresh`` is not set.
         EsckitError: another run is at work in the folder; any stage's own.
     """
-    out = Path(out)
+    with code_allowed(recipe.model.trust_remote_code):
+        return _run(recipe, Path(out), fresh)
+
+
+def _run(recipe: Recipe, out: Path, fresh: bool) -> RunFolder:
     join_processes()
     if recipe.model.path:
-        check_source(recipe.model.path)
-        check_reachable(recipe.model.path)
+        check_backbone(recipe.model.path)
     folder = RunFolder(recipe, out, load_checked(recipe))
     with folder.alone():
         if not fresh:

@@ -3,10 +3,10 @@
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.rendering.layouts import Layout, Part
 from esckit.rendering.renderer import Example, PairExample, PastStrategies, Renderer, past_strategies, supporter_turns
-from esckit.rendering.templates import ChatGlue, chat_prompt
+from esckit.rendering.templates import ChatTemplate
 
 __all__ = [
-    "ChatGlue",
+    "ChatTemplate",
     "Example",
     "Layout",
     "Message",
@@ -14,7 +14,6 @@ __all__ = [
     "Part",
     "PastStrategies",
     "Renderer",
-    "chat_prompt",
     "past_strategies",
     "supporter_turns",
     "to_messages",

@@ -1,20 +1,23 @@
 """Conversations become token ids: contexts, targets, pairs, prompts.
 
-A dialogue becomes chat messages by the turn rule ``decoupled-esc`` (`conversation.turn_rule`); what a part reads
-and says of them is its layout's (`rendering.layouts`); the tokens around them are the chat template's
-(`rendering.templates`).
+A dialogue becomes chat messages by a turn rule (`conversation.turn_rule`); what a part reads and says of them is its
+layout's (`rendering.layouts`); the text around them is the chat template's (`rendering.templates`). A context is the
+whole template up to where the answer begins, and the answer's ids are those that follow it. Whatever prefixes agree
+between turns, the token trie merges; nothing is asked of a template.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
-from esckit.rendering.layouts import Layout, Part, names_in_system, reads_lines, strategy_text, system_text
-from esckit.rendering.templates import ChatGlue, Frame, Tokenizer
+from esckit.rendering.layouts import Layout, Part, line_of, names_in_system, reads_lines, strategy_text, system_text
+from esckit.rendering.pieces import Ids, Tokenizer
+from esckit.rendering.templates import ChatTemplate
 from esckit.strategy import Taxonomy
 
 PastStrategies = Literal["gold", "predicted", "hidden"]
@@ -59,10 +62,12 @@ def past_strategies(
     return {turn.id: turn.strategy for turn in conversation.turns if turn.strategy and not turn.planned}
 
 
-_PROBES: Final = (
-    ("Hi", "[Question] How are you?", " ", '... take "your" time :)', "I will."),
-    ("I'm 23,\n and lost.\n\nReally", "That's hard!", "é 你好 ok", "ok", " "),
-)
+class Context(NamedTuple):
+    """Everything before a reply: as text (contents masked) and as token ids; how many exchanges were dropped to fit."""
+
+    text: str
+    ids: Ids
+    dropped: int
 
 
 class Renderer:
@@ -72,7 +77,7 @@ class Renderer:
     are the strategies that the history shows, by turn id (`past_strategies`).
 
     Raises:
-        TemplateError: the template cannot be taken apart, or pieces tokenise differently from the whole.
+        TemplateError: the chat template cannot be used.
     """
 
     def __init__(
@@ -82,126 +87,148 @@ class Renderer:
         self.taxonomy = taxonomy
         self.max_context = max_context
         self.layout: Layout = layout
-        self.encode = lru_cache(maxsize=65536)(self._encode)
-        self._frame_of = lru_cache(maxsize=64)(self._frame)
-        self.chat = self.frame("coupled", taxonomy.labels[0])  # what pretraining reads
-        self.end_of_turn = self.chat.to_user[0]
-        if self.end_of_turn not in tokenizer.all_special_ids and self.end_of_turn not in tokenizer.added_tokens_decoder:
-            raise TemplateError("the chat template ends replies with no special token: esckit cannot tell their end.")
-        parts: tuple[Part, ...] = ("planner", "coupled")
-        self.longest_label = max(len(self.label_ids(label, part)) for label in taxonomy.labels for part in parts)
-        for part in ("planner", "generator", "coupled"):
-            for probe in _PROBES:
-                messages = [Message(("user", "assistant")[i % 2], content) for i, content in enumerate(probe)]
-                self.frame(part, taxonomy.labels[0]).check(tokenizer, messages)
+        self.template = ChatTemplate(tokenizer)
+        self.end_of_turn = self.template.end_of_turn
+        self._longest_label = lru_cache(self._measure_labels)
+        self.system = lru_cache(self._system)
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    # What a part reads and says.
 
-    def frame(self, part: Part, strategy: str) -> Frame:
-        """What stands around the history that a part reads before a reply under a strategy."""
-        return self._frame_of(
-            system_text(self.layout, part, self.taxonomy, strategy), lines=reads_lines(self.layout, part)
-        )
+    def _system(self, part: Part, strategy: str) -> Message:
+        """The system message that a part reads before a reply under a strategy."""
+        return Message("system", system_text(self.layout, part, self.taxonomy, strategy))
 
-    def _frame(self, system: str, *, lines: bool) -> Frame:
-        return Frame(system, ChatGlue.from_tokenizer(self.tokenizer, system), self.encode, lines)
-
-    def label_ids(self, strategy: str, part: Part = "coupled") -> tuple[int, ...]:
-        """Token ids of a strategy as a part says it: ``[Strategy]``, or a bare name and the end of turn."""
-        bare = reads_lines(self.layout, part)
-        return self.encode(strategy_text(self.layout, part, strategy)) + (self.end_of_turn,) * bare
-
-    def text_ids(self, text: str, part: Part = "coupled") -> tuple[int, ...]:
-        """Token ids of a reply's text and the end of turn; it begins with a space where it follows a label."""
-        space = "" if names_in_system(self.layout, part) else " "
-        return (*self.encode(f"{space}{text.strip()}"), self.end_of_turn)
+    def _text(self, messages: Sequence[Message], part: Part, strategy: str) -> str:
+        """The whole template before a reply; with lines, the history is lines in one user message."""
+        history = messages
+        if reads_lines(self.layout, part):
+            history = [Message("user", "\n".join(map(line_of, messages)))]
+        return self.template.prompt([self.system(part, strategy), *history]) + self.template.lead
 
     def context(
-        self, path: Sequence[Turn], shown: Mapping[str, str], reserve: int, frame: Frame | None = None
-    ) -> tuple[tuple[int, ...], int]:
-        """Token ids of everything before a reply, and how many of the oldest exchanges were dropped to fit.
-
-        ``reserve`` is how many tokens must fit after the context; the frame is the coupled part's by default.
+        self,
+        path: Sequence[Turn],
+        shown: Mapping[str, str],
+        reserve: int,
+        part: Part = "coupled",
+        strategy: str | None = None,
+    ) -> Context:
+        """Everything before a reply, with room for ``reserve`` tokens after it; the strategy is the reply's.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
         """
-        frame = frame or self.chat
         messages = to_messages(path, shown)
-        exchanges = [frame.exchange(user, reply) for user, reply in zip(messages[0:-1:2], messages[1::2], strict=True)]
-        last = frame.last(messages[-1])
-        room = self.max_context - reserve - len(frame.opening) - len(last)
-        if room < 0:
-            raise CorpusError(
-                f"the reply after turn {path[-1].id if path else None!r} and the message before it are {-room} tokens "
-                f"longer than max_context {self.max_context}: raise model.max_context or shorten that turn."
-            )
-        kept = len(exchanges)
-        while kept and sum(map(len, exchanges[-kept:])) > room:
-            kept -= 1
-        history = exchanges[len(exchanges) - kept :]
-        return (*frame.opening, *(i for exchange in history for i in exchange), *last), len(exchanges) - kept
+        limit = self.max_context - reserve
+
+        def without(dropped: int) -> Context:
+            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0])
+            return Context(text, self.template.encoder.encode(text), dropped)
+
+        found = without(0)
+        if len(found.ids) > limit:
+            exchanges = len(messages) // 2
+            last = without(exchanges)
+            if (over := len(last.ids) - limit) > 0:
+                raise CorpusError(
+                    f"the reply after turn {path[-1].id if path else None!r} and the message before it are {over} "
+                    f"tokens longer than max_context {self.max_context}: raise model.max_context or shorten that turn."
+                )
+            counts = range(1, exchanges)
+            found = without(1 + bisect_left(counts, True, key=lambda dropped: len(without(dropped).ids) <= limit))
+        return found
+
+    def _before(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        part: Part,
+        shown: Mapping[str, str],
+        texts: Sequence[str] = (),
+        room: int = 0,
+    ) -> Context:
+        """`context` of a turn as a part reads it, with room for any label and the longest of the texts (or ``room``).
+
+        All labels of a turn are so scored on one context, and the sides of a pair are.
+        """
+        label, probe = self._longest_label(part)
+        text = max((len(self.reply_ids(probe, str(turn.strategy), text, part)[1]) for text in texts), default=room)
+        return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy))
+
+    def _measure_labels(self, part: Part) -> tuple[int, str]:
+        """Tokens of the longest label, and the short context after which they were counted."""
+        probe = self.context([], {}, 0, part).text
+        return max(len(self.label_ids(probe, label, part)) for label in self.taxonomy.labels), probe
+
+    def label_ids(self, context: str, strategy: str, part: Part = "coupled") -> Ids:
+        """Token ids, after a context, of a strategy as a part says it: ``[Strategy]``, or a bare name and its end."""
+        said = self.template.blank + strategy_text(self.layout, part, strategy)
+        if reads_lines(self.layout, part):
+            return (*self.template.encoder.continued(context, [said + self.template.end])[0], self.end_of_turn)
+        return self.template.encoder.continued(context, [said])[0]
+
+    def reply_ids(self, context: str, strategy: str, text: str, part: Part = "coupled") -> tuple[Ids, Ids]:
+        """Token ids, after a context, of a reply's label (none where it stands in the system text) and of its text.
+
+        The text begins with its space where it follows a label, and ends with the end of turn.
+        """
+        template, said = self.template, self.template.encoder.masked(text.strip())
+        if names_in_system(self.layout, part):
+            (ids,) = template.encoder.continued(context, [template.blank + said + template.end])
+            return (), (*ids, self.end_of_turn)
+        label = template.blank + strategy_text(self.layout, part, strategy)
+        first, rest = template.encoder.continued(context, [label, f" {said}{template.end}"])
+        return first, (*rest, self.end_of_turn)
 
     # What is trained on.
 
-    def example(self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str]) -> Example:
+    def example(
+        self,
+        conversation: Conversation,
+        turn: Turn,
+        part: Part,
+        shown: Mapping[str, str],
+        *,
+        label_weight: float = 1.0,
+    ) -> Example:
         """Render a supporter turn with a strategy (and a text, unless the part is the planner) as a target of one part.
 
-        The planner scores the strategy, the generator the text under it, the coupled part both.
+        The planner scores the strategy, the generator the text under it, the coupled part both; ``label_weight`` is
+        that of a label's tokens in the coupled part's loss, where the text's weigh 1.
+
+        Raises:
+            CorpusError: the turn has no strategy, or does not fit ``max_context``.
         """
-        given, scored = self._target(turn, part)
-        context, dropped = self._before(conversation, turn, part, shown, self._room(turn, part))
-        return Example(turn.id, context, given, scored, dropped)
+        context = self._before(conversation, turn, part, shown, [] if part == "planner" else [turn.text or ""])
+        return self._example(context, turn, part, label_weight)
 
-    def _before(
-        self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], reserve: int
-    ) -> tuple[tuple[int, ...], int]:
-        """`context` of a turn, as a part reads it."""
-        frame = self.frame(part, str(turn.strategy))
-        return self.context(conversation.path(turn.parent), shown, reserve, frame)
-
-    def _target(self, turn: Turn, part: Part) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What a part is given of a supporter turn, and what it must predict."""
+    def _example(self, context: Context, turn: Turn, part: Part, label_weight: float = 1.0) -> Example:
         if turn.strategy is None:
             raise CorpusError(f"turn {turn.id!r} has no strategy, and every part reads or predicts one: label it.")
-        label = self.label_ids(turn.strategy, part)
         if part == "planner":
-            return (), label
-        text = self.text_ids(turn.text or "", part)
-        return (self._given(turn.strategy, part), text) if part == "generator" else ((), label + text)
-
-    def _given(self, strategy: str, part: Part) -> tuple[int, ...]:
-        """What stands between a context and a reply's text."""
-        return () if names_in_system(self.layout, part) else self.label_ids(strategy, part)
-
-    def _room(self, turn: Turn, part: Part) -> int:
-        """Tokens to keep free for a turn: for any label, so that all labels are scored on the same context."""
-        return self.longest_label + (0 if part == "planner" else len(self.text_ids(turn.text or "", part)))
+            label = self.label_ids(context.text, turn.strategy, part)
+            return Example(turn.id, context.ids, (), label, context.dropped)
+        label, text = self.reply_ids(context.text, turn.strategy, turn.text or "", part)
+        if part == "generator":
+            return Example(turn.id, context.ids, label, text, context.dropped)
+        weights = (label_weight,) * len(label) + (1.0,) * len(text) if label_weight != 1 else ()
+        return Example(turn.id, context.ids, (), label + text, context.dropped, weights)
 
     def pair(
         self, conversation: Conversation, preference: Preference, part: Part, shown: Mapping[str, str]
     ) -> PairExample:
         """Render a preference for one part; where the context must be cut, it is cut alike for both sides."""
-        sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
-        room = max(self._room(turn, part) for turn in sides)
-        context, dropped = self._before(conversation, sides[0], part, shown, room)
-        return PairExample(*(Example(turn.id, context, *self._target(turn, part), dropped) for turn in sides))
+        chosen, rejected = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
+        texts = [] if part == "planner" else [turn.text or "" for turn in sides]
+        context = self._before(conversation, chosen, part, shown, texts)
+        return PairExample(self._example(context, chosen, part), self._example(context, rejected, part))
 
     def examples(
         self, conversation: Conversation, part: Part, shown: Mapping[str, str], *, label_weight: float = 1.0
     ) -> list[Example]:
-        """Render every trunk supporter turn as a target of one part.
-
-        ``label_weight`` is that of a label's tokens in the coupled part's loss, where the text's weigh 1.
-        """
-        found = []
-        for turn in supporter_turns(conversation):
-            example = self.example(conversation, turn, part, shown)
-            label = len(self.label_ids(str(turn.strategy)))
-            weights = (label_weight,) * label + (1.0,) * (len(example.scored) - label) if label_weight != 1 else ()
-            found.append(replace(example, weights=weights))
-        return found
+        """Render every trunk supporter turn as a target of one part (`example`)."""
+        turns = supporter_turns(conversation)
+        return [self.example(conversation, turn, part, shown, label_weight=label_weight) for turn in turns]
 
     # What is asked at inference: token for token what was trained on.
 
@@ -210,16 +237,16 @@ class Renderer:
 
         Of the turn only what stands before it is read, of the coupled part's reply only the label is scored.
         """
-        context, dropped = self._before(conversation, turn, part, shown, self.longest_label)
+        text, ids, dropped = self._before(conversation, turn, part, shown)
         labels = self.taxonomy.labels
-        return [Example(turn.id, context, (), self.label_ids(label, part), dropped) for label in labels]
+        return [Example(turn.id, ids, (), self.label_ids(text, label, part), dropped) for label in labels]
 
     def prompt(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
-    ) -> tuple[int, ...]:
+    ) -> Ids:
         """Token ids up to where the text of a reply under the turn's strategy begins; its own text is not read."""
-        context, _ = self._before(conversation, turn, part, shown, self.longest_label + max_new_tokens)
-        return (*context, *self._given(str(turn.strategy), part))
+        context = self._before(conversation, turn, part, shown, room=max_new_tokens)
+        return (*context.ids, *self.reply_ids(context.text, str(turn.strategy), "", part)[0])
 
     # Pretraining.
 
@@ -231,33 +258,43 @@ class Renderer:
 
         Raises:
             CorpusError: even the last exchange does not fit ``max_context``.
+            TemplateError: the template writes a message otherwise once another one follows.
         """
         messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown)
         messages = messages[:-1] if messages[-1].filler else messages
         dropped = 0
-        while messages and len(self.message_ids(messages)) > self.max_context:
+        while messages:
+            examples = self._messages_scored(conversation.id, messages, dropped)
+            if max((len(example.context) + len(example.scored) for example in examples), default=0) <= self.max_context:
+                return examples
             if len(messages) <= 2:
                 raise CorpusError(
                     f"the last exchange of conversation {conversation.id!r} is longer than max_context "
                     f"{self.max_context}: raise model.max_context or shorten that exchange."
                 )
             messages, dropped = messages[2:], dropped + 1
-        examples: list[Example] = []
-        context = self.chat.opening
+        return []
+
+    def _messages_scored(self, name: str, messages: Sequence[Message], dropped: int) -> list[Example]:
+        """A target a message that somebody said: its content and the token that ends it, after all before it."""
+        encoder, examples = self.template.encoder, []
+        chat = [self.system("coupled", self.taxonomy.labels[0])]
+        before = None
         for message in messages:
-            content = self.chat.content(message.content)
-            glue = self._after(message)
-            if not message.filler:
-                examples.append(Example(conversation.id, context, (), (*content, glue[0]), dropped))
-            context = (*context, *content, *glue)
+            chat.append(message)
+            whole = self.template.whole(chat)
+            if before is not None and not whole.startswith(before):
+                raise TemplateError(
+                    "the chat template writes a message otherwise once another follows, and pretraining scores each "
+                    "where it stands: pretrain with a plain template."
+                )
+            content = encoder.masked(message.content.strip())
+            place = whole.rindex(content)
+            end = encoder.first_mark(whole[place + len(content) :])
+            before = whole
+            if message.filler or end is None:
+                continue
+            (ids,) = encoder.continued(whole[:place], [content + end.string[: end.start()]])
+            context = encoder.encode(whole[:place])
+            examples.append(Example(name, context, (), (*ids, *encoder.encode(end.group())), dropped))
         return examples
-
-    def message_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of the system part and chat messages, up to where the next content begins or a reply ends."""
-        ids = list(self.chat.opening)
-        for message in messages:
-            ids += self.chat.content(message.content) + self._after(message)
-        return tuple(ids[: len(ids) - len(self.chat.to_user) + 1] if messages[-1].role == "assistant" else ids)
-
-    def _after(self, message: Message) -> tuple[int, ...]:
-        return self.chat.to_assistant if message.role == "user" else self.chat.to_user

@@ -1,184 +1,187 @@
-"""Chat templates: taken apart into the glue between messages, and put together again in token ids.
+"""Chat templates, asked for whole texts: what stands before an answer, and what the template puts around one.
 
-The glue comes from rendering the tokenizer's template once with sentinels and splitting it; messages are tokenised
-apart and concatenated, which must give the ids of the whole template (checked when a `Renderer` is made).
+Nothing is taken apart. A context is what the template writes for the messages before the answer, with the answer's
+header, as a server would give it to the model.
 """
 
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import lru_cache
+from itertools import product
 from typing import Any, Final
 
-from esckit.conversation.turn_rule import Message
+from esckit.conversation.turn_rule import BLANK_FILLER, Message
 from esckit.errors import TemplateError
-from esckit.rendering.layouts import line_of
-
-Ids = tuple[int, ...]
-Tokenizer = Any  # a transformers PreTrainedTokenizerBase; its import would cost seconds here
+from esckit.rendering.pieces import Ids, PieceEncoder, Tokenizer
 
 _TODAY: Final = datetime(2025, 1, 1)  # templates that print a date would otherwise change with the day
 _DATED: Final = "".join(f"|replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
 _FIXED_CLOCK: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATED} }}}}{{% endmacro +%}}"
-
-
-def render_chat(tokenizer: Tokenizer, system: str | None, messages: Sequence[Message], **options: Any) -> str:
-    """Render messages to text; where the template has no system role, its text goes into the first user message.
-
-    Raises:
-        TemplateError: the template refuses alternating user and assistant messages.
-    """
-    from jinja2.exceptions import TemplateError as JinjaError
-
-    def render(chat: list[dict[str, str]]) -> str:
-        template = _FIXED_CLOCK + tokenizer.get_chat_template()
-        date = _TODAY.strftime("%d %B %Y")
-        told = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, date_string=date, **options)
-        return str(told)
-
-    chat = [{"role": message.role, "content": message.content} for message in messages]
-    if system is not None:
-        with suppress(JinjaError):
-            text = render([{"role": "system", "content": system}, *chat])
-            if system in text:  # some templates leave a system message out in silence
-                return text
-        chat = [{"role": "user", "content": f"{system}\n\n{chat[0]['content'].lstrip()}"}, *chat[1:]]
-    try:
-        return render(chat)
-    except JinjaError as error:
-        raise TemplateError(
-            f"the chat template refuses alternating user and assistant messages ({error}): choose another model."
-        ) from error
+_NO_THOUGHTS: Final = {"enable_thinking": False, "thinking": False, "reasoning": False, "thinking_budget": 0}
+_THOUGHT: Final = "</think>"
+_WAY_OUT: Final = "put a plain one into chat_template.jinja in the model's folder, or choose another model"
+_ANSWER: Final = "Esckit9Probe"
 
 
 @dataclass(frozen=True)
-class ChatGlue:
-    """A chat template taken apart.
+class _Form:
+    """How messages are handed to a template: with a system role, contents as lists of parts, this as its tools."""
+
+    system_role: bool
+    in_parts: bool
+    tools: tuple[str, ...] | None
+
+    def chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages as the template takes them."""
+        if messages[0].role == "system" and not self.system_role:
+            system, first, *others = messages
+            messages = [Message("user", f"{system.content}\n\n{first.content.lstrip()}"), *others]
+        return [
+            {"role": m.role, "content": [{"type": "text", "text": m.content}] if self.in_parts else m.content}
+            for m in messages
+        ]
+
+
+# As most are used first. A template that goes through the tools without asking wants a list; one that asks whether
+# there is a list announces tools that are not there, so None comes before.
+_FORMS: Final = tuple(
+    _Form(system_role, in_parts, tools)
+    for in_parts, system_role, tools in product((False, True), (True, False), (None, ()))
+)
+_PLAINEST: Final = _Form(system_role=False, in_parts=False, tools=None)
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, its messages handed over in the form that it takes.
 
     Attributes:
-        opening: text up to the first user message's content, the system text included.
-        to_assistant: text between a user's content and the assistant's.
-        to_user: text between an assistant's content and the user's; it starts with the end-of-turn token.
-        trims: the template strips contents, so a blank message is empty.
-    """
-
-    opening: str
-    to_assistant: str
-    to_user: str
-    trims: bool
-
-    @classmethod
-    def from_tokenizer(cls, tokenizer: Tokenizer, system: str) -> "ChatGlue":
-        """Render the tokenizer's template once with sentinels and split it.
-
-        Raises:
-            TemplateError: there is no template, or it is not prefix-stable: a message changes how others are rendered.
-        """
-        if not tokenizer.chat_template:
-            raise TemplateError("the tokenizer has no chat template: use a chat model, or set tokenizer.chat_template.")
-        contents = [f"ESCKIT{i}SENTINEL" for i in range(6)]
-        messages = [Message(("user", "assistant")[i % 2], f" {content} ") for i, content in enumerate(contents)]
-        text, rest = render_chat(tokenizer, system, messages), []
-        for content in contents:
-            head, found, text = text.partition(content)
-            if not found:
-                raise TemplateError(
-                    "the chat template drops or rewrites messages: esckit cannot use it, choose another."
-                )
-            rest.append(head)
-        trims = not rest[1].startswith(" ")
-        if not trims:  # the spaces around each sentinel are the content's, not the template's
-            rest = [head.removesuffix(" ").removeprefix(" " if i else "") for i, head in enumerate(rest)]
-            text = text.removeprefix(" ")
-        opening, to_assistant, to_user = rest[:3]
-        if rest[3::2] != [to_assistant] * 2 or rest[4] != to_user or not to_user.startswith(text):
-            raise TemplateError(
-                "the chat template renders the same message differently by its place (it is not prefix-stable): "
-                "use a model whose template does not, or set tokenizer.chat_template to a plain one."
-            )
-        return cls(opening, to_assistant, to_user, trims)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What stands around a history's messages in one layout and part, in token ids.
-
-    ``glue`` is the template with the system text; with ``lines``, the history is lines in one user message.
-    """
-
-    system: str
-    glue: ChatGlue
-    encode: Callable[[str], Ids]
-    lines: bool
-
-    @cached_property
-    def opening(self) -> Ids:
-        """Everything before the first message's content."""
-        return self.encode(self.glue.opening)
-
-    @cached_property
-    def to_assistant(self) -> Ids:
-        """From a user's content to the reply."""
-        return self.encode(self.glue.to_assistant)
-
-    @cached_property
-    def to_user(self) -> Ids:
-        """From a reply to a user's content; its first token is the end of turn."""
-        return self.encode(self.glue.to_user)
-
-    def content(self, text: str) -> Ids:
-        """A message's content, as the template shows it."""
-        return self.encode(text.strip() if self.glue.trims else text)
-
-    def exchange(self, user: Message, reply: Message) -> Ids:
-        """A user message and the reply to it, up to where the next message begins."""
-        if self.lines:  # a line ends with its line end: no tokenizer that is accepted joins that to the next line
-            return (*self.encode(f"{line_of(user)}\n"), *self.encode(f"{line_of(reply)}\n"))
-        return (*self.content(user.content), *self.to_assistant, *self.content(reply.content), *self.to_user)
-
-    def last(self, user: Message) -> Ids:
-        """The last user message, up to where the reply begins."""
-        return (*self.content(line_of(user) if self.lines else user.content), *self.to_assistant)
-
-    def check(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> None:
-        """Check on these messages, of which the last is a user's, that pieces are the whole template's tokens.
-
-        Raises:
-            TemplateError: they are not.
-        """
-        pairs = zip(messages[:-1:2], messages[1::2], strict=True)
-        pieces = (*self.opening, *(i for pair in pairs for i in self.exchange(*pair)), *self.last(messages[-1]))
-        chat = [Message("user", "\n".join(map(line_of, messages)))] if self.lines else messages
-        whole = self.encode(render_chat(tokenizer, self.system, [*chat, Message("assistant", "ok")]))
-        if whole[: len(pieces)] != pieces:
-            raise TemplateError(
-                "messages tokenised apart differ from the whole chat template tokenised at once: "
-                "esckit cannot train this tokenizer exactly, choose a model with a byte-level BPE tokenizer."
-            )
-
-
-def chat_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
-    """Token ids of chat messages up to where the assistant's reply begins.
-
-    Template and contents are tokenised apart, and only the template's marks become control tokens: a dialogue that says
-    ``<|im_end|>`` says it in letters. Contents are trimmed.
-
-    The first message may be the system's; then user and assistant take turns, and the last is the user's.
+        encoder: texts to token ids.
+        lead: what the template writes between the prompt for an answer and the answer: given, never scored. An empty
+            thought, the name of a channel; a blank where the tokenizer joins it to the answer's first word belongs to
+            ``blank``.
+        blank: the blanks that an answer begins with.
+        end: what stands between an answer and its last token.
+        end_of_turn: the token that ends an answer.
+        opens_thought: the prompt for an answer begins a thought, so a free answer holds the closing tag alone.
 
     Raises:
-        TemplateError: the template refuses these roles, or drops or repeats a message.
+        TemplateError: there is no template, it raises, or it leaves out what somebody said.
     """
-    marks = [f"ESCKIT{place}SENTINEL" for place in range(len(messages))]
-    chat = [Message(message.role, mark) for message, mark in zip(messages, marks, strict=True)]
-    system = marks[0] if messages[0].role == "system" else None
-    text = render_chat(tokenizer, system, chat[system is not None :], add_generation_prompt=True)
-    pieces = re.split("|".join(marks), text)
-    if re.findall("|".join(marks), text) != marks:
-        raise TemplateError("the chat template drops, repeats or moves messages: esckit cannot use it, choose another.")
-    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
-    for message, piece in zip(messages, pieces[1:], strict=True):
-        ids += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
-    return tuple(ids)
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        if not tokenizer.chat_template:
+            raise TemplateError(f"the tokenizer has no chat template: use a chat model; for a base model {_WAY_OUT}.")
+        self.tokenizer = tokenizer
+        self.encoder = PieceEncoder(tokenizer)
+        self._jinja = _FIXED_CLOCK + tokenizer.get_chat_template()
+        self._prompt = lru_cache(maxsize=4096)(self._render_prompt)
+        self._form = self._find_form()
+        self.opens_thought = self._open_thought(self._prompt(_probe(2)))
+        self.lead, self.blank, self.end, self.end_of_turn = self._around_an_answer()
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The whole template up to where the assistant's answer begins, contents masked (`PieceEncoder.masked`).
+
+        The first message may be the system's; the last is the user's.
+
+        Raises:
+            TemplateError: the template refuses these messages.
+        """
+        return self._prompt(tuple(messages))
+
+    def prompt_ids(self, messages: Sequence[Message]) -> Ids:
+        """Token ids of `prompt`: what a server would give the model."""
+        return self.encoder.encode(self.prompt(messages))
+
+    def whole(self, messages: Sequence[Message]) -> str:
+        """The template of messages of which the last was said, whoever said it."""
+        return self._render(messages, self._form, add_generation_prompt=False)
+
+    def _render_prompt(self, messages: tuple[Message, ...]) -> str:
+        return self._render(messages, self._form, add_generation_prompt=True)
+
+    def _render(self, messages: Sequence[Message], form: _Form, *, add_generation_prompt: bool) -> str:
+        chat = form.chat([message._replace(content=self.encoder.masked(message.content)) for message in messages])
+        try:
+            text = self.tokenizer.apply_chat_template(
+                chat,
+                chat_template=self._jinja,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string=_TODAY.strftime("%d %B %Y"),
+                tools=None if form.tools is None else list(form.tools),
+                **_NO_THOUGHTS,
+            )
+        except Exception as error:  # a template is a program, which may raise anything
+            raise TemplateError(f"the chat template refuses a chat ({_first_line(error)}): {_WAY_OUT}.") from error
+        return str(text)
+
+    def _find_form(self) -> _Form:
+        """The first form in which the template writes everything that is said, in order."""
+        refusal = TemplateError(f"the chat template drops, repeats or rewrites messages: {_WAY_OUT}.")
+        for form in _FORMS:
+            try:
+                texts = [(chat, self._render(chat, form, add_generation_prompt=True)) for chat in map(_probe, (0, 2))]
+                self._render(_probe(2, BLANK_FILLER), form, add_generation_prompt=True)
+            except TemplateError as error:
+                refusal = error if form == _PLAINEST else refusal
+                continue
+            if all(_in_order(chat, text) and "'text'" not in text for chat, text in texts):  # no list is printed
+                return form
+        raise refusal
+
+    def _around_an_answer(self) -> tuple[str, str, str, int]:
+        """See the attributes: read off an answer that is the last message, or where that is refused, an earlier one."""
+        answer, found = Message("assistant", _ANSWER), ""
+        for chat in ([*_probe(2), answer], [*_probe(2), answer, Message("user", "Yes.")]):
+            try:
+                found = self.whole(chat)
+                break
+            except TemplateError as error:
+                refusal = error
+        else:
+            raise refusal
+        before, answered, after = found.partition(_ANSWER)
+        if not answered:
+            raise TemplateError(f"the chat template drops or rewrites what the assistant says: {_WAY_OUT}.")
+        prompt = self._prompt(_probe(2))
+        closing = f"\n{_THOUGHT}\n\n" if self.opens_thought else ""
+        lead = before.removeprefix(prompt) if before.startswith(prompt) else closing
+        mark = self.encoder.first_mark(after)
+        if mark:
+            end, end_of_turn = after[: mark.start()], int(self.tokenizer.convert_tokens_to_ids(mark.group()))
+        elif self.tokenizer.eos_token_id is not None:  # a template for the middle of a text: the model ends it
+            end, end_of_turn = "", int(self.tokenizer.eos_token_id)
+        else:
+            raise TemplateError(
+                f"neither the chat template nor the tokenizer has a token that ends a reply: {_WAY_OUT}, "
+                "or give the tokenizer an eos_token."
+            )
+        return lead.rstrip(" "), lead[len(lead.rstrip(" ")) :], end, end_of_turn
+
+    @staticmethod
+    def _open_thought(prompt: str) -> bool:
+        return prompt.rfind("<think>") > prompt.rfind(_THOUGHT)
+
+
+def _probe(exchanges: int, user: str | None = None) -> tuple[Message, ...]:
+    """A chat that ends with the user: a system text, so many exchanges, and what the user says now (and always)."""
+
+    def said() -> Iterator[Message]:
+        yield Message("system", "Esckit0Probe")
+        for number in range(1, 2 * exchanges + 2):
+            word = f"Esckit{number}Probe"
+            yield Message("user", user or word) if number % 2 else Message("assistant", word)
+
+    return tuple(said())
+
+
+def _in_order(chat: Sequence[Message], text: str) -> bool:
+    """Whether a text has every content once, in the order in which they were said."""
+    places = [text.find(message.content) for message in chat]
+    return places == sorted(places) and all(text.count(message.content) == 1 for message in chat)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from esckit import __version__
+from esckit.cache import kept_in_cache
 from esckit.conversation import Conversation, conversation_to_json
 from esckit.corpora.starter import LICENCE, read_starter
-from esckit.errors import CorpusError, ModelError
+from esckit.errors import CorpusError
 from esckit.planning.planner_options import PlannerOptions
 from esckit.safety import words_hash
 
@@ -76,14 +75,6 @@ def make_supporter(
     return facts
 
 
-def cache_folder() -> Path:
-    """Where made things are kept: ``ESCKIT_CACHE``, else ``esckit`` in ``XDG_CACHE_HOME`` or in ``~/.cache``."""
-    if own := os.environ.get("ESCKIT_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "esckit"
-
-
 def embedded_supporter(on_making: Callable[[], None] = lambda: None, *, options: PlannerOptions | None = None) -> Path:
     """The folder of the supporter that needs nothing but esckit; it is made where it is not there yet.
 
@@ -101,28 +92,13 @@ def embedded_supporter(on_making: Callable[[], None] = lambda: None, *, options:
     dialogues = [conversation for conversation in everything if conversation.labels["outcome"] == "better"]
     made_of = [[conversation_to_json(dialogue) for dialogue in dialogues], options.model_dump(), LICENCE, words_hash()]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"supporter-{__version__}-{key}"
-    if not (folder / "supporter.json").exists():  # written last: a folder that has it is whole
+    name = f"supporter-{__version__}-{key}"
+
+    def make(folder: Path) -> None:
+        from esckit.planning.encoder import EMBEDDED
+
         on_making()
-        try:
-            _make_embedded(dialogues, folder, options)
-        except OSError as error:
-            raise ModelError(
-                f"the embedded supporter cannot be written to {folder.parent} ({error.strerror}): "
-                "set ESCKIT_CACHE to a folder that can be written."
-            ) from error
-    return folder
+        corpus_name = "starter (invented dialogues)"
+        make_supporter(dialogues, corpus_name, folder, encoder=EMBEDDED, options=options, seed=0, replies=True)
 
-
-def _make_embedded(dialogues: Sequence[Conversation], folder: Path, options: PlannerOptions) -> None:
-    """Make it in a folder of its own, so that two that begin together do not meet; the first one done stays."""
-    from esckit.planning.encoder import EMBEDDED
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as work:
-        made = Path(work) / "supporter"
-        name = "starter (invented dialogues)"
-        make_supporter(dialogues, name, made, encoder=EMBEDDED, options=options, seed=0, replies=True)
-        if not (folder / "supporter.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # half of one, such as after a removal that was stopped
-            made.rename(folder)
+    return kept_in_cache(name, "supporter.json", make, "the embedded supporter")
