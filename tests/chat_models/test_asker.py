@@ -105,14 +105,14 @@ def test_a_repair_that_is_tried_again_is_one_repair(ledger: Ledger) -> None:
 
 
 def test_what_is_refused_for_its_form_is_sent_again_at_once_and_is_no_attempt(ledger: Ledger) -> None:
-    again = CallFailure("refused_setting", "HTTP 400: not so", "again")
+    again = CallFailure("sent_again", "HTTP 400: not so", "again")
 
     def script(question: str, before: int) -> ChatReply | CallFailure:
         return again if before < 5 else BUSY if before == 5 else ChatReply("Yes.", "stop")
 
     asker = Asker(ScriptedModel(script), ledger, STEP, replace(FAST, attempts=2))
     assert asker.ask(questions(3, json=False)) == [Outcome("done", "Yes.", "stop")] * 3
-    assert (asker.usage.calls, asker.usage.retries, asker.usage.failures["refused_setting"]) == (21, 3, 15)
+    assert (asker.usage.calls, asker.usage.retries, asker.usage.failures["sent_again"]) == (21, 3, 15)
 
 
 def test_an_answer_that_is_none_stops_a_run_after_two_tries(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """What a server refuses is learnt from its words, once, and for the calls that are under way."""
 
+from random import Random
 from typing import Any, Literal
 
 import pytest
@@ -47,6 +48,7 @@ def gone(error: Any, request: ChatRequest = PLAIN, extra: dict[str, Any] | None 
         ("`max_tokens` is deprecated, use max_completion_tokens", "max_tokens"),
         ("Unrecognized request argument supplied: max_tokens", "max_tokens"),
         ("max_tokens: Extra inputs are not permitted", "max_tokens"),
+        ("max_tokens is invalid for this model", "max_tokens"),
         ("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature"),
         ("invalid temperature: only 1 is allowed for this model", "temperature"),
         ("invalid temperature: only 0.6 is allowed for this model", "temperature"),
@@ -213,3 +215,28 @@ def test_by_hand() -> None:
     assert {"temperature", "top_p", "max_tokens", "json_schema", "response_format", "system"} == set(LEAVABLE)
     with pytest.raises(ChatError, match="'seed' cannot be left out: choose among json_schema, max_tokens"):
         Dialect({}, ["seed"])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_a_server_takes_is_found_with_one_refusal_a_form(seed: int) -> None:
+    """Servers that refuse settings by chance, in an order of their own, by name or in words."""
+    random = Random(seed)
+    refused = random.sample(["max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop"], 3)
+    by_name = random.random() < 0.5
+    dialect = Dialect({"seed": 1, "stop": "x"})
+    rounds = 0
+    while rounds < 20:
+        said = dialect.say("m", PLAIN)
+        sent = {**said.body, **said.body.get("extra_body", {})}
+        wrong = [name for name in refused if name in sent]
+        if not wrong:
+            break
+        words = (
+            {"message": "That does not go.", "param": wrong[0]} if by_name else {"message": f"{wrong[0]}: not allowed"}
+        )
+        assert dialect.learn(said, read_error({"error": words}))
+        rounds += 1
+    assert rounds <= 4
+    assert not set(refused) & sent.keys()
+    others = {"temperature", "top_p", "seed", "stop"} - set(refused)
+    assert others <= sent.keys(), "nothing else is lost"

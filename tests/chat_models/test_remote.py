@@ -219,7 +219,7 @@ def test_a_setting_is_refused_with_this_status(status: int) -> None:
     with ChatServer(Behaviour(always=(status, {"message": "top_p is not supported"}))) as server:
         failure = call(remote(server.url))
     assert isinstance(failure, CallFailure)
-    assert (failure.kind, failure.then) == ("refused_setting", "again")
+    assert (failure.kind, failure.then) == ("sent_again", "again")
 
 
 @pytest.mark.parametrize(("status", "then"), [(401, "stop"), (403, "deny"), (429, "retry"), (503, "retry")])

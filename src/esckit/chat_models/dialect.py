@@ -48,6 +48,11 @@ _RENAMED: Final = re.compile(
     r"|not (permitted|allowed|recogni[sz]ed|available|accepted|valid with)|max_completion_tokens",
     re.IGNORECASE,
 )
+_SIZE: Final = re.compile(
+    r"large|small|long|short|exceed|at (most|least)|maxim|minim|range|between|less|greater|more than|below|above|[<>]"
+    r"|positive|context|过大|超过|范围|大于|小于",
+    re.IGNORECASE,
+)
 _TOGETHER: Final = re.compile(
     r"\bboth\b|one of|\beither\b|together|simultaneous|same time|mutually|exclusive|combin|\bnor\b|同时", re.IGNORECASE
 )
@@ -163,7 +168,8 @@ class Dialect:
 
     def _is_value(self, field: str, error: ServerError) -> bool:
         """Whether an error is about how large the limit is; another name for it would not help."""
-        return field == "limit" and not _RENAMED.search(f"{error.message} {' '.join(error.codes)}")
+        told = f"{error.message} {' '.join(error.codes)}"
+        return field == "limit" and bool(_SIZE.search(told)) and not _RENAMED.search(told)
 
 
 def _messages(request: ChatRequest, *, apart: bool, tell_schema: bool) -> list[dict[str, str]]:

@@ -225,7 +225,7 @@ class RemoteChatModel:
         if learns and (now := self._dialect.learn(said, error)) is not None:
             if now:
                 tell(f"{self.model} refused a setting ({detail}): {now} from now on")
-            return CallFailure("refused_setting", detail, "again")
+            return CallFailure("sent_again", detail, "again")
         if sentence := self._run_stops(status, error, detail):
             # A key that may not use the model is forbidden each prompt; a guard forbids one among many.
             then: Literal["deny", "stop"] = "deny" if status == 403 and not error.spent else "stop"
