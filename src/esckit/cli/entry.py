@@ -18,6 +18,7 @@ from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
 from esckit.cli.train import train_app
 from esckit.errors import EsckitError
@@ -216,6 +217,7 @@ app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
 app.command("judge")(judge_command)
 check_app.command("judge")(check_judge_command)
+check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)

@@ -24,6 +24,7 @@ def judge_command(
     model: shared.ModelOption,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     conversations: Annotated[
         Path | None,
         typer.Option(

@@ -41,6 +41,13 @@ BaseUrlOption = Annotated[
 ExtraBodyOption = Annotated[
     str | None, typer.Option(help="Of remote:MODEL: more fields of each request, as a JSON object.")
 ]
+LeaveOutOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, max_tokens, "
+        "json_schema, response_format, system)."
+    ),
+]
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
 ]
@@ -78,6 +85,8 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
     options = {name: given[name] for name in kind.model_fields if name in given}
     if decoding := {name: given[name] for name in ("max_new_tokens", "greedy") if name in given}:
         options["decoding"] = decoding
+    if "leave_out" in given:
+        options["leave_out"] = [name.strip() for name in given["leave_out"].split(",") if name.strip()]
     try:
         if "extra_body" in given:
             options["extra_body"] = json.loads(given["extra_body"])
