@@ -159,7 +159,8 @@ def predict_command(
     supporter: Annotated[
         str,
         typer.Argument(
-            help="A supporter's folder; or any model as it is: a folder, a LoRA folder, a Hub id, smollm2, remote:MODEL."
+            help="A supporter's folder; or any model as it is: a folder, a LoRA folder, a Hub id, smollm2, "
+            "remote:MODEL."
         ),
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
