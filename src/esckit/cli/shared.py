@@ -13,6 +13,7 @@ from esckit.hub import allow_code
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.own_model import OwnOptions
 
 ModelOption = Annotated[
@@ -121,6 +122,34 @@ def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
         if str(system) != NO_FORM:
             own["system"] = read_text(system, what="a file with a system text", error=EsckitError).strip()
     return options_of(OwnOptions, {**own, "model": model})
+
+
+def chat_options(told: Mapping[str, Any]) -> "BaselineOptions | OwnOptions | None":
+    """Who is to answer in a chat: a model that is prompted, or whoever is named; None is the embedded supporter.
+
+    Raises:
+        EsckitError: options do not fit together.
+    """
+    from esckit.supporters.own_model import OwnOptions
+
+    own = [f"--{key.replace('_', '-')}" for key in OwnOptions.own_keys if told[key] is not None]
+    if told["model"] is None:
+        if told["method"] is not None:
+            raise EsckitError("--method is of a chat model that is prompted: give --model as well, or leave it out.")
+        if told["supporter"] is not None:
+            return own_options(told["supporter"], told)
+        if own:
+            raise EsckitError(f"{own[0]} is of a model that is named: name it (esckit chat MODEL), or leave it out.")
+        return None
+    if told["supporter"] is not None:
+        raise EsckitError(
+            f"--model {told['model']} answers in a supporter's place: leave out {told['supporter']}, or --model."
+        )
+    if lonely := [option for option in own if option not in ("--base-url", "--extra-body")]:
+        raise EsckitError(f"{lonely[0]} is of a model as it is: name it without --model, or leave {lonely[0]} out.")
+    from esckit.supporters.baselines import BaselineOptions
+
+    return options_of(BaselineOptions, {**told, "method": told["method"] or "base"})
 
 
 def print_json(value: Any) -> None:
