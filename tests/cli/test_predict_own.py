@@ -1,6 +1,5 @@
 """``esckit predict`` with any model as it is: what works, and what is one sentence."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def test_a_model_s_folder_is_predicted_with(
     assert not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_a_model_behind_a_url_is_asked_once_and_what_did_not_come_again(
+def test_a_model_behind_a_url_is_asked_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("openai", reason="needs esckit[remote]")
@@ -48,9 +47,25 @@ def test_a_model_behind_a_url_is_asked_once_and_what_did_not_come_again(
         assert server.calls == 6
         assert all(body["messages"][0]["role"] == "user" for body in server.bodies)
         first = out.read_bytes()
-        os.unlink(out)
+        out.unlink()
         assert call(monkeypatch, *command) == 0
         assert (server.calls, out.read_bytes()) == (6, first)
+
+
+def test_replies_that_did_not_come_are_counted_and_alone_asked_for_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai", reason="needs esckit[remote]")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    out = tmp_path / "out.jsonl"
+    with ChatServer(Behaviour(reply_faults=1.0)) as server:  # the first user message decides: all of a dialogue's fail
+        command = ("predict", f"remote:{MODEL}", corpus, out, "--base-url", server.url, "--strategy-form", "none")
+        assert call(monkeypatch, *command) == 0
+        told = capsys.readouterr().out
+        states = [row.extra["state"] for row in read_predictions(out)]
+        if missing := sum(state != "done" for state in states):
+            assert f"{missing} replies did not come" in told
+        assert all((row.predicted_text is None) == (row.extra["state"] != "done") for row in read_predictions(out))
 
 
 @pytest.mark.parametrize(

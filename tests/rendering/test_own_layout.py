@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from esckit.errors import TemplateError
-from esckit.rendering import Message, OwnLayout, Renderer, supporter_turns, to_messages
+from esckit.rendering import Message, OwnLayout, Part, Renderer, supporter_turns, to_messages
 from esckit.strategy import ESCONV
 from tests.tiny import POSITIONS, TEMPLATES, starter_dialogues, strategies_shown, tokenizer_with
 
@@ -89,7 +89,7 @@ def test_targets_are_the_chat_that_the_model_was_trained_on(system: str, form: s
         shown = strategies_shown(conversation, mode)
         for turn in supporter_turns(conversation)[1:]:
             said, strategy = turn.text or "", str(turn.strategy)
-            part = "generator" if layout.names_strategy or not form else "coupled"
+            part: Part = "generator" if layout.names_strategy or not form else "coupled"
             history = to_messages(conversation.path(turn.parent), {})
             path = iter([t for t in conversation.path(turn.parent) if t.speaker == "supporter"])
             history = [

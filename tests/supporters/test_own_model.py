@@ -1,5 +1,6 @@
 """Any causal model as a supporter, as it is: whole, a LoRA folder, behind a URL; under a planner, or none."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def test_a_lora_folder_stands_on_the_base_that_it_names_or_that_is_given(
     config = json.loads((tmp_path / "own/adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = "somebody/else" if given else str(base)
     (tmp_path / "own/adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    supporter = open_supporter(tmp_path / "own", **({"base": str(base)} if given else {}))
+    supporter = open_supporter(tmp_path / "own", base=str(base) if given else None)
     merged = adapted.merge_and_unload()
     assert supporter.card.base_hash == hash_weights(merged, rounded=True)
     plain = open_supporter(base)
@@ -181,6 +182,15 @@ def test_a_model_behind_a_url_is_told_the_planned_strategy(server: ChatServer, p
     (given,) = supporter.propose([wanted(strategy="Others")[0]])[0]
     assert given.strategy == "Others"
     assert "next reply: Others." in server.bodies[-1]["messages"][0]["content"]
+
+
+def test_a_notebook_s_running_loop_is_no_obstacle(server: ChatServer) -> None:
+    supporter = open_supporter(f"remote:{MODEL}", base_url=server.url, strategy_form="none")
+
+    async def cell() -> list[str | None]:
+        return [supporter.reply("Hello").text, supporter.propose(wanted()[:1])[0][0].text]
+
+    assert all(str(text).startswith("I hear you") for text in asyncio.run(cell()))
 
 
 def test_a_reply_that_does_not_come_is_recorded_and_a_person_is_told(server: ChatServer) -> None:
