@@ -24,6 +24,7 @@ from esckit.rendering import OwnLayout, Renderer, supporter_turns, to_messages
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, predict
 from esckit.supporters.chat import Chat
+from esckit.supporters.export_model import export_model
 from esckit.supporters.own_model import OwnOptions, open_supporter
 from esckit.supporters.proposing import TurnRequest
 from esckit.supporters.supporter import save_supporter
@@ -144,6 +145,23 @@ def test_a_lora_folder_stands_on_the_base_that_it_names_or_that_is_given(
     plain = open_supporter(base)
     assert supporter.identity != plain.identity
     assert [c.text for (c,) in supporter.propose(wanted())] != [c.text for (c,) in plain.propose(wanted())]
+
+
+def test_what_esckit_exported_is_told_what_it_was_trained_on(
+    folders: dict[str, Path], planner: Path, tmp_path: Path
+) -> None:
+    export_model(folders["decoupled"], tmp_path / "generator")
+    export_model(folders["decoupled"], tmp_path / "planner", "planner")
+    export_model(folders["coupled"], tmp_path / "coupled")
+    theirs = Supporter.load(folders["decoupled"]).propose(wanted(strategy="Others"))
+    ours = open_supporter(tmp_path / "generator", planner=str(planner)).propose(wanted(strategy="Others"))
+    assert [each.text for (each,) in ours] == [each.text for (each,) in theirs]
+    assert [each.strategy for (each,) in open_supporter(tmp_path / "coupled").propose(wanted())] == [
+        each.strategy for (each,) in Supporter.load(folders["coupled"]).propose(wanted())
+    ]
+    for part, words in (("planner", "was a planner, which writes no replies"), ("generator", "give a planner")):
+        with pytest.raises(ModelError, match=words):
+            open_supporter(tmp_path / part)
 
 
 def test_a_base_for_what_is_no_lora_folder_is_refused(base: Path) -> None:

@@ -3,6 +3,7 @@
 Who chooses the strategy is one of three: the model itself, as it words the reply; a planner; nobody.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
@@ -11,6 +12,7 @@ from pydantic import model_validator
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.opening import REMOTE, ChatModelOptions, is_chat_model, open_chat_model
 from esckit.errors import EsckitError, ModelError
+from esckit.files import read_text
 from esckit.prompts import load_prompt
 from esckit.quiet import quiet
 from esckit.rendering.layouts import OwnLayout
@@ -139,6 +141,7 @@ def open_own(
     from esckit.supporters.supporter import Supporter, SupporterCard
 
     options.check_askable()
+    options = _as_exported(options)
     layout, planned = options.layout, options.planner is not None
     coupled = bool(layout.reply) and not planned
     if planner is None and options.planner is not None:
@@ -162,6 +165,26 @@ def open_own(
         planner = parts if coupled else planner
     card = SupporterCard("coupled" if coupled else "decoupled", "gold" if coupled else "hidden", **about)
     return Supporter(card, planner or NoPlanner(), generator)
+
+
+def _as_exported(options: OwnOptions) -> OwnOptions:
+    """Options of a model that `esckit export model` wrote: its layout is known where nothing else is said.
+
+    Raises:
+        ModelError: the part that it was cannot be used so.
+    """
+    record = Path(str(options.model)) / "esckit.json"
+    if options.system is not None or options.strategy_form is not None or not record.is_file():
+        return options
+    told = json.loads(read_text(record, what="an exported model's record", error=ModelError))
+    part = told.get("part")
+    if part == "planner":
+        raise ModelError(f"{options.model} was a planner, which writes no replies: export the generator instead.")
+    if part == "generator" and options.planner is None:
+        raise ModelError(f"{options.model} was a generator, which is told its strategy: give a planner.")
+    if options.planner is None or told.get("layout") != "shared-prefix":
+        return options
+    return options.model_copy(update={"strategy_form": "[{strategy}] {text}"})
 
 
 def open_planner(name: str, taxonomy: Taxonomy) -> "Planner":
