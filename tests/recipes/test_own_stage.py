@@ -8,9 +8,11 @@ import pytest
 
 from esckit.errors import EsckitError, RecipeError
 from esckit.measures import read_predictions
+from esckit.planning.encoder_planner import EncoderPlanner
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.recipes.stages.predict import PredictStage
+from esckit.supporters import Supporter
 from tests.recipes.tiny import write_tiny
 from tests.server import KEY, MODEL, ChatServer
 from tests.tiny import save_base, tiny_encoder
@@ -55,6 +57,18 @@ def test_a_model_as_it_is_is_predicted_with_and_only_once(tmp_path: Path) -> Non
     save_base(base, seed=4)
     with pytest.raises(EsckitError, match=r"'own' .* was run with other settings, inputs, models"):
         run(recipe, tmp_path / "run")
+
+
+def test_keys_of_a_planner_and_of_the_history_are_heeded(tmp_path: Path) -> None:
+    tiny_encoder(tmp_path / "encoder")
+    own = supporter(
+        model=str(save_base(tmp_path / "base")), planner="encoder", calibrated=False, past_strategies="gold"
+    )
+    run(load_recipe(write(tmp_path, own, predicting())), tmp_path / "run")
+    rows = read_predictions(tmp_path / "run/predict-own/predictions.jsonl")
+    assert {row.extra["past_strategies"] for row in rows} == {"gold"}
+    loaded, plain = Supporter.load(tmp_path / "run/own"), EncoderPlanner.load(tmp_path / "run/encoder")
+    assert loaded.planner.identity == plain.uncalibrated.identity != plain.identity
 
 
 def test_a_model_behind_a_url_is_asked_by_the_run_s_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ Who chooses the strategy is one of three: the model itself, as it words the repl
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
@@ -227,8 +228,14 @@ def load_own(folder: Path, card: "SupporterCard", ledger: Ledger | None) -> "Sup
     """
     options = OwnOptions(**dict(card.own or {}))
     taxonomy = TAXONOMIES[card.taxonomy]
-    planner = open_planner(str(folder / "planner"), taxonomy) if card.planner == "encoder" else None
+    planner: Planner | None = None
+    if card.planner == "encoder":
+        from esckit.planning.encoder_planner import EncoderPlanner
+
+        loaded = EncoderPlanner.load(folder / "planner")
+        planner = loaded if card.calibrated else loaded.uncalibrated
     opened = open_own(options, ledger, taxonomy, planner)
     if card.base_hash not in (None, opened.card.base_hash):
         raise ModelError(f"the weights of {card.base} are not those that {folder} was made with: restore them.")
+    opened.card = replace(opened.card, past_strategies=card.past_strategies, calibrated=card.calibrated)
     return opened

@@ -1,5 +1,6 @@
 """Stage ``supporter``: parts, put together into one folder; or a model that was trained elsewhere, as it is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
@@ -32,7 +33,8 @@ class SupporterStage(Stage):
         system: its system text, the text itself.
         concurrency, budget_calls, budget_tokens: of a model behind a URL.
         calibrated: an encoder planner's scores with its calibration, or as they are.
-        past_strategies: what an encoder planner sees unless a predict stage says otherwise.
+        past_strategies: what an encoder planner, or a model as it is, sees unless a predict stage says otherwise; a
+            model under a planner sees none by default.
     """
 
     stage: Literal["supporter"]
@@ -88,6 +90,8 @@ class SupporterStage(Stage):
     def shown(self, recipe: "Recipe") -> Literal["gold", "hidden"]:
         """The past strategies that it shows unless a predict stage says otherwise: those that its planner saw."""
         if self.model:
+            if "past_strategies" in self.model_fields_set:
+                return self.past_strategies
             return "hidden" if self.planner or not self.own_options().layout.reply else "gold"
         trained = self.adapters(recipe).get("coupled" if self.coupled else "planner")
         return trained.past_strategies if trained else self.past_strategies
@@ -147,7 +151,8 @@ class SupporterStage(Stage):
         }
         options = options.model_copy(update={key: path for key, path in here.items() if getattr(self, key)})
         planner = run.folder / self.planner if self.planner else None
-        card = open_own(options, None, taxonomy, open_planner(str(planner), taxonomy) if planner else None).card
+        opened = open_own(options, None, taxonomy, open_planner(str(planner), taxonomy) if planner else None)
+        card = replace(opened.card, past_strategies=self.shown(run.recipe), calibrated=self.calibrated)
         save_supporter(run.folder / self.name, card, {"planner": planner} if planner else {})
         return {"kind": card.kind, "past_strategies": card.past_strategies}
 
