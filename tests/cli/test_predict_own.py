@@ -52,20 +52,18 @@ def test_a_model_behind_a_url_is_asked_once(
         assert (server.calls, out.read_bytes()) == (6, first)
 
 
-def test_replies_that_did_not_come_are_counted_and_alone_asked_for_again(
+def test_replies_that_did_not_come_are_recorded_and_counted(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("openai", reason="needs esckit[remote]")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     out = tmp_path / "out.jsonl"
-    with ChatServer(Behaviour(reply_faults=1.0)) as server:  # the first user message decides: all of a dialogue's fail
+    with ChatServer(Behaviour(always=(400, {"message": "no", "code": "content_filter", "type": "x"}))) as server:
         command = ("predict", f"remote:{MODEL}", corpus, out, "--base-url", server.url, "--strategy-form", "none")
         assert call(monkeypatch, *command) == 0
-        told = capsys.readouterr().out
-        states = [row.extra["state"] for row in read_predictions(out)]
-        if missing := sum(state != "done" for state in states):
-            assert f"{missing} replies did not come" in told
-        assert all((row.predicted_text is None) == (row.extra["state"] != "done") for row in read_predictions(out))
+    assert "6 replies did not come (6 refused).\n" in capsys.readouterr().out
+    rows = read_predictions(out)
+    assert all(row.predicted_text is None and row.extra["state"] == "refused" and row.extra["why"] for row in rows)
 
 
 @pytest.mark.parametrize(
