@@ -48,7 +48,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "safety",
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
-    "mining": TREE | {"decoding", "judging", "measures", "prompts", "rendering", "supporters"},
+    "mining": TREE | {"decoding", "judging", "measures", "rendering", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}

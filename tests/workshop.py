@@ -38,6 +38,8 @@ def make_workshop(folder: Path, work: Path) -> Path:
     write_parts(folder)
     write_corpus(folder / "ESConv.json", whole(starter.train), "esconv")
     write_corpus(folder / "esconv.jsonl", whole(starter.train)[:5])
+    write_corpus(folder / "relabelled.json", whole(starter.train)[:5], "esconv")
+    write_json(folder / "labels.yaml", {"Pertanyaan": "Question"})
     talks = [shorten(each, 14) for each in starter.test[:2]]
     for name in ("dialogues.jsonl", "dialogues.json"):
         write_conversations(folder / name, talks)

@@ -289,7 +289,7 @@ def read_text(path: Path, *, what: str, error: type[EsckitError] = CorpusError) 
         EsckitError: of the class asked for, where the file is missing, is a folder, is not UTF-8, or is larger than
             memory.
     """
-    with _readable(path, what, error):
+    with readable(path, what, error):
         try:
             return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
         except UnicodeDecodeError as cause:
@@ -302,7 +302,7 @@ def read_lines(path: Path, *, what: str, error: type[EsckitError] = CorpusError)
     One line is in memory at a time: records made of them need half of what they would beside the whole text. Arguments
     and errors are those of `read_text`.
     """
-    with _readable(path, what, error), path.open("rb") as file:
+    with readable(path, what, error), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -312,7 +312,7 @@ def read_lines(path: Path, *, what: str, error: type[EsckitError] = CorpusError)
 
 
 @contextmanager
-def _readable(path: Path, what: str, error: type[EsckitError]) -> Iterator[None]:
+def readable(path: Path, what: str, error: type[EsckitError]) -> Iterator[None]:
     """Name a file that cannot be read, or does not fit into memory."""
     try:
         check_fits(path, error)

@@ -3,7 +3,10 @@
 A taxonomy's label order is fixed: every table, every confusion matrix and every ``labels=`` follows it.
 """
 
+import re
+import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -16,7 +19,22 @@ __all__ = [
     "TAXONOMIES",
     "Strategy",
     "Taxonomy",
+    "fold_label",
 ]
+
+_AROUND: Final = "()[]{}<>《》【】「」'\"`*.:,;"
+_BETWEEN: Final = re.compile(r"[\s_\-]+")
+
+
+@lru_cache(maxsize=4096)
+def fold_label(text: str) -> str:
+    """The form in which two spellings of a label in a corpus are one.
+
+    Case, width, brackets and quotes around it, a mark at its end, and how its words are joined (blanks, ``_``, ``-``)
+    do not count.
+    """
+    plain = unicodedata.normalize("NFKC", text).strip().strip(_AROUND)
+    return _BETWEEN.sub(" ", plain).strip().casefold()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,3 +46,23 @@ def test_the_faster_precision_is_chosen_and_said(
     assert f", {fast}, " in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["preference.py", "--precision", "float32"])
     assert common.parse("A benchmark.", dialogues=4, rounds=2).precision == "float32"
+
+
+@pytest.mark.parametrize(("minutes", "rounds"), [(5.0, 3), (0.0, 1)])
+def test_when_time_is_over_a_setting_gets_one_round(
+    minutes: float, rounds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sft.py", "--rounds", "3", "--dialogues", "6", "--minutes", str(minutes)])
+    given = common.parse("A benchmark.", dialogues=4, rounds=2)
+    bench = common.Bench({}, {}, "", given)
+    monkeypatch.setattr(common.Bench, "ask", lambda *_: common.Measured(1.0, 2.0))
+    found = bench.compare([[each] for each in range(6)], {OURS: 1}, [OURS])
+    assert len(found.rates[OURS]) == rounds
+    assert ("rounds left out, as 0 minutes are over: 2" in capsys.readouterr().out) == (rounds == 1)
+
+
+@pytest.mark.parametrize(("fast", "backbone"), [("bfloat16", "10m"), ("float32", "2m")])
+def test_a_slow_cpu_trains_the_small_backbone(fast: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "fast_precision", lambda device: fast)
+    monkeypatch.setattr("sys.argv", ["sft.py"])
+    assert common.parse("A benchmark.", dialogues=4, rounds=2).backbone == backbone

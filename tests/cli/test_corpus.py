@@ -9,10 +9,19 @@ from typing import NamedTuple
 import pytest
 
 from esckit.cli import main
-from esckit.corpora import load_corpus, read_corpus, write_corpus
+from esckit.corpora import FORMATS, load_corpus, read_corpus, write_corpus
 from esckit.prompts import load_prompt
 from esckit.strategy import ESCONV
-from tests.corpora.items import conversations, counselling_item, extes_item, failed_item, item, write_items, write_lines
+from tests.corpora.items import (
+    conversations,
+    counselling_item,
+    extes_item,
+    failed_item,
+    item,
+    utterance,
+    write_items,
+    write_lines,
+)
 
 
 class Outcome(NamedTuple):
@@ -54,6 +63,12 @@ def test_every_help_has_an_example(command: list[str], corpus: Corpus) -> None:
     assert f"Example: esckit corpus {' '.join(command)}" in outcome.out
 
 
+def test_the_help_names_every_format() -> None:
+    from esckit.cli.corpus import _NAMES
+
+    assert _NAMES.replace(" or ", ", ").split(", ") == list(FORMATS)
+
+
 # ---------------------------------------------------------------------------------------------------------------- stats
 
 
@@ -84,7 +99,9 @@ def test_stats_of_several_files_as_json_and_as_a_picture(corpus: Corpus, esconv:
     assert list(figures) == [str(esconv), str(both)]
     assert (figures[str(esconv)]["dialogues"], figures[str(both)]["strategy_counts"]) == (10, {})
     assert "ESConv.json: strategy by stage" in (tmp_path / "p.svg").read_text(encoding="utf-8")
-    assert "strategy" not in corpus("stats", smile, "--format", "smile").out.replace("without a strategy", "")
+    told = corpus("stats", smile, "--format", "smile").out
+    assert "no table of strategies: no reply carries a strategy" in told
+    assert "share" not in told
 
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -147,11 +164,14 @@ def test_split_takes_the_parts_of_the_paper(corpus: Corpus, tmp_path: Path) -> N
     assert corpus("split", tmp_path / "E.json", tmp_path / "a", "--decoupled-esc").out.split()[0] == "1028"
 
 
+SPLITS = "esckit: --ratios, --ids, --decoupled-esc and --decoupled-esc-published exclude each other: give one.\n"
+
+
 def test_split_refuses_what_does_not_go_together_and_overwrites_nothing(
     corpus: Corpus, esconv: Path, tmp_path: Path
 ) -> None:
     outcome = corpus("split", esconv, tmp_path / "a", "--ratios", "8:1:1", "--decoupled-esc")
-    assert outcome == (2, "", "esckit: --ratios, --ids and --decoupled-esc exclude each other: give one.\n")
+    assert outcome == (2, "", SPLITS)
     outcome = corpus("split", esconv, tmp_path / "a", "--decoupled-esc")
     assert outcome.code == 2
     assert "decoupled-esc lists 1288 dialogues" in outcome.err
@@ -209,6 +229,92 @@ def test_convert_refuses_what_it_cannot_do(corpus: Corpus, esconv: Path, tmp_pat
     assert corpus("convert", smile, tmp_path / "x", "--from", "smile", "--to", "messages", "--system", "S").code == 0
     outcome = corpus("convert", smile, tmp_path / "y", "--from", "smile", "--to", "esconv")
     assert outcome.code == 0  # without strategies, ESConv's form holds it
+
+
+# ------------------------------------------------------------------------------------------------ labels and turn rules
+
+
+def test_labels_are_mapped_by_every_command(corpus: Corpus, tmp_path: Path) -> None:
+    own = write_items(tmp_path / "e.json", [item(dialog=[utterance("supporter", "Hm.", "Tip"), utterance("seeker")])])
+    mapped = write_items(tmp_path / "map.json", {"Tip": "Information"})
+    assert "give a map of labels (--labels MAP.yaml" in corpus("stats", own).err
+    assert corpus("check", own).code == 1
+    assert corpus("check", own, "--labels", mapped) == (0, "1 dialogues in 1 files: nothing found\n", "")
+    figures = json.loads(corpus("stats", own, "--labels", mapped, "--json").out)
+    assert figures[str(own)]["strategy_counts"]["Information"] == 1
+    assert corpus("convert", own, tmp_path / "back.json", "--to", "esconv", "--labels", mapped).code == 0
+    assert json.loads((tmp_path / "back.json").read_text(encoding="utf-8")) == json.loads(own.read_text("utf-8"))
+    assert corpus("split", own, tmp_path / "parts", "--ratios", "1:0", "--labels", mapped).code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["predict", "baseline", "annotate", "judge", "evaluate", "train planner", "export sft", "corpus split"],
+)
+def test_every_command_that_reads_dialogues_takes_a_map(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["esckit", *command.split(), "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--labels" in capsys.readouterr().out
+
+
+def test_several_labels_are_told(corpus: Corpus, tmp_path: Path) -> None:
+    dialog = [utterance("seeker"), {**utterance("supporter"), "annotation": {"strategy": ["Question", "Others"]}}]
+    own = write_items(tmp_path / "e.json", [item(dialog=dialog)])
+    told = f"note: {own}: 1 replies carry more than one strategy; the first counts, all stay in extra\n"
+    for arguments in (["stats", own, "--json"], ["check", own], ["convert", own, tmp_path / "t.jsonl"]):
+        outcome = corpus(*arguments)
+        assert (outcome.code, outcome.err) == (0, told)
+
+
+def test_convert_merges_turns_and_stats_say_so(corpus: Corpus, esconv: Path, tmp_path: Path) -> None:
+    options = ["--turn-rule", "merged", "--merged-label", "last"]
+    assert corpus("convert", esconv, tmp_path / "m.jsonl", *options).code == 0
+    outcome = corpus("stats", tmp_path / "m.jsonl")
+    assert "m.jsonl: turn rule merged, last label: compare with figures under this rule alone" in outcome.out
+    rows = {" ".join(line.split()) for line in outcome.out.splitlines()}
+    assert "utterances 30 20 10" in rows
+    assert any(row.startswith("Question 20 100.00% ") for row in rows)
+    assert corpus("convert", esconv, tmp_path / "m.json", "--to", "esconv", *options).code == 0
+    assert len(read_corpus(tmp_path / "m.json")[0].turns) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--turn-rule", "joined"], "--turn-rule 'joined' is unknown: use decoupled-esc or merged."),
+        (
+            ["--turn-rule", "merged", "--merged-label", "x"],
+            "--merged-label 'x' is unknown: use first or last or longest.",
+        ),
+        (["--merged-label", "last"], "--merged-label goes with --turn-rule merged: leave it out."),
+    ],
+)
+def test_turn_rules_that_do_not_exist_are_refused(
+    options: list[str], sentence: str, corpus: Corpus, esconv: Path, tmp_path: Path
+) -> None:
+    assert corpus("convert", esconv, tmp_path / "x", *options) == (2, "", f"esckit: {sentence}\n")
+
+
+def test_a_file_can_be_cut_in_order(corpus: Corpus, esconv: Path, tmp_path: Path) -> None:
+    assert corpus("split", esconv, tmp_path / "a", "--ratios", "9:1", "--in-order").code == 0
+    assert [tree.id for tree in read_corpus(tmp_path / "a/valid.json")] == ["esconv-9"]
+    outcome = corpus("split", esconv, tmp_path / "b", "--decoupled-esc", "--in-order")
+    assert outcome == (2, "", "esckit: --in-order goes with --ratios: leave it out.\n")
+
+
+def test_places_are_no_ids_across_files(corpus: Corpus, tmp_path: Path) -> None:
+    bare = {"situation": "A ferry.", "dialog": [utterance("seeker", "Hm."), utterance("supporter", "Ok.", "Others")]}
+    files = [
+        write_items(
+            tmp_path / f"{n}.json",
+            [{**bare, "situation": text, "dialog": [utterance("seeker", text), bare["dialog"][1]]}],
+        )
+        for n, text in enumerate(("My ferry sank.", "Nobody reads my letters."))
+    ]
+    assert corpus("check", *files).out == "2 dialogues in 2 files: nothing found\n"
 
 
 @pytest.mark.corpus

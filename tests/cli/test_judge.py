@@ -50,6 +50,34 @@ def test_every_help_has_an_example(command: list[str], monkeypatch: pytest.Monke
     assert f"Example: esckit {' '.join(command)} " in capsys.readouterr().out
 
 
+def test_failed_dialogues_that_are_no_failures_are_counted(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    scores = {"initial_emotion_intensity": "5", "final_emotion_intensity": "2", "empathy": "5", "relevance": "4"}
+    surveys: list[dict[str, str]] = [scores, {**scores, "final_emotion_intensity": "5"}, {"empathy": "1"}]
+    dialog = [
+        {"speaker": "speaker", "content": "Hm.", "annotation": {}},
+        {"speaker": "listener", "content": "Ok.", "annotation": {"strategy": "Questions"}},
+    ]
+    items = [{"survey_score": {"seeker": seeker, "supporter": {}}, "dialog": dialog} for seeker in surveys]
+    (tmp_path / "failed.json").write_text(json.dumps(items), encoding="utf-8")
+    with ChatServer() as server:
+        options = ["--model", f"remote:{MODEL}", "--base-url", server.url, "--turns", "2", "--reference", "hidden"]
+        command: list[str | Path] = [
+            "judge",
+            *files,
+            tmp_path / "o",
+            *options,
+            "--known-groups",
+            "--failed",
+            tmp_path / "failed.json",
+        ]
+        assert call(monkeypatch, *command) == 0
+    told = "1 of 3 dialogues given as failed are no failures by their own survey"
+    assert f"note: {told}" in capsys.readouterr().err
+    assert any(told in warning and "1 have no final" in warning for warning in figures(tmp_path / "o")["warnings"])
+
+
 def test_judges_compares_and_writes_everything(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:

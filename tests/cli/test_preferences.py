@@ -44,17 +44,52 @@ def test_exports_pairs_and_says_what_they_are(
 ) -> None:
     out = tmp_path / "new" / "pairs.jsonl"
     assert call(monkeypatch, "export", "preferences", tree, out, "--to", "trl") == 0
-    assert capsys.readouterr().out == f"3 pairs of the coupled, past strategies gold, in {out}\n"
+    assert capsys.readouterr().out == f"3 pairs of the coupled, shared-prefix, past strategies gold, in {out}\n"
     rows = rows_of(out)
     assert [sorted(row) for row in rows] == [["chosen", "prompt", "rejected"]] * 3
     assert rows[1]["prompt"][2]["content"] == "[Reflection of feelings] That must hurt."
+
+
+@pytest.mark.parametrize("to", ["llamafactory", "llamafactory-kto", "ms-swift", "ms-swift-kto", "trl-kto"])
+@pytest.mark.parametrize("layout", ["paper", "shared-prefix"])
+def test_exports_for_every_trainer_in_every_layout(
+    to: str, layout: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    out = tmp_path / "pairs.jsonl"
+    assert call(monkeypatch, "export", "preferences", tree, out, "--to", to, "--layout", layout) == 0
+    told = capsys.readouterr().out
+    assert f", {layout}, past strategies gold, in {out}" in told
+    assert ("into dataset_info.json: " in told) == to.startswith("llamafactory")
+    assert len(rows_of(out)) == (5 if to.endswith("-kto") else 3)
+
+
+def test_exports_what_a_part_is_fine_tuned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    talks, out = write(tmp_path, [dialogue("plain")]), tmp_path / "sft.jsonl"
+    options = ["--to", "llamafactory", "--part", "generator", "--layout", "paper"]
+    assert call(monkeypatch, "export", "sft", talks, out, *options) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"3 replies of the generator, paper, past strategies hidden, in {out}\n")
+    registered = json.loads(told.partition("dataset_info.json: ")[2].partition("\n")[0])
+    assert registered["esckit"]["columns"] == {"messages": "conversations", "system": "system"}
+    assert "mask_history: true" in told
+    assert rows_of(out)[0]["conversations"][-1]["value"] == "That must hurt."
+
+
+def test_dialogues_without_strategies_teach_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    talks = tmp_path / "m.jsonl"
+    said = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    talks.write_text(json.dumps({"messages": said}), encoding="utf-8")
+    assert call(monkeypatch, "export", "sft", talks, tmp_path / "o", "--to", "trl") == 2
+    assert "has no reply with a strategy" in capsys.readouterr().err
 
 
 def test_exports_replies_for_kto(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     out = tmp_path / "replies.jsonl"
     options = ["--to", "trl-kto", "--part", "generator", "--past-strategies", "gold"]
     assert call(monkeypatch, "export", "preferences", tree, out, *options) == 0
-    assert "2 replies of the generator, past strategies gold" in capsys.readouterr().out
+    assert "2 replies of the generator, shared-prefix, past strategies gold" in capsys.readouterr().out
     assert [row["label"] for row in rows_of(out)] == [True, False]
 
 
@@ -90,7 +125,10 @@ def test_past_strategies_are_shown_as_the_paper_shows_them(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--to", "axolotl"], "--to 'axolotl' is unknown: use trl or trl-kto."),
+        (
+            ["--to", "axolotl"],
+            "--to 'axolotl' is unknown: use trl, trl-kto, llamafactory, llamafactory-kto, ms-swift or ms-swift-kto.",
+        ),
         (["--to", "trl", "--part", "judge"], "--part 'judge' is unknown: use planner, generator or coupled."),
         (
             ["--to", "trl", "--past-strategies", "predicted"],

@@ -76,7 +76,7 @@ def test_rows_of_one_transcript_need_not_stand_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (annomi_row(main_therapist_behaviour="advice"), "transcript 5, turn 0 has the unknown behaviour 'advice': use"),
+        (annomi_row(main_therapist_behaviour="advice"), "transcript 5, turn 0 has the unknown strategy 'advice': use"),
         (annomi_row(interlocutor="nurse"), "transcript 5 has an utterance '0' by 'nurse': use numbers, and client or"),
         (annomi_row(utterance_id="x"), "transcript 5 has an utterance 'x' by 'therapist': use numbers, and client or"),
     ],

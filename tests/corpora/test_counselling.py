@@ -35,10 +35,13 @@ def test_a_topic_is_a_label_and_part_of_the_id(tmp_path: Path) -> None:
     [
         ([], "dialogue 1 has no list `dialog` of utterances: add one, or remove the dialogue."),
         (
-            counselling_item(id=4, dialog=[{"speaker": "doctor", "content": "?"}]),
+            counselling_item(id=4, dialog=[{"speaker": "nobody", "content": "?"}]),
             "dialogue 1 (id 4), turn 0 has the un",
         ),
-        (counselling_item(id=4, dialog=["?"]), "dialogue 1 (id 4), turn 0 has no text under `content`: give every"),
+        (
+            counselling_item(id=4, dialog=["?"]),
+            "dialogue 1 (id 4) is not in a form of smile (it has id, dialog): name the format",
+        ),
         (counselling_item(), "conversation 'smile-3' occurs twice; ids are unique in a file."),
     ],
 )

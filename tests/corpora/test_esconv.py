@@ -80,6 +80,12 @@ ODD_BUT_VALID: dict[str, dict[str, Any]] = {
     "a supporter turn without a strategy": {"dialog": [utterance("supporter")]},
     "fields of an utterance": {"dialog": [{**utterance("seeker"), "time": 3, "id": "u1", "strategy": "none"}]},
     "fields of an annotation": {"dialog": [{**utterance("seeker"), "annotation": {"feedback": "5", "a": [1]}}]},
+    "a strategy beside the annotation": {
+        "dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": "question", "annotation": {}}]
+    },
+    "a strategy without an annotation": {
+        "dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": ["Question", "Others"], "feedback": None}]
+    },
     "null labels": item(situation=None, emotion_type=None, id="x-1"),
     "number as a label": item(problem_type=3),
     "empty texts": item(situation="", emotion_type=""),
@@ -99,6 +105,14 @@ def test_a_relabelled_turn_is_written_with_its_new_label() -> None:
     assert conversation_to_esconv(changed)["dialog"][1]["annotation"] == {"strategy": "Question"}
 
 
+def test_a_strategy_may_stand_beside_the_annotation() -> None:
+    source = {"dialog": [{"speaker": "supporter", "content": "Hm.", "strategy": "Question"}]}
+    (turn,) = esconv_conversation(source, 0).turns
+    assert turn.strategy == "Question"
+    changed = Conversation("c", [Turn("0", None, "supporter", "Hm.", "Others", extra=turn.extra)])
+    assert conversation_to_esconv(changed)["dialog"] == [{**source["dialog"][0], "strategy": "Others"}]
+
+
 BROKEN_ITEMS: dict[str, tuple[Any, str]] = {
     "no object": ("Hello", "dialogue 4 has no list `dialog` of utterances: add one, or remove the dialogue."),
     "no dialog": ({"id": 9}, "dialogue 4 (id 9) has no list `dialog` of utterances"),
@@ -112,11 +126,14 @@ BROKEN_ITEMS: dict[str, tuple[Any, str]] = {
         item(dialog=[utterance("seeker"), {"speaker": "seeker", "content": 5}]),
         "dialogue 4 (id 7), turn 1 has",
     ),
-    "speaker": (item(dialog=[utterance("usr")]), "turn 0 has the unknown speaker 'usr': use seeker or supporter."),
+    "speaker": (
+        item(dialog=[utterance("nobody")]),
+        "turn 0 has the unknown speaker 'nobody': use seeker or supporter.",
+    ),
     "no speaker": ({"dialog": [{"content": "Hi"}]}, "turn 0 has the unknown speaker None: use seeker or supporter."),
     "mixed speakers": (
-        failed_item(dialog=[utterance("speaker"), utterance("supporter")]),
-        "turn 1 has the unknown speaker 'supporter': use speaker or listener.",
+        failed_item(dialog=[utterance("speaker"), utterance("nobody")]),
+        "turn 1 has the unknown speaker 'nobody': use speaker or listener.",
     ),
     "annotation": (
         {"dialog": [{"speaker": "seeker", "content": "Hi", "annotation": None}]},
@@ -159,7 +176,7 @@ def test_a_broken_dialogue_is_named(source: Any, message: str, tmp_path: Path) -
             '[\n{"dialog": [{"speaker": "seeker", "content": "Hi"}]},\n{]',
             "own.json:3: not valid JSON (Expecting property name enclosed in double quotes): mend",
         ),
-        ("{}", "own.json:1: this is no list of dialogues: the file should be one JSON list with an object a dialogue."),
+        ("{}", "own.json:1: dialogue 0 has no list `dialog` of utterances: add one, or remove the dialogue."),
         ("[]", "own.json has no supporter turn in 0 dialogues: "),
     ],
 )
@@ -226,7 +243,7 @@ def test_a_row_of_the_hub_is_a_dialogue_or_holds_one_as_text(line: str) -> None:
         ("{", "the row is no dialogue of the known form (JSONDecodeError"),
         ("[]", "the row is no dialogue of the known form (TypeError"),
         ('{"dialog": [{"text": "Hi"}]}', "the row is no dialogue of the known form (KeyError: 'speaker')"),
-        ('{"dialog": [{"text": "Hi", "speaker": "bot"}]}', "dialogue 4, turn 0 has the unknown speaker 'bot'"),
+        ('{"dialog": [{"text": "Hi", "speaker": "nobody"}]}', "dialogue 4, turn 0 has the unknown speaker 'nobody'"),
     ],
 )
 def test_a_row_that_has_changed_is_named(line: str, message: str) -> None:

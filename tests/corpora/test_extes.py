@@ -7,7 +7,7 @@ import pytest
 
 from esckit.conversation import Turn
 from esckit.corpora import load_corpus, read_corpus, write_corpus
-from esckit.corpora.model_written import read_extes_item
+from esckit.corpora.extes import read_extes_item
 from esckit.errors import CorpusError
 from esckit.strategy import EXTES_TO_CSO
 

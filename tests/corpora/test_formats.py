@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from esckit.conversation import conversation_to_json, parse_conversation
 from esckit.corpora import FORMATS, read_corpus, write_corpus
 from esckit.corpora.formats import find_format
+from esckit.corpora.labels import NO_MAP
 from esckit.corpora.linter import KINDS, conversation_findings
 from esckit.errors import CorpusError
 
@@ -44,14 +45,15 @@ def test_every_format_is_recognised_but_those_that_look_alike(tmp_path: Path) ->
         "annomi": write_annomi(tmp_path / "a.csv", [annomi_row()]),
     }
     assert {format: find_format(path) for format, path in files.items()} == {format: format for format in files}
-    with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format\."):
+    with pytest.raises(CorpusError, match=r"s.jsonl could be cpsycoun or smile, .*: name the format \(--format;"):
         find_format(write_lines(tmp_path / "s.jsonl", [counselling_item()]))
 
 
-def test_chat_messages_are_not_read(tmp_path: Path) -> None:
-    path = write_items(tmp_path / "m.json", [{"id": 1, "messages": []}])
-    with pytest.raises(CorpusError, match=r"m.json holds chat messages, which are written and not read"):
-        read_corpus(path)
+@pytest.mark.parametrize("source", [item(), failed_item(), extes_item()], ids=["esconv", "failed_esconv", "extes"])
+def test_lines_and_a_list_are_one_thing(source: Any, tmp_path: Path) -> None:
+    listed, lines = write_items(tmp_path / "d", [source]), write_lines(tmp_path / "lines.txt", [source])
+    assert find_format(listed) == find_format(lines)
+    assert [tree.turns for tree in read_corpus(listed)] == [tree.turns for tree in read_corpus(lines)]
 
 
 @pytest.mark.parametrize("format", sorted({*FORMATS} - {"tree", "esconv", "failed_esconv"}))
@@ -82,14 +84,24 @@ def test_json_that_python_cannot_read_is_one_sentence(text: str, tmp_path: Path)
         read_corpus(tmp_path / "file")
 
 
-@pytest.mark.parametrize("text", ["Hello", '{"text": []}', "{\n", '"text"', "seeker,supporter\n"])
-def test_a_file_in_no_known_format_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("Hello", "text that is no JSON and has no speakers' marks"),
+        ('{"text": []}', "text"),
+        ('[{"conversation": [{"a": 1, "b": 2}], "c": {"d": 3}}]', "conversation (a, b), c (d)"),
+        ("[[1, 2]]", "lists of values such as 1"),
+        ('"text"', "texts without a speaker's mark"),
+        ("seeker,supporter\n", "text that is no JSON and has no speakers' marks"),
+    ],
+)
+def test_a_file_in_no_known_format_is_refused(text: str, has: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CorpusError) as error:
         read_corpus(path)
     assert str(error.value) == (
-        f"{path} is in no format that esckit knows (tree, esconv, failed_esconv, extes, annomi, cpsycoun, smile): "
+        f"{path} is in no format that esckit knows ({', '.join(FORMATS)}); it has {has}: "
         "convert it into one of them, as docs/corpora.md describes."
     )
 
@@ -115,7 +127,7 @@ RECORDS = ANYTHING | st.fixed_dictionaries(
 @pytest.mark.parametrize("format", sorted({*FORMATS} - {"annomi"}))
 @given(value=RECORDS)
 def test_whatever_a_record_holds_is_read_or_said_to_be_wrong(format: str, value: Any) -> None:
-    reading = FORMATS[format].read(json.dumps(value) if format == "tree" else value, 0, "file")
+    reading = FORMATS[format].read(json.dumps(value) if format == "tree" else value, 0, "file", NO_MAP)
     assert reading.conversation is not None or reading.problems or reading.dropped
     assert all(problem.text.endswith(".") for problem in (*reading.problems, *reading.dropped))
     if reading.conversation is not None:
@@ -138,7 +150,7 @@ def test_a_format_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 def test_the_wrong_format_for_a_file_is_refused(tmp_path: Path) -> None:
     path = write_items(tmp_path / "own.json", [item()])
-    with pytest.raises(CorpusError, match=r"own.json:1: the record: input should be an object"):
+    with pytest.raises(CorpusError, match=r"own.json:1: the record has format None"):
         read_corpus(path, "tree")
 
 

@@ -111,7 +111,7 @@ def test_a_file_without_dialogues_is_a_finding(text: str, tmp_path: Path) -> Non
 
 
 def test_unknown_speakers_are_named_and_the_rest_of_the_order_is_not_judged(tmp_path: Path) -> None:
-    dialog = [utterance("seeker", "Hi."), utterance("usr", "Hm."), utterance("sys", "Ok."), utterance("seeker", "So.")]
+    dialog = [utterance("seeker", "Hi."), utterance("A", "Hm."), utterance("B", "Ok."), utterance("seeker", "So.")]
     assert found(lines_of([item(dialog=dialog)], tmp_path / "e.json")) == [(2, "1", "speaker"), (2, "2", "speaker")]
 
 

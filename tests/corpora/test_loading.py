@@ -55,6 +55,35 @@ def test_licences_are_gathered_and_their_absence_said(tmp_path: Path) -> None:
     assert load_corpus("tree", train=own).licence == "CC0-1.0, unknown"
 
 
+def test_parts_that_only_places_name_do_not_overlap(tmp_path: Path) -> None:
+    """Rows of ESConv have no ids: the first dialogue of each file is called by its place."""
+    bare = [{key: value for key, value in item().items() if key != "id"}]
+    files: dict[str, Any] = {part: write_items(tmp_path / f"{part}.json", bare) for part in ("train", "valid", "test")}
+    corpus = load_corpus("esconv", **files)
+    assert [tree.id for part in corpus.parts.values() for tree in part] == [
+        "train-esconv-0",
+        "valid-esconv-0",
+        "test-esconv-0",
+    ]
+    assert [tree.id for tree in load_corpus("esconv", train=files["train"]).train] == ["esconv-0"]
+
+
+def test_turns_are_merged_after_the_split_and_the_source_says_so(parts: dict[str, Path]) -> None:
+    corpus = load_corpus("tree", train=parts["train"], valid=parts["valid"], turn_rule="merged", merged_label="last")
+    assert corpus.source.endswith(", turns merged (last label)")
+    assert [turn.strategy for turn in corpus.train[0].turns] == ["Question", None, "Question"]
+    plain = load_corpus("tree", train=parts["train"], valid=parts["valid"])
+    assert [tree.id for tree in plain.train] == [tree.id for tree in corpus.train]
+
+
+def test_a_map_of_labels_is_for_files(tmp_path: Path) -> None:
+    own = write_items(tmp_path / "e.json", [item(dialog=[utterance("supporter", "Hm.", "Tip")])])
+    mapped = write_items(tmp_path / "map.json", {"Tip": "Information"})
+    assert load_corpus("esconv", train=own, labels=mapped).train[0].turns[0].strategy == "Information"
+    with pytest.raises(CorpusError, match="a map of labels is for files, and the corpus starter is given without any"):
+        load_corpus("starter", labels=mapped)
+
+
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "name": ("esc", {}, "the corpus 'esc' is unknown: use one of starter, tree, esconv, failed_esconv, extes,"),
     "starter with files": ("starter", {"train": "a"}, "the starter corpus brings its own"),

@@ -109,6 +109,24 @@ def test_decoupled_esc_divides_a_whole_esconv_by_position() -> None:
         split_by(TEN, "decoupled-esc", seed=0)
 
 
+def test_the_published_parts_have_the_retellings_too() -> None:
+    parts = split_by(conversations(1300), "decoupled-esc-published", seed=0)
+    assert [len(part) for part in parts] == [1040, 130, 130]
+    ours = split_by(conversations(1300), "decoupled-esc", seed=0)
+    assert (parts.valid, parts.test) == (ours.valid, ours.test)
+
+
+def test_a_ratio_in_order_draws_nothing() -> None:
+    assert ids(split_by(TEN, "8:1:1 in order", seed=0)) == [
+        [f"esconv-{n}" for n in range(8)],
+        ["esconv-8"],
+        ["esconv-9"],
+    ]
+    assert split_by(TEN, "9:1 in order", seed=0) == split_by(TEN, "9:1 in order", seed=1)
+    with pytest.raises(CorpusError, match="the split '9:1 sorted' cannot be read: write a ratio such as 8:1:1, or"):
+        split_by(TEN, "9:1 sorted", seed=0)
+
+
 @pytest.mark.corpus
 def test_the_data_folder_has_decoupled_esc_parts(data_dir: Path) -> None:
     published = json.loads((data_dir / "esconv/split_ids.json").read_text(encoding="utf-8"))

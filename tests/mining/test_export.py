@@ -12,9 +12,18 @@ from esckit.conversation import Conversation, Preference, Turn
 from esckit.errors import CorpusError
 from esckit.files import write_jsonl
 from esckit.language_models.token_tree import build_tries, collate, target_log_probabilities
-from esckit.mining.export import Past, guess_part, to_kto, to_predictions, to_trl
+from esckit.mining.export import (
+    TRAINERS,
+    Past,
+    dataset_info,
+    export_judged,
+    export_pairs,
+    export_replies,
+    guess_part,
+    to_predictions,
+)
 from esckit.mining.pairs import Pair, pairs_of
-from esckit.rendering import Example, Part, Renderer, past_strategies
+from esckit.rendering import Example, Layout, Part, Renderer, past_strategies
 from esckit.strategy import ESCONV
 from tests.mining.grown import dialogue, grown, prefer
 from tests.tiny import CHATML_DEFAULT, POSITIONS, tiny_model, tokenizer_with
@@ -26,8 +35,19 @@ NO_LINE_END: Final = "<|im_end|>' }}{%- endif %}{%- endfor %}".join(
 """A template that writes nothing after the end-of-turn token, as Llama's."""
 
 
+Rows = list[dict[str, Any]]
+
+
+def trl(pairs: Sequence[Pair], part: Part, past: Past, layout: Layout = "shared-prefix") -> Rows:
+    return [TRAINERS["trl"](row) for row in export_pairs(pairs, part, past, layout)]
+
+
+def trl_kto(pairs: Sequence[Pair], part: Part, past: Past) -> Rows:
+    return [TRAINERS["trl"](row) for row in export_judged(pairs, part, past)]
+
+
 def test_a_pair_in_full() -> None:
-    (row,) = to_trl(pairs_of([prefer(dialogue(), "5", "Others", "Well. ")], "coupled"), "gold")
+    (row,) = trl(pairs_of([prefer(dialogue(), "5", "Others", "Well. ")], "coupled"), "coupled", "gold")
     system = row["prompt"].pop(0)
     assert system["role"] == "system"
     assert all(label in system["content"] for label in ESCONV.labels)
@@ -45,20 +65,20 @@ def test_a_pair_in_full() -> None:
 
 
 def test_hidden_past_strategies_are_left_out_of_the_history_alone() -> None:
-    (row,) = to_trl(pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator"), "hidden")
+    (row,) = trl(pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator"), "generator", "hidden")
     assert [message["content"] for message in row["prompt"][2::2]] == ["That must hurt.", "What happened?"]
     assert row["rejected"][0]["content"] == "[Providing Suggestions] Well."
 
 
 def test_a_planner_s_sides_are_labels() -> None:
-    rows = list(to_trl(pairs_of([grown("planner")], "planner"), "hidden"))
+    rows = trl(pairs_of([grown("planner")], "planner"), "planner", "hidden")
     assert [row["rejected"][0]["content"] for row in rows] == ["[Others]", "[Information]", "[Question]"]
     assert {row["chosen"][0]["content"] for row in rows} == {"[Reflection of feelings]", "[Providing Suggestions]"}
 
 
 def test_kto_names_every_reply_once_and_says_which_are_wanted() -> None:
     twins = [grown("generator", "a"), grown("generator", "b")]  # the same replies in another dialogue are other replies
-    rows = list(to_kto(pairs_of(twins, "generator"), "hidden"))
+    rows = trl_kto(pairs_of(twins, "generator"), "generator", "hidden")
     replies = [(row["completion"][0]["content"].partition("] ")[2], row["label"]) for row in rows]
     assert (
         replies
@@ -71,7 +91,7 @@ def test_kto_names_every_reply_once_and_says_which_are_wanted() -> None:
         ]
         * 2
     )
-    assert rows[0]["prompt"] == next(to_trl(pairs_of(twins, "generator"), "hidden"))["prompt"]
+    assert rows[0]["prompt"] == trl(pairs_of(twins, "generator"), "generator", "hidden")[0]["prompt"]
 
 
 def test_sides_are_predictions_of_the_turn_that_was_recorded_there() -> None:
@@ -119,7 +139,89 @@ def test_a_dialogue_without_taxonomy_is_refused() -> None:
     tree = Conversation("plain", [turns[0], replace(turns[1], id="1")], taxonomy=None)
     pairs = pairs_of([tree.grow((), [Preference("0", "1", "response")])], "generator")
     with pytest.raises(CorpusError, match="'plain' has no taxonomy"):
-        next(to_trl(pairs, "gold"))
+        trl(pairs, "generator", "gold")
+
+
+# ------------------------------------------------------------------------------------------------------- the trainers
+
+HISTORY = [
+    {"role": "user", "content": "I failed my exam.\nAgain."},
+    {"role": "assistant", "content": "That must hurt."},
+    {"role": "user", "content": " "},
+    {"role": "assistant", "content": "What happened?"},
+    {"role": "user", "content": "I was ill that day."},
+]
+
+
+def test_layout_paper_names_the_strategy_in_the_generator_s_system_text() -> None:
+    pairs = pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator")
+    (row,) = trl(pairs, "generator", "hidden", "paper")
+    assert "Providing Suggestions" in row["prompt"][0]["content"]
+    assert "Information" not in row["prompt"][0]["content"]
+    assert row["prompt"][1:] == HISTORY
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == (
+        "You could ask for another date.",
+        "Well.",
+    )
+
+
+def test_layout_paper_shows_the_planner_lines_and_lets_it_say_a_bare_name() -> None:
+    row = list(export_replies([dialogue()], "planner", "hidden", "paper"))[-1]
+    assert [message["role"] for message in row.prompt] == ["system", "user"]
+    assert row.prompt[1]["content"] == (
+        "seeker: I failed my exam.\nAgain.\nsupporter: That must hurt.\nseeker:\nsupporter: What happened?\n"
+        "seeker: I was ill that day."
+    )
+    assert row.reply == "Providing Suggestions"
+
+
+def test_every_labelled_reply_is_a_row_of_sft() -> None:
+    rows = list(export_replies([dialogue()], "coupled", "gold"))
+    assert [row.reply for row in rows] == [
+        "[Reflection of feelings] That must hurt.",
+        "[Question] What happened?",
+        "[Providing Suggestions] You could ask for another date.",
+    ]
+    assert [message["content"] for message in rows[-1].prompt[2::2]] == [row.reply for row in rows[:-1]]
+    assert TRAINERS["trl"](rows[0]) == {
+        "prompt": rows[0].prompt,
+        "completion": [{"role": "assistant", "content": rows[0].reply}],
+    }
+
+
+def test_llamafactory_s_rows_and_how_they_are_registered() -> None:
+    pairs = pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator")
+    (pair,) = (TRAINERS["llamafactory"](row) for row in export_pairs(pairs, "generator", "hidden", "paper"))
+    assert pair["conversations"] == [
+        {"from": {"user": "human", "assistant": "gpt"}[each["role"]], "value": each["content"]} for each in HISTORY
+    ]
+    assert pair["rejected"] == {"from": "gpt", "value": "Well."}
+    assert pair["chosen"] == {"from": "gpt", "value": "You could ask for another date."}
+    columns = {"messages": "conversations", "system": "system", "chosen": "chosen", "rejected": "rejected"}
+    info = {"file_name": "x.jsonl", "formatting": "sharegpt", "ranking": True, "columns": columns}
+    assert dataset_info("x.jsonl", pair) == {"esckit": info}
+    wanted = [TRAINERS["llamafactory"](row) for row in export_judged(pairs, "generator", "hidden", "paper")]
+    assert [(row["conversations"][-1]["value"], row["kto_tag"]) for row in wanted] == [
+        ("You could ask for another date.", True),
+        ("Well.", False),
+    ]
+    assert dataset_info("x", wanted[0])["esckit"]["columns"]["kto_tag"] == "kto_tag"
+    sft = TRAINERS["llamafactory"](next(export_replies([dialogue()], "generator", "hidden", "paper")))
+    assert sorted(sft) == ["conversations", "system"]
+    roles = [each["from"] for each in sft["conversations"]]
+    assert roles == ["human", "gpt"] * (len(roles) // 2)
+
+
+def test_ms_swift_s_rows() -> None:
+    pairs = pairs_of([prefer(dialogue(), "5", None, "Well.")], "generator")
+    (pair,) = (TRAINERS["ms-swift"](row) for row in export_pairs(pairs, "generator", "hidden", "paper"))
+    reply = {"role": "assistant", "content": "You could ask for another date."}
+    assert pair["messages"][1:] == [*HISTORY, reply]
+    assert (pair["rejected_response"], sorted(pair)) == ("Well.", ["messages", "rejected_response"])
+    wanted = [TRAINERS["ms-swift"](row) for row in export_judged(pairs, "generator", "hidden", "paper")]
+    assert [row["label"] for row in wanted] == [True, False]
+    sft = TRAINERS["ms-swift"](next(export_replies([dialogue()], "generator", "hidden", "paper")))
+    assert list(sft) == ["messages"]
 
 
 # ----------------------------------------------------------------------------------------------------------------- TRL
@@ -196,7 +298,7 @@ def test_dpo_trainer_takes_the_file_and_finds_our_log_probabilities(
     line_end = renderer.template.encoder.encode("\n") if template == "chatml" else ()
     end = {"planner": (renderer.end_of_turn, *line_end), "generator": (), "coupled": line_end}[part]
     wanted = [ours(model, renderer, pair, part, past, end) for pair in pairs]
-    found = theirs(model, written(list(to_trl(pairs, past)), tmp_path), tokenizer, tmp_path / "trl")
+    found = theirs(model, written(trl(pairs, part, past), tmp_path), tokenizer, tmp_path / "trl")
     if part == "generator":  # TRL scores the label too, the same one on both sides: it cancels
         wanted, found = ([[chosen - rejected] for chosen, rejected in rows] for rows in (wanted, found))
     torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), atol=1e-3, rtol=1e-5)
@@ -209,7 +311,7 @@ def test_kto_trainer_takes_the_file(tmp_path: Path) -> None:
         model=tiny_model(),
         ref_model=tiny_model(),
         args=arguments(KTOConfig, tmp_path / "trl"),
-        train_dataset=written(list(to_kto(pairs_of([grown("coupled")], "coupled"), "gold")), tmp_path),
+        train_dataset=written(trl_kto(pairs_of([grown("coupled")], "coupled"), "coupled", "gold"), tmp_path),
         processing_class=tokenizer_with("chatml"),
     )
     assert sorted(trainer.train_dataset["label"]) == [False] * 3 + [True] * 2

@@ -1,11 +1,15 @@
 """Recipes whose figures would mean something else than they say are refused in a sentence."""
 
+import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from esckit.corpora import load_corpus, write_corpus
+from esckit.corpora.esconv import conversation_to_esconv
+from esckit.corpora.formats import write_list
 from esckit.errors import RecipeError, RunError
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
@@ -127,6 +131,25 @@ def test_training_seeds_share_one_test_set(path: str, tmp_path: Path) -> None:
     sets = [split(path, tmp_path, f"seed={seed}") for seed in (0, 1, 2)]
     assert sets[0] == sets[1] == sets[2] != []
     assert split(path, tmp_path, "corpus.split_seed=1") != sets[0]
+
+
+def test_a_recipe_maps_labels_and_merges_turns(path: str, tmp_path: Path) -> None:
+    talks = [conversation_to_esconv(tree) for tree in load_corpus("starter").train[:3]]
+    for talk in talks:
+        for entry in talk["dialog"]:
+            if entry["annotation"].get("strategy") == "Others":
+                entry["annotation"]["strategy"] = "Salam"
+    write_list(tmp_path / "own.json", talks)
+    (tmp_path / "map.yaml").write_text("Salam: Others\n", encoding="utf-8")
+    settings = {"name": "esconv", "file": f"{tmp_path}/own.json", "split": "1:1:1", "turn_rule": "merged"}
+    own = f"corpus={json.dumps({**settings, 'labels': f'{tmp_path}/map.yaml'})}"
+    corpus = load_checked(load_recipe(path, [own]))
+    assert corpus.source.endswith("own.json split by 1:1:1, turns merged (first label)")
+    trees = [tree for part in corpus.parts.values() for tree in part]
+    assert all(one.speaker != other.speaker for tree in trees for one, other in pairwise(tree.turns))
+    assert any(turn.strategy == "Others" for tree in trees for turn in tree.turns)
+    with pytest.raises(RecipeError, match="merged_label is for turn_rule merged: set both"):
+        load_recipe(path, ["corpus.merged_label=last"])
 
 
 # ---------------------------------------------------------------------------------------------------- files and aliases

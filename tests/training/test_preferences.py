@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esckit.language_models.token_tree import TokenTrie, build_tries, collate, target_log_probabilities
-from esckit.mining.export import to_kto
+from esckit.mining.export import export_judged
 from esckit.mining.pairs import pairs_of
 from esckit.rendering import Example, PairExample, Part
 from esckit.training.adapters import load_policy
@@ -239,7 +239,7 @@ def sequence_of(example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
 @pytest.mark.parametrize("most", [None, 300], ids=["whole", "divided"])
 @pytest.mark.parametrize("part", PARTS)
 def test_kto_counts_the_replies_that_its_export_writes(part: Part, most: int | None) -> None:
-    exported = list(to_kto(pairs_of(grown(part, 2, 6, 3), part), "hidden"))
+    exported = list(export_judged(pairs_of(grown(part, 2, 6, 3), part), part, "hidden"))
     objective = PreferenceObjective(PreferenceOptions(loss="kto"))
     items = [make_item(members, most) for members in pairs_for(part, 3)]
     replies = sum(int(objective.units(inputs)[0]) for inputs in PairDataset.forwards(items, most))

@@ -34,12 +34,13 @@ ExamplesOption = Annotated[Path | None, typer.Option(help="Your own examples for
 
 
 def annotate_command(
-    trees: Annotated[Path, typer.Argument(help="Conversation trees, ESConv JSON, or a predictions file.")],
+    trees: Annotated[Path, typer.Argument(help="Dialogues in any format of docs/corpora.md, or a predictions file.")],
     out: Annotated[Path, typer.Argument(help="The trees with verdicts to write.")],
     model: AnnotatorOption = "embedded",
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, where TREES is a predictions file.")
     ] = None,
+    labels: shared.LabelsOption = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
     trust_remote_code: shared.TrustOption = False,
@@ -58,7 +59,7 @@ def annotate_command(
     Example: esckit annotate dialogues.jsonl annotated.jsonl
     """
     told = locals()
-    read = _read(trees, conversations)
+    read = _read(trees, conversations, labels)
     quiet()
     from esckit.chat_models.ledger import LEDGER
     from esckit.judging.annotation import annotate
@@ -163,11 +164,9 @@ def _show(figures: dict[str, Any], title: str) -> None:
         )
 
 
-def _read(path: Path, conversations: Path | None) -> "list[Conversation]":
-    from esckit.corpora import read_corpus
-
+def _read(path: Path, conversations: Path | None, labels: Path | None) -> "list[Conversation]":
     if conversations is None:
-        return read_corpus(path)
+        return shared.read_dialogues(path, labels=labels)
     from esckit.measures import add_predictions, read_predictions
 
     name = path.resolve().parent.name if path.stem == "predictions" else path.stem  # a run's file: its stage's name
@@ -175,7 +174,8 @@ def _read(path: Path, conversations: Path | None) -> "list[Conversation]":
     if not rows:
         raise EsckitError("the predictions hold no text: nothing can be annotated.")
     predicted = {str(row.conversation_id) for row in rows}
-    return [tree for tree in add_predictions(read_corpus(conversations), rows, name) if tree.id in predicted]
+    dialogues = shared.read_dialogues(conversations, labels=labels)
+    return [tree for tree in add_predictions(dialogues, rows, name) if tree.id in predicted]
 
 
 def _labelled(path: Path, dialogues: Path | None) -> Any:

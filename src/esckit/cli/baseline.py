@@ -31,6 +31,7 @@ def baseline_command(
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
     ] = None,
+    labels: shared.LabelsOption = None,
     prompts: shared.PromptsOption = None,
     ledger: shared.LedgerOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one draws other answers and other examples.")] = 0,
@@ -49,7 +50,6 @@ def baseline_command(
     """
     told = locals()
     from esckit.chat_models.ledger import LEDGER, Ledger
-    from esckit.corpora import read_corpus
     from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.open_model import open_model
     from esckit.supporters.prompted import PromptedSupporter, corpus_requests, predict_at_once
@@ -58,7 +58,7 @@ def baseline_command(
     if examples is not None and method != "example":
         raise EsckitError(f"--examples is for the baseline example: leave it out for {method}.")
     options.read_prompts()
-    conversations = read_corpus(corpus)
+    conversations = shared.read_dialogues(corpus, labels=labels)
     requests = corpus_requests(conversations, options, seed)
     asked = open_model(options)
     with Ledger(ledger or out.with_name(LEDGER)) as opened:
@@ -68,7 +68,7 @@ def baseline_command(
             asked,
             opened,
             options,
-            examples=lambda: _examples(examples),
+            examples=lambda: _examples(examples, labels),
             tell=lambda question, usage: print(f"{question}: {usage}"),
         )
         by = f", prompts {supporter.prompts.label}" if supporter.prompts.label else ""
@@ -82,8 +82,7 @@ def _tell(states: "Counter[str]", turns: int, out: Path) -> None:
     print(f"{turns} turns in {out} ({ended}); next: esckit evaluate {out}")
 
 
-def _examples(path: Path | None) -> "list[Conversation]":
-    from esckit.corpora import read_corpus
+def _examples(path: Path | None, labels: Path | None) -> "list[Conversation]":
     from esckit.corpora.starter import read_starter
 
-    return read_starter().train if path is None else read_corpus(path)
+    return read_starter().train if path is None else shared.read_dialogues(path, labels=labels)

@@ -1,8 +1,8 @@
 """``esckit corpus``: look at, check, divide and convert dialogue files. Heavy imports happen inside commands."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -10,6 +10,7 @@ from esckit.cli import shared
 from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
+    from esckit.conversation import Conversation
     from esckit.corpora.linter import CheckReport
 
 corpus_app = typer.Typer(
@@ -18,18 +19,21 @@ corpus_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_NAMES = (
+    "tree, esconv, failed_esconv, extes, annomi, cpsycoun, smile, soulchat, emollm, augesc, escot, psyqa, messages, "
+    "sharegpt or marked_lines"
+)
 FormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--format", help="tree, esconv, failed_esconv, extes, annomi, cpsycoun or smile; default: as the file looks."
-    ),
+    typer.Option("--format", help=f"{_NAMES}; default: as the file looks."),
 ]
 
 
 @corpus_app.command("stats")
 def stats_command(
-    files: Annotated[list[Path], typer.Argument(help="Dialogue files.")],
+    files: Annotated[list[Path], typer.Argument(help="Dialogue files, or folders of them.")],
     format: FormatOption = None,
+    labels: shared.LabelsOption = None,
     as_json: shared.JsonOption = False,
     picture: Annotated[Path | None, typer.Option(help="Draw strategy by stage: .svg, .png or .pdf.")] = None,
 ) -> None:
@@ -37,15 +41,19 @@ def stats_command(
 
     Example: esckit corpus stats train.json valid.json --picture stages.svg
     """
-    from esckit.corpora import corpus_statistics, read_corpus
+    from esckit.corpora import corpus_statistics
 
     if picture:
         _refuse_overwriting(picture, files)
-    statistics = {str(path): corpus_statistics(read_corpus(path, format)) for path in files}
+    corpora = {str(path): shared.read_dialogues(path, format=format, labels=labels) for path in files}
+    statistics = {name: corpus_statistics(dialogues) for name, dialogues in corpora.items()}
     if as_json:
         shared.print_json(statistics)
     else:
         _print_statistics(statistics)
+        for name, dialogues in corpora.items():
+            if rules := sorted({tree.provenance["turn_rule"] for tree in dialogues if "turn_rule" in tree.provenance}):
+                print(f"{name}: turn rule {'; '.join(rules)}: compare with figures under this rule alone")
     if picture:
         from esckit.corpora.corpus_statistics import draw_sixths
 
@@ -56,6 +64,7 @@ def stats_command(
 def check_command(
     files: Annotated[list[Path], typer.Argument(help="Dialogue files, each a part of one corpus.")],
     format: FormatOption = None,
+    labels: shared.LabelsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every finding.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Most findings to print; all are counted.")] = 100,
 ) -> None:
@@ -67,7 +76,8 @@ def check_command(
     """
     from esckit.corpora.linter import check_files
 
-    report = check_files(files, format)
+    report = check_files(files, format, labels=labels)
+    shared.tell_several(", ".join(map(str, files)), report.several)
     if as_json:
         findings = [
             {**finding._asdict(), "other": finding.other and finding.other._asdict()} for finding in report.findings
@@ -88,9 +98,14 @@ def split_command(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     ids: Annotated[Path | None, typer.Option(help='{"train": [ids], "valid": [ids], "test": [ids]}.')] = None,
     decoupled_esc: Annotated[
-        bool, typer.Option(help="The parts of the DecoupledESC paper; needs ESConv.json.")
+        bool, typer.Option(help="The parts of the DecoupledESC paper, less 12 retellings; needs ESConv.json.")
     ] = False,
+    decoupled_esc_published: Annotated[
+        bool, typer.Option(help="Its parts as published, 1,040 / 130 / 130, the retellings among them.")
+    ] = False,
+    in_order: Annotated[bool, typer.Option(help="Cut the file by the ratios instead of drawing.")] = False,
     format: FormatOption = None,
+    labels: shared.LabelsOption = None,
 ) -> None:
     """Divide a file into train, valid and test, in its own format where esckit writes that, else as trees.
 
@@ -98,19 +113,16 @@ def split_command(
 
     Example: esckit corpus split ESConv.json parts --ratios 8:1:1 --seed 0
     """
-    from esckit.corpora import read_corpus, write_corpus
+    from esckit.corpora import write_corpus
     from esckit.corpora.formats import FORMATS, find_format
-    from esckit.corpora.splits import DECOUPLED_ESC, split_by
+    from esckit.corpora.splits import split_by
     from esckit.files import write_json
 
-    given = [how for how in (ratios, ids, decoupled_esc) if how]
-    if len(given) > 1:
-        raise EsckitError("--ratios, --ids and --decoupled-esc exclude each other: give one.")
-    how = DECOUPLED_ESC if decoupled_esc else str(ids or ratios or "8:1:1")
+    how = _split_of(ratios, ids, decoupled_esc, decoupled_esc_published, in_order)
     found = find_format(source, format)
     target = found if FORMATS[found].write else "tree"
     ending = "jsonl" if target == "tree" else "json"
-    parts = split_by(read_corpus(source, found), how, seed=seed)._asdict()
+    parts = split_by(shared.read_dialogues(source, format=found, labels=labels), how, seed=seed)._asdict()
     paths = {part: folder / f"{part}.{ending}" for part, dialogues in parts.items() if dialogues}
     for path in (*(folder / f"{part}.{end}" for part in parts for end in ("json", "jsonl")), folder / "ids.json"):
         if path.exists():
@@ -121,26 +133,51 @@ def split_command(
     write_json(folder / "ids.json", {part: [dialogue.id for dialogue in parts[part]] for part in paths})
 
 
+def _split_of(ratios: str | None, ids: Path | None, ours: bool, published: bool, in_order: bool) -> str:
+    """The options as `splits.split_by` names a split."""
+    from esckit.corpora.splits import DECOUPLED_ESC, DECOUPLED_ESC_PUBLISHED
+
+    if sum(map(bool, (ratios, ids, ours, published))) > 1:
+        raise EsckitError(
+            "--ratios, --ids, --decoupled-esc and --decoupled-esc-published exclude each other: give one."
+        )
+    if in_order and (ids or ours or published):
+        raise EsckitError("--in-order goes with --ratios: leave it out.")
+    if ours or published:
+        return DECOUPLED_ESC if ours else DECOUPLED_ESC_PUBLISHED
+    return str(ids or f"{ratios or '8:1:1'}{' in order' if in_order else ''}")
+
+
 @corpus_app.command("convert")
 def convert_command(
     source: Annotated[Path, typer.Argument(help="The file to read.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
-    from_format: Annotated[str | None, typer.Option("--from", help="A format; default: as the file looks.")] = None,
+    from_format: Annotated[
+        str | None, typer.Option("--from", "--format", help="A format; default: as the file looks.")
+    ] = None,
     to_format: Annotated[str, typer.Option("--to", help="tree, esconv, failed_esconv or messages.")] = "tree",
     system: Annotated[
         str | None, typer.Option(metavar="TEXT|FILE", help="System text of --to messages; default: esckit's own.")
+    ] = None,
+    labels: shared.LabelsOption = None,
+    turn_rule: Annotated[
+        str, typer.Option(help="merged joins a speaker's utterances in a row into one turn; default decoupled-esc.")
+    ] = "decoupled-esc",
+    merged_label: Annotated[
+        str | None, typer.Option(help="Of --turn-rule merged, whose strategy counts: first (default), last or longest.")
     ] = None,
 ) -> None:
     """Convert a corpus file to trees, and trees back to ESConv's form without loss, or to chat messages.
 
     Example: esckit corpus convert ESConv.json esconv.jsonl --from esconv --to tree
     """
-    from esckit.corpora import read_corpus, write_corpus
+    from esckit.corpora import write_corpus
 
     _refuse_overwriting(out, [source])
     if system is not None and to_format != "messages":
         raise EsckitError(f"--system goes with --to messages, not with --to {to_format}: leave it out.")
-    conversations = read_corpus(source, from_format)
+    rule = _turn_rule(turn_rule, merged_label)
+    conversations = rule(shared.read_dialogues(source, format=from_format, labels=labels))
     if to_format == "messages":
         _write_messages(out, conversations, system)
     else:
@@ -149,6 +186,19 @@ def convert_command(
     if dropped := conversations[0].provenance.get("dropped"):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if reason != "dialogues")
         print(f"{dropped['dialogues']} dialogues left out for replies with: {reasons}")
+
+
+def _turn_rule(name: str, label: str | None) -> "Callable[[list[Conversation]], list[Conversation]]":
+    """What a turn rule does to dialogues."""
+    from esckit.conversation.turn_rule import MergedLabel, TurnRule, merge_turns
+
+    for option, value, allowed in (("--turn-rule", name, TurnRule), ("--merged-label", label or "first", MergedLabel)):
+        if value not in get_args(allowed):
+            raise EsckitError(f"{option} {value!r} is unknown: use {' or '.join(get_args(allowed))}.")
+    if name == "decoupled-esc" and label is not None:
+        raise EsckitError("--merged-label goes with --turn-rule merged: leave it out.")
+    kept: Any = label or "first"
+    return lambda trees: trees if name == "decoupled-esc" else [merge_turns(tree, kept) for tree in trees]
 
 
 def _write_messages(out: Path, conversations: Sequence[Any], system: str | None) -> None:
@@ -199,6 +249,8 @@ def _print_statistics(statistics: dict[str, dict[str, Any]]) -> None:
         console.print(_size_table(figures))
         if figures["strategy_counts"]:
             console.print(_strategy_table(figures))
+        else:
+            print("no table of strategies: no reply carries a strategy")
         for title in ("emotion_types", "problem_types"):
             if figures[title]:
                 listed = ", ".join(f"{label} {count:,}" for label, count in figures[title].items())

@@ -165,6 +165,7 @@ def predict_command(
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
+    labels: shared.LabelsOption = None,
     seed: Annotated[int, typer.Option(help="For sampling.")] = 0,
     greedy: Annotated[bool, typer.Option(help="Write the most likely text instead of sampling.")] = False,
     sample_strategy: Annotated[

@@ -30,6 +30,7 @@ def judge_command(
             help="The dialogues predicted; default: conversations.jsonl or trees.jsonl beside the first file."
         ),
     ] = None,
+    labels: shared.LabelsOption = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: RubricsOption = "decoupled-esc",
     prompts: shared.PromptsOption = None,
@@ -73,7 +74,7 @@ def judge_command(
     miners = sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))})
     systems = {name: read_predictions(path) for name, path in name_files(predictions).items()}
     how: dict[str, Any] = {"ledger": ledger or out / LEDGER, "miners": miners, "seed": seed}
-    dialogues = _dialogues(predictions, conversations)
+    dialogues = _dialogues(predictions, conversations, labels)
     _show(judge_files(systems, dialogues, options, out, **how, tell=lambda line: print(line, file=sys.stderr)), out)
 
 
@@ -118,9 +119,7 @@ def check_judge_command(
         print(*map(draw, [people_table(agreements), *([wins_table(wins)] if wins else [])]), sep="\n\n")
 
 
-def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Conversation]":
-    from esckit.corpora import read_corpus
-
+def _dialogues(predictions: Sequence[Path], given: Path | None, labels: Path | None) -> "list[Conversation]":
     beside = [predictions[0].with_name(name) for name in ("conversations.jsonl", "trees.jsonl")]
     path = given or next((path for path in beside if path.exists()), None)
     if path is None:
@@ -128,7 +127,7 @@ def _dialogues(predictions: Sequence[Path], given: Path | None) -> "list[Convers
             f"a judge needs the talk before a reply, and beside {predictions[0]} stands neither conversations.jsonl "
             "nor trees.jsonl: give --conversations."
         )
-    return read_corpus(path)
+    return shared.read_dialogues(path, labels=labels)
 
 
 def _show(found: "Judging", out: Path) -> None:

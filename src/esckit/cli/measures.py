@@ -38,6 +38,7 @@ def evaluate_command(
     conversations: Annotated[
         Path | None, typer.Option(help="The dialogues predicted, for strategy by stage and relevance.")
     ] = None,
+    labels: shared.LabelsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of bootstrap, noise floor and permutations.")] = 0,
 ) -> None:
     """Measure predictions: strategy, preference bias, text; test several files against each other. Needs no model.
@@ -55,7 +56,7 @@ def evaluate_command(
     _check("--tokenizer", tokenizer or "nltk-words", get_args(TokenizerName))
     if as_json + as_latex + as_markdown > 1:
         raise EsckitError("--json, --latex and --markdown exclude each other: give one of them.")
-    rows = _predictions(name_files(files), source, TAXONOMIES[taxonomy], conversations)
+    rows = _predictions(name_files(files), source, TAXONOMIES[taxonomy], conversations, labels)
     settings: dict[str, Any] = {"seed": seed, "unparsed": unparsed, "tokenizer": tokenizer, "encoder": encoder}
     measures = [name.strip() for name in metrics.split(",")]
     compared = compare(rows, TAXONOMIES[taxonomy], metrics=measures, **settings)
@@ -106,7 +107,7 @@ def errors_command(
 
 
 def _predictions(
-    files: Mapping[str, Path], source: str, taxonomy: "Taxonomy", conversations: Path | None
+    files: Mapping[str, Path], source: str, taxonomy: "Taxonomy", conversations: Path | None, labels: Path | None
 ) -> "dict[str, list[Prediction]]":
     from esckit.measures import add_context, import_predictions
 
@@ -115,9 +116,7 @@ def _predictions(
     else:
         rows = {name: import_predictions(path, source, taxonomy) for name, path in files.items()}
     if conversations is not None:
-        from esckit.corpora import read_corpus
-
-        dialogues = read_corpus(conversations)
+        dialogues = shared.read_dialogues(conversations, labels=labels)
         rows = {name: add_context(own, dialogues) for name, own in rows.items()}
     return rows
 

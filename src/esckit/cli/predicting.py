@@ -20,11 +20,10 @@ def predict_corpus(told: Mapping[str, Any]) -> None:
         EsckitError: see `supporters.prediction.predict` and `supporters.own_model.open_named`.
     """
     from esckit.chat_models.ledger import LEDGER, Ledger
-    from esckit.corpora import read_corpus
 
     out: Path = told["out"]
     options = shared.own_options(told["supporter"], told)
-    conversations = read_corpus(told["corpus"])
+    conversations = shared.read_dialogues(told["corpus"], labels=told["labels"])
     quiet()
     from esckit.decoding import Decoding
     from esckit.measures import read_predictions

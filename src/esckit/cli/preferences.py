@@ -1,5 +1,6 @@
-"""``esckit export preferences``, ``replies`` and ``model``, and ``check preferences``; heavy imports inside."""
+"""``esckit export preferences``, ``sft``, ``replies`` and ``model``; ``check preferences``; heavy imports inside."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -12,6 +13,7 @@ from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.mining.export import Exported
     from esckit.mining.pairs import Pair, PairReport
 
 export_app = typer.Typer(
@@ -26,6 +28,10 @@ check_app = typer.Typer(
 )
 
 TreeArgument = Annotated[Path, typer.Argument(help="Conversation trees with preferences (a mine stage's trees.jsonl).")]
+LayoutOption = Annotated[str, typer.Option(help="What each part reads and says: shared-prefix or paper.")]
+PastOption = Annotated[
+    str | None, typer.Option(help="gold or hidden; default: gold for the coupled part, hidden for the others.")
+]
 PartOption = Annotated[
     str | None, typer.Option(help="planner, generator or coupled; default: the one whose pairs the file holds.")
 ]
@@ -41,33 +47,98 @@ def _group() -> None:
 def export_command(
     tree: TreeArgument,
     out: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
-    to: Annotated[str, typer.Option(help="trl (DPOTrainer: prompt, chosen, rejected) or trl-kto (KTOTrainer).")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="trl, llamafactory or ms-swift, a pair a line (DPO); with -kto behind it, a reply a line (KTO)."
+        ),
+    ],
     part: PartOption = None,
-    past_strategies: Annotated[
-        str | None, typer.Option(help="gold or hidden; default: gold for the coupled part, hidden for the others.")
-    ] = None,
+    layout: LayoutOption = "shared-prefix",
+    past_strategies: PastOption = None,
     drop_faulty: Annotated[bool, typer.Option(help="Leave faulty and duplicate pairs out.")] = False,
 ) -> None:
-    """Write preference pairs in TRL's conversational form, a pair (trl) or a reply (trl-kto) a line.
+    """Write preference pairs in the form of another trainer, a pair or (-kto) a reply a line.
 
     docs/mining.md says where TRL's figures on such a file differ from esckit's.
 
     Example: esckit export preferences runs/starter/planner-pairs/trees.jsonl pairs.jsonl --to trl
     """
     from esckit.conversation import read_conversations
-    from esckit.files import write_jsonl
-    from esckit.mining.export import DEFAULT_PAST, to_kto, to_trl
+    from esckit.mining.export import DEFAULT_PAST, TRAINERS, export_judged, export_pairs
 
-    _known("--to", to, ("trl", "trl-kto"))
-    if past_strategies:
-        _known("--past-strategies", past_strategies, ("gold", "hidden"))
-    if out.exists() and tree.exists() and out.samefile(tree):
-        raise EsckitError(f"{out} is the file that is read: write to another one.")
+    _known("--to", to, tuple(f"{name}{kto}" for name in TRAINERS for kto in ("", "-kto")))
+    _check_form(out, tree, layout, past_strategies)
     wanted, pairs = _pairs(tree, read_conversations(tree), part, drop_faulty)
     past: Any = past_strategies or DEFAULT_PAST[wanted]
-    rows = list(to_trl(pairs, past) if to == "trl" else to_kto(pairs, past))
+    form: Any = layout
+    kto = to.endswith("-kto")
+    rows = list((export_judged if kto else export_pairs)(pairs, wanted, past, form))
+    trainer = to.removesuffix("-kto")
+    told = _write_rows(out, trainer, rows)
+    kind = "replies" if kto else "pairs"
+    print(f"{len(rows)} {kind} of the {wanted}, {layout}, past strategies {past}, in {out}{told}")
+
+
+@export_app.command("sft")
+def export_sft_command(
+    corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies, in any format of docs/corpora.md.")],
+    out: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
+    to: Annotated[str, typer.Option(help="trl, llamafactory or ms-swift.")],
+    part: Annotated[str, typer.Option(help="planner, generator or coupled.")] = "coupled",
+    layout: LayoutOption = "shared-prefix",
+    past_strategies: PastOption = None,
+    format: Annotated[str | None, typer.Option(help="Of the dialogues; default: as the file looks.")] = None,
+    labels: shared.LabelsOption = None,
+) -> None:
+    """Write what a part is fine-tuned on in the form of another trainer, a labelled reply a line with all before it.
+
+    Only the last message of a line is to be learned: what is printed says how the trainer is told so.
+
+    Example: esckit export sft train.json sft.jsonl --to llamafactory --part generator --layout paper
+    """
+    from esckit.mining.export import DEFAULT_PAST, TRAINERS, export_replies
+
+    _known("--to", to, tuple(TRAINERS))
+    _check_form(out, corpus, layout, past_strategies)
+    wanted = _part(part)
+    past: Any = past_strategies or DEFAULT_PAST[wanted]
+    form: Any = layout
+    dialogues = shared.read_dialogues(corpus, format=format, labels=labels)
+    rows = list(export_replies(dialogues, wanted, past, form))
+    if not rows:
+        raise EsckitError(f"{corpus} has no reply with a strategy: nothing can be learned from it, label it first.")
+    told = _write_rows(out, to, rows)
+    print(f"{len(rows)} replies of the {wanted}, {layout}, past strategies {past}, in {out}{told}{_LAST_ONLY[to]}")
+
+
+_LAST_ONLY: dict[str, str] = {
+    "trl": "\nSFTTrainer learns the completion alone",
+    "llamafactory": "\ntrain with mask_history: true, so that earlier replies are read and not learned again",
+    "ms-swift": "\ntrain with --loss_scale last_round, so that earlier replies are read and not learned again",
+}
+
+
+def _check_form(out: Path, source: Path, layout: str, past: str | None) -> None:
+    from esckit.rendering import Layout
+
+    _known("--layout", layout, get_args(Layout))
+    if past:
+        _known("--past-strategies", past, ("gold", "hidden"))
+    if out.exists() and source.exists() and out.samefile(source):
+        raise EsckitError(f"{out} is the file that is read: write to another one.")
+
+
+def _write_rows(out: Path, trainer: str, exported: "Sequence[Exported]") -> str:
+    """Write rows; return what the trainer has to be told about the file."""
+    from esckit.files import write_jsonl
+    from esckit.mining.export import TRAINERS, dataset_info
+
+    rows = [TRAINERS[trainer](row) for row in exported]
     write_jsonl(out, rows)
-    print(f"{len(rows)} {'pairs' if to == 'trl' else 'replies'} of the {wanted}, past strategies {past}, in {out}")
+    if trainer != "llamafactory" or not rows:
+        return ""
+    return f"\ninto dataset_info.json: {json.dumps(dataset_info(out.name, rows[0]))}"
 
 
 @export_app.command("replies")

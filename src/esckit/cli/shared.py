@@ -1,6 +1,7 @@
 """What commands share: options, above all of those that ask a chat model, and how JSON is printed."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ from esckit.hub import allow_code
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from esckit.conversation import Conversation
     from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.own_model import OwnOptions
 
@@ -75,6 +77,10 @@ ConcurrencyOption = Annotated[
 CallsOption = Annotated[int | None, typer.Option(min=1, help="Most calls that the ledger may hold of this kind.")]
 TokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens, likewise.")]
 
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option("--labels", help="A map from the dialogues' own labels of strategies to a taxonomy's (YAML or JSON)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: plain keys, fractions.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 
@@ -150,6 +156,23 @@ def chat_options(told: Mapping[str, Any]) -> "BaselineOptions | OwnOptions | Non
     from esckit.supporters.baselines import BaselineOptions
 
     return options_of(BaselineOptions, {**told, "method": told["method"] or "base"})
+
+
+def read_dialogues(path: Path, *, format: str | None = None, labels: Path | None = None) -> "list[Conversation]":
+    """Read a dialogue file; where replies carry several strategies, say on standard error how many do."""
+    from esckit.corpora import read_corpus
+    from esckit.corpora.labels import several_labels
+
+    conversations = read_corpus(path, format, labels=labels)
+    tell_several(path, several_labels(conversations))
+    return conversations
+
+
+def tell_several(path: object, count: int) -> None:
+    """Say on standard error how many replies carry several strategies."""
+    if count:
+        told = f"note: {path}: {count} replies carry more than one strategy; the first counts, all stay in extra"
+        print(told, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -25,6 +25,7 @@ def _group() -> None:
 def planner_command(
     corpus: Annotated[Path, typer.Argument(help="Dialogues with strategies: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The supporter's folder to write.")],
+    labels: shared.LabelsOption = None,
     encoder: Annotated[str, typer.Option(help="embedded, a folder or a Hub id.")] = "embedded",
     model: Annotated[str, typer.Option(help="encoder, linear or majority.")] = "encoder",
     seed: Annotated[int, typer.Option(help="Of folds, nets and their training.")] = 0,
@@ -40,7 +41,6 @@ def planner_command(
 
     Example: esckit train planner train.json runs/planner --replies
     """
-    from esckit.corpora import read_corpus
     from esckit.files import alone
     from esckit.planning.planner_options import PlannerOptions
     from esckit.supporters.embedded import make_supporter
@@ -50,7 +50,7 @@ def planner_command(
         raise EsckitError(f"--model {model!r} is unknown: use one of {', '.join(kinds)}.")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / "supporter.json").exists():
         raise EsckitError(f"{out} holds something else than a supporter: choose another folder.")
-    conversations = read_corpus(corpus)
+    conversations = shared.read_dialogues(corpus, labels=labels)
     quiet()
     options = PlannerOptions.model_validate({"model": model})
     with alone(out, out.with_name(f".{out.name}.lock")):

@@ -1,15 +1,24 @@
-"""The turn rule ``decoupled-esc``: how a path of turns becomes chat messages.
+"""The turn rules: which utterances are one turn, and how a path of turns becomes chat messages.
 
-Seeker turns in a row are one user message, every supporter turn is one assistant message, a blank user message (one
-space) stands between two supporter turns, and a user "Hi" before a supporter who opens. These fillers exist in messages
-only, never in the tree.
+``decoupled-esc``: seeker turns in a row are one user message, every supporter turn is one assistant message, a blank
+user message (one space) stands between two supporter turns, and a user "Hi" before a supporter who opens. These fillers
+exist in messages only, never in the tree.
+
+``merged`` changes the tree before that: utterances of one speaker in a row become one turn (`merge_turns`). Fewer
+replies remain, longer ones, and some lose their strategy: figures under the two rules do not compare.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Final, Literal, NamedTuple
 
 from esckit.conversation.records import Turn
 from esckit.conversation.tree import Conversation
+from esckit.errors import CorpusError
+
+TurnRule = Literal["decoupled-esc", "merged"]
+MergedLabel = Literal["first", "last", "longest"]
 
 OPENING_FILLER = "Hi"
 BLANK_FILLER = " "
@@ -59,3 +68,52 @@ def _user_message(pending: list[str], *, first: bool) -> Message:
     if pending:
         return Message("user", "\n".join(pending))
     return Message("user", OPENING_FILLER if first else BLANK_FILLER, filler=True)
+
+
+_KEPT: Final[Mapping[MergedLabel, Callable[[Sequence[Turn]], Turn]]] = {
+    "first": lambda turns: turns[0],
+    "last": lambda turns: turns[-1],
+    "longest": lambda turns: max(turns, key=lambda turn: len(turn.text or "")),
+}
+
+
+def merge_turns(conversation: Conversation, label: MergedLabel = "first") -> Conversation:
+    """Join the utterances of one speaker in a row, by a line end, into one turn: turn rule ``merged``.
+
+    Args:
+        conversation: a plain dialogue; it is left as it is.
+        label: whose strategy counts among those that have one: the first's, the last's or the longest's in characters
+            (of equally long ones the first's).
+
+    Returns:
+        The dialogue with ``provenance["turn_rule"]``. A joined turn has the first one's id, and all of them, with text,
+        strategy and ``extra``, under ``extra["merged"]``.
+
+    Raises:
+        CorpusError: it has branches, preferences, planned turns, scores or verdicts, which belong to single utterances.
+    """
+    plain = len(conversation.trunk) == len(conversation.turns) and not conversation.preferences
+    if not plain or any(turn.planned or turn.scores or turn.verdicts for turn in conversation.turns):
+        raise CorpusError(
+            f"conversation {conversation.id!r} has branches, preferences, scores or verdicts, and its turns cannot be "
+            "merged: merge the dialogues before anything is added to them."
+        )
+    turns: list[Turn] = []
+    for _, run in groupby(conversation.trunk, key=lambda turn: turn.speaker):
+        turns.append(replace(_merged(list(run), label), parent=turns[-1].id if turns else None))
+    provenance = {**conversation.provenance, "turn_rule": f"merged, {label} label"}
+    return replace(conversation, turns=turns, provenance=provenance)
+
+
+def _merged(run: Sequence[Turn], label: MergedLabel) -> Turn:
+    if len(run) == 1:
+        return run[0]
+    labelled = [turn for turn in run if turn.strategy]
+    text = "\n".join((turn.text or "").strip() for turn in run)
+    strategy = _KEPT[label](labelled).strategy if labelled else None
+    return replace(run[0], text=text, strategy=strategy, extra={"merged": [_of_run(turn) for turn in run]})
+
+
+def _of_run(turn: Turn) -> dict[str, Any]:
+    fields = {"id": turn.id, "text": turn.text, "strategy": turn.strategy, "extra": turn.extra}
+    return {name: value for name, value in fields.items() if value not in (None, {})}

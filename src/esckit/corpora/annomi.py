@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from esckit.conversation import Conversation, Speaker
-from esckit.corpora.records import Dialogue, Reading, Record
-from esckit.files import read_text
-from esckit.strategy import ANNOMI
+from esckit.corpora.encodings import text_of
+from esckit.corpora.labels import LABELS_READ, NO_MAP, LabelMap
+from esckit.corpora.records import Dialogue, Reading
+from esckit.corpora.source_files import Record
+from esckit.strategy import ANNOMI, Taxonomy
 
 LICENCE: Final = (
     'none stated (no licence file; README: released "to benefit research community", "publicly and freely available")'
@@ -33,7 +35,7 @@ Row = dict[str, str]
 
 def annomi_records(path: Path) -> Iterator[Record]:
     """Yield the transcripts of ``AnnoMI-full.csv``, each a list of its rows, in the order of their first rows."""
-    reader = csv.DictReader(io.StringIO(read_text(path, what="AnnoMI-full.csv"), newline=""))
+    reader = csv.DictReader(io.StringIO(text_of(path, "AnnoMI-full.csv"), newline=""))
     missing = sorted(set(_COLUMNS) - set(reader.fieldnames or ()))
     if missing:
         yield Record(1, problem=f"the table has no column {', '.join(missing)}: give AnnoMI-full.csv as published.")
@@ -52,19 +54,22 @@ def annomi_records(path: Path) -> Iterator[Record]:
         yield Record(lines[name], rows)
 
 
-def read_annomi_transcript(rows: Sequence[Row], position: int, file: str = "AnnoMI-full.csv") -> Reading:
+def read_annomi_transcript(
+    rows: Sequence[Row], position: int | str, file: str = "AnnoMI-full.csv", labels: LabelMap = NO_MAP
+) -> Reading:
     """Read one transcript (`records`) from its rows, one for each utterance and annotator."""
     first = rows[0]
     dialogue = Dialogue(f"transcript {first['transcript_id']}")
     utterances: dict[str, list[Row]] = {}
     for row in rows:
         utterances.setdefault(row["utterance_id"], []).append(row)
+    taxonomy = labels.taxonomy(ANNOMI)
     for name, annotations in utterances.items():
-        _read_utterance(dialogue, name, annotations)
+        _read_utterance(dialogue, name, annotations, taxonomy, labels)
     conversation = Conversation(
         id=f"{_CORPUS}-{first['transcript_id']}",
         turns=dialogue.turns,
-        taxonomy=ANNOMI.name,
+        taxonomy=taxonomy.name,
         labels={key: first[key] for key in ("topic", "mi_quality")},
         provenance={"corpus": _CORPUS, "file": file, "licence": LICENCE},
         extra={key: first[key] for key in ("video_title", "video_url")},
@@ -72,7 +77,9 @@ def read_annomi_transcript(rows: Sequence[Row], position: int, file: str = "Anno
     return dialogue.reading(conversation)
 
 
-def _read_utterance(dialogue: Dialogue, name: str, annotations: Sequence[Row]) -> None:
+def _read_utterance(
+    dialogue: Dialogue, name: str, annotations: Sequence[Row], taxonomy: Taxonomy, labels: LabelMap
+) -> None:
     first = annotations[0]
     speaker = _SPEAKERS.get(first["interlocutor"])
     if not name.isdecimal() or speaker is None:
@@ -82,18 +89,17 @@ def _read_utterance(dialogue: Dialogue, name: str, annotations: Sequence[Row]) -
         )
         return
     behaviour = _majority(annotations, "main_therapist_behaviour")
-    if behaviour is not None and behaviour not in ANNOMI.labels:
-        known = ", ".join(ANNOMI.labels)
-        dialogue.problem("label", f"has the unknown behaviour {behaviour!r}: use one of {known}.", int(name))
-        behaviour = None
+    read = dialogue.label(behaviour, int(name), taxonomy, labels)
     extra: dict[str, Any] = {"timestamp": first["timestamp"]}
+    if read.labels is not None:
+        extra[LABELS_READ] = read.labels
     if talk := _majority(annotations, "client_talk_type"):
         extra["client_talk_type"] = talk
     known_columns = (*_OF_TRANSCRIPT, *_OF_UTTERANCE)
     extra["annotations"] = [
         {key: value for key, value in row.items() if key not in known_columns and value != _NONE} for row in annotations
     ]
-    dialogue.add(int(name), speaker, first["utterance_text"], behaviour, extra)
+    dialogue.add(int(name), speaker, first["utterance_text"], read.strategy, extra)
 
 
 def _majority(annotations: Sequence[Row], column: str) -> str | None:

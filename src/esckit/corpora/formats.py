@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +11,16 @@ from typing import Any, Final
 from esckit.conversation import Conversation, Problem, conversation_problems, validate_conversation, write_conversations
 from esckit.conversation.turn_rule import dialogue_messages
 from esckit.corpora.annomi import annomi_records, read_annomi_transcript
+from esckit.corpora.detecting import detect_format
+from esckit.corpora.dialogues import SOURCES, read_dialogue
+from esckit.corpora.encodings import lines_of
 from esckit.corpora.esconv import conversation_to_esconv, read_esconv_item
-from esckit.corpora.model_written import read_counselling_item, read_extes_item
-from esckit.corpora.records import Reading, Record, json_lines, json_list, text_lines
+from esckit.corpora.extes import read_extes_item
+from esckit.corpora.labels import ADVICE, NO_MAP, LabelMap, as_label_map, told_unknown
+from esckit.corpora.records import Reading, relabelled
+from esckit.corpora.source_files import Record, dialogue_records, text_lines
 from esckit.errors import CorpusError
-from esckit.files import atomic_write, read_lines
+from esckit.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -24,42 +29,70 @@ class Format:
 
     Attributes:
         records: takes a file apart into records.
-        read: makes a conversation of a record, its place in the file (from 0) and the file's name.
+        read: makes a conversation of a record, its place in the file (from 0, or its own name), the file's name and a
+            map of labels.
         write: makes a record of a conversation again; None where the format is only read.
         alternates: the corpus promises that seeker and supporter take turns.
+        all_labelled: it promises a strategy for every reply, where it has strategies.
     """
 
     records: Callable[[Path], Iterator[Record]]
-    read: Callable[[Any, int, str], Reading]
+    read: Callable[[Any, int | str, str, LabelMap], Reading]
     write: Callable[[Conversation], dict[str, Any]] | None = None
     alternates: bool = False
+    all_labelled: bool = True
 
 
-def _read_tree(line: str, position: int, file: str) -> Reading:
+def _tree_records(path: Path) -> Iterator[Record]:
+    """The lines of a file of trees; the items of one that was saved as a list."""
+    if next((line.lstrip() for _, line in lines_of(path) if line.strip()), "")[:1] != "[":
+        return text_lines(path)
+    return (
+        replace(record, value=json.dumps(record.value, ensure_ascii=False)) if record.problem is None else record
+        for record in dialogue_records(path)
+    )
+
+
+def _read_tree(line: str, position: int | str, file: str = "", labels: LabelMap = NO_MAP) -> Reading:
     found = validate_conversation(line)
     if not isinstance(found, Conversation):
         return Reading(None, found)
+    found, unknown = relabelled(found, labels)
     problems = list(conversation_problems(found))
     walkable = all(problem.kind == "label" for problem in problems)
-    return Reading(found if walkable else None, problems)
+    return Reading(found if walkable else None, problems, unknown=unknown)
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    "tree": Format(text_lines, _read_tree),
-    "esconv": Format(json_list, read_esconv_item, conversation_to_esconv),
-    "failed_esconv": Format(json_list, read_esconv_item, conversation_to_esconv),
-    "extes": Format(json_list, read_extes_item, alternates=True),
+    "tree": Format(_tree_records, _read_tree),
+    "esconv": Format(dialogue_records, read_esconv_item, conversation_to_esconv),
+    "failed_esconv": Format(dialogue_records, read_esconv_item, conversation_to_esconv),
+    "extes": Format(dialogue_records, read_extes_item, alternates=True),
     "annomi": Format(annomi_records, read_annomi_transcript),
-    "cpsycoun": Format(json_lines, partial(read_counselling_item, corpus="cpsycoun"), alternates=True),
-    "smile": Format(json_lines, partial(read_counselling_item, corpus="smile"), alternates=True),
+    **{
+        name: Format(
+            dialogue_records,
+            partial(read_dialogue, corpus=name),
+            alternates=name in ("cpsycoun", "smile"),
+            all_labelled=name != "escot",
+        )
+        for name in SOURCES
+    },
 }
 
 
-def read_corpus(path: Path | str, format: str | None = None) -> list[Conversation]:
-    """Read a file of dialogues in one of ``FORMATS``; where none is named, the file's beginning tells which.
+def read_corpus(
+    path: Path | str, format: str | None = None, *, labels: Path | str | LabelMap | None = None
+) -> list[Conversation]:
+    """Read a file of dialogues in one of ``FORMATS``; where none is named, what its dialogues look like tells which.
 
     Where dialogues are left out by the rules of the format (ExTES), ``provenance["dropped"]`` of each conversation
     counts them: ``{"dialogues": n, reason: replies, ...}``.
+
+    Args:
+        path: the file, or a folder of such files.
+        format: of ``FORMATS``.
+        labels: a map of labels or its path (`labels.read_label_map`).
 
     Raises:
         CorpusError: one sentence that names the file and the place, or says that the format is none of ours.
@@ -67,9 +100,13 @@ def read_corpus(path: Path | str, format: str | None = None) -> list[Conversatio
     path = Path(path)
     conversations: dict[str, Conversation] = {}
     dropped: Counter[str] = Counter()
-    for line, reading in read_records(path, find_format(path, format)):
+    unknown = _UnknownLabels(path)
+    for line, reading in read_records(path, find_format(path, format), as_label_map(labels)):
         for problem in reading.problems:
-            raise CorpusError(f"{path}:{line}: {problem.text}")
+            if problem.kind != "label" or not reading.unknown:
+                raise CorpusError(f"{path}:{line}: {problem.text}")
+            unknown.first = unknown.first or f"{path}:{line}: {problem.text}"
+        unknown.counts.update(reading.unknown)
         if reading.dropped:
             dropped.update(["dialogues", *(reason.kind for reason in reading.dropped)])
         elif reading.conversation is not None:
@@ -78,6 +115,7 @@ def read_corpus(path: Path | str, format: str | None = None) -> list[Conversatio
                     f"{path}:{line}: conversation {reading.conversation.id!r} occurs twice; ids are unique in a file."
                 )
             conversations[reading.conversation.id] = reading.conversation
+    unknown.refuse()
     if not any(turn.speaker == "supporter" for tree in conversations.values() for turn in tree.turns):
         raise CorpusError(
             f"{path} has no supporter turn in {len(conversations)} dialogues: there is nothing to learn or measure, "
@@ -88,7 +126,22 @@ def read_corpus(path: Path | str, format: str | None = None) -> list[Conversatio
     return [replace(tree, provenance={**tree.provenance, "dropped": dict(dropped)}) for tree in conversations.values()]
 
 
-def read_records(path: Path, format: str) -> Iterator[tuple[int, Reading]]:
+@dataclass
+class _UnknownLabels:
+    """The labels of a file that nobody knows: all are counted before the first is complained about."""
+
+    path: Path
+    first: str | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self) -> None:
+        if self.first is not None:
+            advice = "" if ADVICE in self.first else f", {ADVICE}"
+            told = f"{self.first.removesuffix('.')}{advice}"
+            raise CorpusError(f"{told}; unknown in this file: {told_unknown(self.counts)}.")
+
+
+def read_records(path: Path, format: str, labels: LabelMap = NO_MAP) -> Iterator[tuple[int, Reading]]:
     """Yield each record's line and what became of it; a record that is none is a problem like others.
 
     Raises:
@@ -98,7 +151,13 @@ def read_records(path: Path, format: str) -> Iterator[tuple[int, Reading]]:
         if record.problem is not None:
             yield record.line, Reading(None, [Problem("record", record.problem)])
         else:
-            yield record.line, FORMATS[format].read(record.value, position, path.name)
+            own = position if record.name is None else record.name
+            yield record.line, FORMATS[format].read(record.value, own, path.name, labels)
+
+
+def has_own_id(conversation: Conversation, format: str) -> bool:
+    """Whether the file says the conversation's id; else its place in the file does, and it is unique there alone."""
+    return format in ("tree", "annomi") or any(key in conversation.extra for key in ("id", "questionID"))
 
 
 def write_corpus(path: Path | str, conversations: Iterable[Conversation], format: str = "tree") -> None:
@@ -143,48 +202,14 @@ def conversation_to_messages(conversation: Conversation, system: str) -> dict[st
 
 
 def find_format(path: Path, format: str | None = None) -> str:
-    """The format that was asked for, or else the one that the file's first dialogue shows.
+    """The format that was asked for, or else the one that the file's dialogues show (`detecting`).
 
     Raises:
         CorpusError: it is none of ours, or it could be two of them.
     """
     if format is not None:
         return _known(format)
-    start = next((line.lstrip() for _, line in read_lines(path, what="a dialogue file") if line.strip()), None)
-    if start is None:
-        raise CorpusError(f"{path} is empty: give a file with at least one dialogue.")
-    if start.startswith("["):
-        return _list_format(path)
-    if start.startswith("{"):
-        first = _first_object(json_lines(path))
-        if "format" in first:
-            return "tree"
-        if "dialog" in first:
-            raise CorpusError(f"{path} could be cpsycoun or smile, which differ in their licences: name the format.")
-    elif "main_therapist_behaviour" in start:
-        return "annomi"
-    raise CorpusError(
-        f"{path} is in no format that esckit knows ({', '.join(FORMATS)}): "
-        "convert it into one of them, as docs/corpora.md describes."
-    )
-
-
-def _list_format(path: Path) -> str:
-    first = _first_object(json_list(path))
-    if "content" in first:
-        return "extes"
-    if "messages" in first:
-        raise CorpusError(
-            f"{path} holds chat messages, which are written and not read, as they do not say what their fillers are: "
-            "give the file that they were made from."
-        )
-    dialog = first.get("dialog")
-    speakers = [entry.get("speaker") for entry in dialog if isinstance(entry, dict)] if isinstance(dialog, list) else []
-    return "failed_esconv" if "speaker" in speakers or "listener" in speakers else "esconv"
-
-
-def _first_object(records: Iterator[Record]) -> dict[str, Any]:
-    return next((record.value for record in records if isinstance(record.value, dict)), {})
+    return detect_format(path, tuple(FORMATS))
 
 
 def _known(format: str) -> str:

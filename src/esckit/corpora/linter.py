@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from esckit.conversation import Conversation, Problem, Turn
 from esckit.corpora.duplicates import Retelling, Stories
-from esckit.corpora.formats import FORMATS, find_format, read_records
+from esckit.corpora.formats import FORMATS, find_format, has_own_id, read_records
+from esckit.corpora.labels import LabelMap, as_label_map, several_labels
 
 KINDS: Final = (
     "record",
@@ -63,9 +64,13 @@ class Finding(NamedTuple):
 
 @dataclass
 class CheckReport:
-    """What was looked at and found: dialogues by file, findings in the order of files and lines."""
+    """What was looked at and found: dialogues by file, findings in the order of files and lines.
+
+    ``several`` counts the turns with more than one label, of which the first counts.
+    """
 
     dialogues: dict[str, int] = field(default_factory=dict)
+    several: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -81,20 +86,28 @@ class CheckReport:
         return sum(other is not None and other.file != file for file, other in pairs)
 
 
-def check_files(paths: Sequence[Path | str], format: str | None = None) -> CheckReport:
-    """Look at all dialogues of all files (the parts of one corpus), past every problem.
+def check_files(
+    paths: Sequence[Path | str], format: str | None = None, *, labels: Path | str | LabelMap | None = None
+) -> CheckReport:
+    """Look at all dialogues of all files (the parts of one corpus), past every problem; ``labels`` as in `read_corpus`.
 
     Raises:
         CorpusError: a file cannot be read at all, or its format cannot be told.
     """
     report, stories, places = CheckReport(), Stories(), list[DialoguePlace]()
     seen: dict[str, DialoguePlace] = {}
+    mapped = as_label_map(labels)
     for path in map(Path, paths):
         before = len(places)
-        for place, conversation in _check_file(path, find_format(path, format), report.findings):
-            if seen.setdefault(place.dialogue, place) != place:
-                message = f"conversation {place.dialogue!r} has the id of {seen[place.dialogue]}: make the ids unique."
-                report.findings.append(Finding(*place, None, "id", message, seen[place.dialogue]))
+        found = find_format(path, format)
+        for place, conversation in _check_file(path, found, mapped, report.findings):
+            report.several += several_labels([conversation])
+            # A dialogue without an id of its own is called by its place: in another file that is another dialogue.
+            named = place.dialogue if has_own_id(conversation, found) else f"{path} {place.dialogue}"
+            if seen.setdefault(named, place) != place:
+                place_of = seen[named]
+                message = f"conversation {place.dialogue!r} has the id of {place_of}: make the ids unique."
+                report.findings.append(Finding(*place, None, "id", message, place_of))
             stories.add(conversation)
             places.append(place)
         report.dialogues[str(path)] = len(places) - before
@@ -104,11 +117,13 @@ def check_files(paths: Sequence[Path | str], format: str | None = None) -> Check
     return report
 
 
-def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tuple[DialoguePlace, Conversation]]:
+def _check_file(
+    path: Path, format: str, labels: LabelMap, findings: list[Finding]
+) -> Iterator[tuple[DialoguePlace, Conversation]]:
     """Add what is wrong with a file to ``findings``; yield its dialogues, as far as they could be read."""
     unlicensed, unsourced = list[DialoguePlace](), list[DialoguePlace]()
     line = 0
-    for line, reading in read_records(path, format):
+    for line, reading in read_records(path, format, labels):
         name = reading.conversation.id if reading.conversation else None
         findings += [Finding(str(path), line, name, turn, kind, text) for kind, text, turn in reading.problems]
         findings += [Finding(str(path), line, name, turn, "label", text) for _, text, turn in reading.dropped]
@@ -117,7 +132,10 @@ def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tu
         place = DialoguePlace(str(path), line, reading.conversation.id)
         known = {(problem.kind, problem.turn) for problem in reading.problems}
         unsure = any(problem.kind == "speaker" for problem in reading.problems)
-        for kind, text, turn in conversation_findings(reading.conversation, FORMATS[format].alternates):
+        known_form = FORMATS[format]
+        for kind, text, turn in conversation_findings(
+            reading.conversation, known_form.alternates, known_form.all_labelled
+        ):
             if (kind, turn) not in known and not (unsure and kind in ("one-sided", "role-order")):
                 findings.append(Finding(*place, turn, kind, text))
         if not reading.conversation.provenance.get("licence"):
@@ -133,10 +151,11 @@ def _check_file(path: Path, format: str, findings: list[Finding]) -> Iterator[tu
             findings.append(Finding(*places[0], None, kind, message))
 
 
-def conversation_findings(conversation: Conversation, alternates: bool) -> Iterator[Problem]:
+def conversation_findings(conversation: Conversation, alternates: bool, all_labelled: bool = True) -> Iterator[Problem]:
     """Yield what is odd about a conversation that breaks no rule; speakers and labels are looked at along its trunk.
 
-    Where it ``alternates``, the corpus promises that seeker and supporter take turns, the seeker first.
+    Where it ``alternates``, the corpus promises that seeker and supporter take turns, the seeker first; where it is
+    ``all_labelled``, a strategy for every reply.
     """
     where = f"conversation {conversation.id!r}"
     trunk = [turn for turn in conversation.trunk if not turn.planned]
@@ -151,7 +170,7 @@ def conversation_findings(conversation: Conversation, alternates: bool) -> Itera
         if not turn.planned and not (turn.text or "").strip():
             yield Problem("content", f"{where}, turn {turn.id!r} has an empty text: write it, or remove it.", turn.id)
     for turn in trunk:
-        if conversation.taxonomy and turn.speaker == "supporter" and turn.strategy is None:
+        if all_labelled and conversation.taxonomy and turn.speaker == "supporter" and turn.strategy is None:
             text = "has no strategy: label it, or set the taxonomy to null."
             yield Problem("label", f"{where}, turn {turn.id!r} {text}", turn.id)
 

@@ -1,84 +1,18 @@
-"""A source file taken apart into records, and what the formats share to make a conversation of one.
+"""What the formats share to make a conversation of a record: a dialogue that is being read, and what became of it.
 
-A record that cannot be read says why and does not hide those after it. Each format's reader takes a record, its
-position in the file from 0, and the file's name without folders, for the provenance; it returns a `Reading`.
+Each format's reader takes a record's value (`source_files`), its position in the file from 0 or its own name, the
+file's name without folders for the provenance, and a map of labels; it returns a `Reading`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from esckit.conversation import Conversation, Problem, Speaker, Turn, conversation_problems
-from esckit.files import after_space, decode_json, decode_json_at, read_lines, read_text
-
-_NOT_A_LIST: Final = "this is no list of dialogues: the file should be one JSON list with an object a dialogue."
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One dialogue as it stands in a file: the line where it begins, and its value or why there is none."""
-
-    line: int
-    value: Any = None
-    problem: str | None = None
-
-
-def text_lines(path: Path) -> Iterator[Record]:
-    """Yield the lines of a file that hold more than white space."""
-    for number, line in read_lines(path, what="a dialogue file (JSON Lines)"):
-        if line.strip():
-            yield Record(number, line)
-
-
-def json_lines(path: Path) -> Iterator[Record]:
-    """Yield the values of a JSON Lines file."""
-    for record in text_lines(path):
-        try:
-            yield Record(record.line, decode_json(record.value))
-        except json.JSONDecodeError as error:
-            yield Record(record.line, problem=_json_problem(error))
-
-
-def json_list(path: Path) -> Iterator[Record]:
-    """Yield the items of one JSON list; after one that is no JSON, go on at the next line that begins with ``{``."""
-    text = read_text(path, what="a dialogue file (a JSON list)")
-    at, line, counted = after_space(text, 0), 1, 0
-    if text[at : at + 1] != "[":
-        yield Record(1, problem=_NOT_A_LIST)
-        return
-    at = after_space(text, at + 1)
-    while text[at : at + 1] != "]":
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            value, end = decode_json_at(text, at)
-            yield Record(line, value)
-            at = _after_comma(text, end)
-        except json.JSONDecodeError as error:
-            yield Record(error.lineno, problem=_json_problem(error))
-            at = text.find("\n{", at) + 1
-            if not at:
-                return
-    if text[at + 1 :].strip():
-        yield Record(line, problem="there is text after the end of the list: remove it.")
-
-
-def _json_problem(error: json.JSONDecodeError) -> str:
-    return f"not valid JSON ({error.msg}): mend that line."
-
-
-def _after_comma(text: str, at: int) -> int:
-    """Where the next item or the list's end stands, ``at`` being the end of an item."""
-    at = after_space(text, at)
-    if text[at : at + 1] == "]":
-        return at
-    after = after_space(text, at + 1)
-    if text[at : at + 1] != ",":
-        raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-    if text[after : after + 1] == "]":
-        raise json.JSONDecodeError("Expecting value", text, after)
-    return after
+from esckit.corpora.labels import ADVICE, LABELS_READ, NO_MAP, LabelMap, ReadLabel, UnknownLabelError, read_label
+from esckit.corpora.speakers import speaker_of
+from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
 
 class Reading(NamedTuple):
@@ -89,15 +23,17 @@ class Reading(NamedTuple):
             holds what could be read (a label that is unknown is left out), good enough to look for more.
         problems: for each of these, strict reading would have stopped.
         dropped: why the dialogue is left out on purpose, by the rules of its format; empty where it is not.
+        unknown: the labels of strategies that nobody knows, as written; each has its problem too.
     """
 
     conversation: Conversation | None
     problems: Sequence[Problem] = ()
     dropped: Sequence[Problem] = ()
+    unknown: Sequence[str] = ()
 
 
-def dialogue_name(item: Any, position: int) -> str:
-    """What a dialogue is called in problems: its place in the file from 0, and its id where it has one."""
+def dialogue_name(item: Any, position: int | str) -> str:
+    """What a dialogue is called in problems: its place in the file from 0 or its own name, and its id if it has one."""
     named = f" (id {item['id']!r})" if isinstance(item, dict) and "id" in item else ""
     return f"dialogue {position}{named}"
 
@@ -109,6 +45,7 @@ class Dialogue:
         self.where = where
         self.turns: list[Turn] = []
         self.problems: list[Problem] = []
+        self.unknown: list[str] = []
 
     def problem(self, kind: str, text: str, turn: int | None = None) -> None:
         """Note a problem; ``text`` goes on after the dialogue's (and the turn's) name."""
@@ -125,13 +62,18 @@ class Dialogue:
         if not isinstance(entries, list) or not entries:
             self.problem("record", f"has no list `{key}` of utterances: add one, or remove the dialogue.")
             return []
-        if not isinstance(item.get("id", 0), int | str):
+        self.allowed(item)
+        return entries
+
+    def allowed(self, item: Any) -> bool:
+        """Whether the record can be written again as UTF-8 JSON and has a usable id; else a problem is noted."""
+        if isinstance(item, dict) and not isinstance(item.get("id", 0), int | str):
             self.problem("id", "has an id that is neither a number nor a text: give it one, or leave it out.")
         try:  # what JSON can spell and no UTF-8 file can hold
             json.dumps(item, ensure_ascii=False, allow_nan=False).encode()
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self.problem("record", f"holds half a character or a number that is none ({error}): mend it.")
-        return entries
+        return not self.problems
 
     def text(self, entry: Any, key: str, index: int) -> str:
         """The text of an entry; empty, and a problem, where it is none."""
@@ -142,13 +84,29 @@ class Dialogue:
         return ""
 
     def speaker(self, entry: Any, speakers: Mapping[str, Speaker], index: int) -> Speaker | None:
-        """Who speaks; None, and a problem, where the name is none of ``speakers``."""
+        """Who speaks: by the format's own names, else by `speakers.ROLES`; None, and a problem, where neither knows."""
         name = entry.get("speaker") if isinstance(entry, dict) else None
-        if isinstance(name, str) and name in speakers:
-            return speakers[name]
-        if isinstance(entry, dict):
+        known = speakers.get(name) or speaker_of(name) if isinstance(name, str) else None
+        if known is None and isinstance(entry, dict):
             self.problem("speaker", f"has the unknown speaker {name!r}: use {' or '.join(speakers)}.", index)
-        return None
+        return known
+
+    def label(
+        self,
+        written: Any,
+        index: int,
+        taxonomy: Taxonomy,
+        mapped: LabelMap = NO_MAP,
+        aliases: Mapping[str, str] | None = None,
+    ) -> ReadLabel:
+        """A strategy as written, read (`labels.read_label`); none, and a problem, where it is unknown."""
+        try:
+            return read_label(written, taxonomy, mapped, aliases)
+        except UnknownLabelError as error:
+            self.unknown.append(str(error))
+            known = ", ".join(taxonomy.labels)
+            self.problem("label", f"has the unknown strategy {error}: use one of {known}, {ADVICE}.", index)
+            return ReadLabel(None)
 
     def add(
         self,
@@ -166,4 +124,27 @@ class Dialogue:
     def reading(self, conversation: Conversation, dropped: Sequence[Problem] = ()) -> Reading:
         """The outcome, the rules of the tree included."""
         problems = [*self.problems, *conversation_problems(conversation)]
-        return Reading(None if dropped else conversation, problems, dropped)
+        return Reading(None if dropped else conversation, problems, dropped, self.unknown)
+
+
+def relabelled(conversation: Conversation, mapped: LabelMap) -> tuple[Conversation, list[str]]:
+    """A tree whose labels are read as those of other formats are, and the labels that are unknown, left as they are.
+
+    A label that is written otherwise goes to its turn's ``extra``.
+    """
+    default = TAXONOMIES.get(conversation.taxonomy or "")
+    if default is None and not mapped.labels:
+        return conversation, []
+    taxonomy = mapped.taxonomy(default or ESCONV)
+    turns, unknown = [], []
+    for turn in conversation.turns:
+        try:
+            read = ReadLabel(turn.strategy)
+            if turn.speaker == "supporter" and (mapped.labels or turn.strategy not in taxonomy.labels):
+                read = read_label(turn.strategy, taxonomy, mapped)
+        except UnknownLabelError as error:
+            unknown.append(str(error))
+        kept: dict[str, Any] = {} if read.strategy == turn.strategy else {"strategy": turn.strategy}
+        kept |= {} if read.labels is None else {LABELS_READ: read.labels}
+        turns.append(replace(turn, strategy=read.strategy, extra={**kept, **turn.extra}) if kept else turn)
+    return replace(conversation, turns=turns, taxonomy=taxonomy.name), unknown

@@ -14,6 +14,7 @@ from esckit.errors import CorpusError
 from esckit.files import decode_json, read_text
 
 DECOUPLED_ESC: Final = "decoupled-esc"
+DECOUPLED_ESC_PUBLISHED: Final = "decoupled-esc-published"
 PARTS: Final = ("train", "valid", "test")
 
 
@@ -58,15 +59,27 @@ class Parts(NamedTuple):
 
 
 def split_by(conversations: Sequence[Conversation], split: str, *, seed: int) -> Parts:
-    """Divide conversations as ``split`` says: ``decoupled-esc``, the path of an id file, or a ratio such as ``8:1:1``.
+    """Divide conversations as ``split`` says.
+
+    Args:
+        conversations: all of them, in the order of their file.
+        split: ``decoupled-esc``, ``decoupled-esc-published`` (with the retellings in its training part), the path of an
+            id file, a ratio such as ``8:1:1``, drawn, or ``8:1:1 in order``, cut.
+        seed: of the draw.
 
     Raises:
         CorpusError: the split is none of these, or does not fit the conversations.
     """
     if split == DECOUPLED_ESC:
         return split_by_ids(conversations, decoupled_esc_split_ids(), source=split)
+    if split == DECOUPLED_ESC_PUBLISHED:
+        ids = decoupled_esc_split_ids()
+        return split_by_ids(conversations, {**ids, "train": ids["train"] + ids["excluded_from_train"]}, source=split)
     if ":" in split and not Path(split).exists():
-        return split_by_ratio(conversations, split, seed=seed)
+        ratio, *cut = split.split(maxsplit=1)
+        if cut not in ([], ["in order"]):
+            raise CorpusError(f"the split {split!r} cannot be read: write a ratio such as 8:1:1, or '8:1:1 in order'.")
+        return split_by_ratio(conversations, ratio, seed=None if cut else seed)
     return split_by_ids(conversations, _read_id_file(Path(split)), source=split)
 
 
@@ -77,8 +90,10 @@ def decoupled_esc_split_ids() -> dict[str, list[int]]:
     return ids
 
 
-def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: int) -> Parts:
+def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: int | None) -> Parts:
     """Draw the parts by dialogue: sizes as ``ratio`` says, rounded; the draw depends on the seed and the ids alone.
+
+    Without a seed nothing is drawn: the first dialogues are the training part, and so on.
 
     Raises:
         CorpusError: the ratio cannot be read.
@@ -89,7 +104,9 @@ def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: i
         weights = []
     if len(weights) not in (2, 3) or not all(0 <= weight < float("inf") for weight in weights) or not weights[0]:
         raise CorpusError(f"the ratio {ratio!r} cannot be read: write train:valid:test in numbers, such as 8:1:1.")
-    order = sorted(conversations, key=lambda tree: hashlib.sha256(f"{seed} {tree.id}".encode()).digest())
+    order = list(conversations)
+    if seed is not None:
+        order.sort(key=lambda tree: hashlib.sha256(f"{seed} {tree.id}".encode()).digest())
     ends = [round(len(order) * sum(weights[:count]) / sum(weights)) for count in (1, 2, 3)]
     part_of = {
         conversation.id: part

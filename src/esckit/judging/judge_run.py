@@ -1,6 +1,7 @@
 """A whole judging: from predictions files to a folder of verdicts and figures, through a ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esckit.chat_models.asker import Asker
@@ -9,6 +10,7 @@ from esckit.chat_models.opening import chat_model_name
 from esckit.chat_models.pacing import Pace
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
+from esckit.corpora.esconv import count_surveys
 from esckit.errors import EsckitError
 from esckit.judging.judging_files import write_judging
 from esckit.judging.plan import STEP, JudgingOptions, figures, make_plan
@@ -59,6 +61,9 @@ def judge_files(
     check_options(options)
     sampled = sample_turns(files, conversations, options.turns, seed)
     failed = read_corpus(Path(options.failed)) if options.failed else None
+    surveys = count_surveys(failed or [])
+    if surveys:
+        tell(f"note: {surveys}")
     plan = make_plan(sampled, load_rubrics(options.rubrics), options, failed=failed, seed=seed)
     model = open_model(options)
     with Ledger(ledger) as opened:
@@ -69,6 +74,8 @@ def judge_files(
         tell(f"asked: {asker.usage}")
     judge = chat_model_name(options.model)
     found = figures(judged, plan, sampled, judge=judge, identity=model.identity, miners=miners, draws=Draws(seed))
+    if surveys:
+        found = replace(found, warnings=[*found.warnings, f"Known group failed: {surveys}."])
     write_judging(out, judged, plan, found)
     return found
 

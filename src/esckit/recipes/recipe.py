@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, model_validator
 
+from esckit.conversation.turn_rule import MergedLabel, TurnRule
 from esckit.errors import RunError
 from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.recipes.stage import Keys, Split, Stage
@@ -22,6 +23,8 @@ class CorpusConfig(Keys):
 
     Attributes:
         split_seed: of a split by ratio. It is not the recipe's: runs with other seeds are measured on the same test.
+        labels: a map of the files' labels to a taxonomy's, YAML or JSON.
+        turn_rule: ``merged`` joins a speaker's utterances in a row; ``merged_label`` says whose strategy counts.
     """
 
     name: str = "starter"
@@ -31,6 +34,15 @@ class CorpusConfig(Keys):
     file: str | None = None
     split: str | None = None
     split_seed: int = 0
+    labels: str | None = None
+    turn_rule: TurnRule = "decoupled-esc"
+    merged_label: MergedLabel = "first"
+
+    @model_validator(mode="after")
+    def _label_is_for_merged(self) -> Self:
+        if self.merged_label != "first" and self.turn_rule != "merged":
+            raise ValueError("merged_label is for turn_rule merged: set both, or leave it out")
+        return self
 
 
 class ModelConfig(Keys):
