@@ -13,7 +13,7 @@ from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import reply_text, to_messages
 from esckit.corpora import load_corpus, read_corpus
 from esckit.prompts import load_prompt
-from esckit.rendering import Layout, Message, Part, PastStrategies, Renderer, supporter_turns
+from esckit.rendering import Layout, Message, OwnLayout, Part, PastStrategies, Renderer, supporter_turns
 from esckit.strategy import ESCONV
 from tests.tiny import TEMPLATES, strategies_shown, talk, tokenizer_with
 
@@ -31,7 +31,9 @@ def renderer_of(template: str, layout: Layout, max_context: int = 100_000) -> Re
     return Renderer(tokenizer_with(template), ESCONV, max_context=max_context, layout=layout)
 
 
-def chat_of(layout: Layout, part: Part, history: Sequence[Message], strategy: str, text: str) -> list[Message]:
+def chat_of(
+    layout: Layout | OwnLayout, part: Part, history: Sequence[Message], strategy: str, text: str
+) -> list[Message]:
     """The whole chat, system message first, that a turn of a part is: by hand, message by message."""
     messages, reply = list(history), reply_text(strategy, text)
     system = load_prompt("support", "system", strategies=STRATEGIES)

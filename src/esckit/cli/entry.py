@@ -157,7 +157,13 @@ def run_command(
 
 @app.command("predict")
 def predict_command(
-    supporter: Annotated[Path, typer.Argument(help="A supporter's folder (it holds supporter.json).")],
+    supporter: Annotated[
+        str,
+        typer.Argument(
+            help="A supporter's folder; or any model as it is: a folder, a LoRA folder, a Hub id, smollm2, "
+            "remote:MODEL."
+        ),
+    ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
     out: Annotated[Path, typer.Argument(help="The predictions file to write.")],
     labels: shared.LabelsOption = None,
@@ -170,6 +176,17 @@ def predict_command(
     stop_at_danger: Annotated[
         bool, typer.Option("--stop-at-danger", help="Answer a seeker who speaks of danger with the fixed text.")
     ] = False,
+    planner: shared.PlannerOption = None,
+    system: shared.SystemOption = None,
+    strategy_form: shared.FormOption = None,
+    base: shared.BaseOption = None,
+    base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
+    ledger: shared.LedgerOption = None,
+    max_new_tokens: shared.NewTokensOption = None,
+    concurrency: shared.ConcurrencyOption = None,
+    budget_calls: shared.CallsOption = None,
+    budget_tokens: shared.TokensOption = None,
     trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Predict every labelled supporter turn of a corpus.
@@ -178,35 +195,10 @@ def predict_command(
 
     Example: esckit predict runs/starter/decoupled dialogues.jsonl predictions.jsonl
     """
-    from typing import get_args
+    told = locals()
+    from esckit.cli.predicting import predict_corpus
 
-    conversations = shared.read_dialogues(corpus, labels=labels)
-    quiet()
-    from esckit.decoding import Decoding
-    from esckit.rendering import PastStrategies
-    from esckit.supporters import Supporter, predict
-    from esckit.supporters.prediction import stopped_turns
-
-    if past_strategies is not None and past_strategies not in get_args(PastStrategies):
-        raise EsckitError(f"--past-strategies {past_strategies!r} is unknown: use gold, predicted or hidden.")
-    past: Any = past_strategies
-    loaded = Supporter.load(supporter)
-    if loaded.card.generator == "retrieval":
-        print(loaded.about)
-    rows = predict(
-        loaded,
-        conversations,
-        out,
-        seed=seed,
-        planning=Decoding(greedy=not sample_strategy),
-        wording=Decoding(greedy=greedy),
-        past=past,
-        stop_at_danger=stop_at_danger,
-    )
-    if stop_at_danger:
-        stopped = sum(len(stopped_turns(conversation)) for conversation in conversations)
-        print(f"{stopped} of {rows} replies are the fixed text, as the seeker speaks of danger before them")
-    print(f"{rows} turns predicted into {out}; next: esckit evaluate {out}")
+    predict_corpus(told)
 
 
 app.command("baseline")(baseline_command)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from esckit.conversation import Conversation
+    from esckit.supporters.baselines import BaselineOptions
+    from esckit.supporters.own_model import OwnOptions
 
 ModelOption = Annotated[
     str,
@@ -48,6 +50,25 @@ LeaveOutOption = Annotated[
         "json_schema, response_format, system)."
     ),
 ]
+PlannerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a model that is no supporter: whose planner chooses the strategy, the folder of an encoder planner or "
+        "of a supporter, or embedded; default: the model itself."
+    ),
+]
+SystemOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Likewise: a file with the system text that it was trained with; {strategies} in it is the list of all, "
+        "{strategy} the planned one. none: it has no system text."
+    ),
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(help="Likewise: how a reply holds its strategy, default '[{strategy}] {text}'. none: it holds none."),
+]
+BaseOption = Annotated[str | None, typer.Option(help="Of a LoRA folder: its base, in place of the one that it names.")]
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
 ]
@@ -98,6 +119,52 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
+
+
+def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
+    """Options of whoever is named to answer, from a command's arguments; ``system`` is a file, or none.
+
+    Raises:
+        EsckitError: the file cannot be read, or options do not fit together.
+    """
+    from esckit.files import read_text
+    from esckit.supporters.own_model import NO_FORM, OwnOptions
+
+    own: dict[str, Any] = {key: told.get(key) for key in (*OwnOptions.own_keys, "concurrency", "max_new_tokens")}
+    own |= {key: told.get(key) for key in ("budget_calls", "budget_tokens")}
+    if (system := told.get("system")) is not None:
+        own["system"] = ""
+        if str(system) != NO_FORM:
+            own["system"] = read_text(system, what="a file with a system text", error=EsckitError).strip()
+    return options_of(OwnOptions, {**own, "model": model})
+
+
+def chat_options(told: Mapping[str, Any]) -> "BaselineOptions | OwnOptions | None":
+    """Who is to answer in a chat: a model that is prompted, or whoever is named; None is the embedded supporter.
+
+    Raises:
+        EsckitError: options do not fit together.
+    """
+    from esckit.supporters.own_model import OwnOptions
+
+    own = [f"--{key.replace('_', '-')}" for key in OwnOptions.own_keys if told[key] is not None]
+    if told["model"] is None:
+        if told["method"] is not None:
+            raise EsckitError("--method is of a chat model that is prompted: give --model as well, or leave it out.")
+        if told["supporter"] is not None:
+            return own_options(told["supporter"], told)
+        if own:
+            raise EsckitError(f"{own[0]} is of a model that is named: name it (esckit chat MODEL), or leave it out.")
+        return None
+    if told["supporter"] is not None:
+        raise EsckitError(
+            f"--model {told['model']} answers in a supporter's place: leave out {told['supporter']}, or --model."
+        )
+    if lonely := [option for option in own if option not in ("--base-url", "--extra-body")]:
+        raise EsckitError(f"{lonely[0]} is of a model as it is: name it without --model, or leave {lonely[0]} out.")
+    from esckit.supporters.baselines import BaselineOptions
+
+    return options_of(BaselineOptions, {**told, "method": told["method"] or "base"})
 
 
 def read_dialogues(path: Path, *, format: str | None = None, labels: Path | None = None) -> "list[Conversation]":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from esckit.supporters import Supporter
     from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.chat import Answer, Branch, Chat
+    from esckit.supporters.own_model import OwnOptions
     from esckit.supporters.proposing import Answers
 
 HELP: Final = """\
@@ -37,7 +38,11 @@ _PAST: Final = ("predicted", "hidden")
 
 def chat_command(
     supporter: Annotated[
-        Path | None, typer.Argument(help="A supporter's folder; without one, the embedded supporter.")
+        str | None,
+        typer.Argument(
+            help="A supporter's folder, or any model as it is (a folder, a LoRA folder, a Hub id, smollm2, "
+            "remote:MODEL); without one, the embedded supporter."
+        ),
     ] = None,
     past_strategies: Annotated[
         str | None,
@@ -50,9 +55,14 @@ def chat_command(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Instead of a supporter: remote:MODEL, a chat model's folder or Hub id, or smollm2."),
+        typer.Option(help="Instead of a supporter: a model that is prompted, with the whole dialogue in its prompt."),
     ] = None,
+    planner: shared.PlannerOption = None,
+    system: shared.SystemOption = None,
+    strategy_form: shared.FormOption = None,
+    base: shared.BaseOption = None,
     base_url: shared.BaseUrlOption = None,
+    extra_body: shared.ExtraBodyOption = None,
     method: Annotated[
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
@@ -63,58 +73,57 @@ def chat_command(
 
     Example: esckit chat runs/starter/decoupled --save chat.jsonl
     """
-    prompted = _prompted_options(supporter, model, base_url, method, max_new_tokens)
-    if past_strategies is not None and past_strategies not in _PAST:
-        raise EsckitError(
-            f"--past-strategies {past_strategies!r} is unknown in a chat, which has no gold ones: "
-            f"use {' or '.join(_PAST)}."
-        )
+    told = locals()
+    asked = shared.chat_options(told)
+    _check_past(past_strategies)
     if save is not None and open_ is not None:
         raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
     saved = None if open_ is None else _saved(open_)
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):  # bytes that are no text must not end a chat
-            stream.reconfigure(errors="replace")
+    _take_any_bytes()
     quiet()
+    from esckit.decoding import Decoding
     from esckit.supporters.chat import Chat
 
     past: Any = past_strategies
     try:
-        with _loaded(supporter, prompted) as (loaded, name):
-            _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved), save or open_).run()
+        with _loaded(asked) as (loaded, name):
+            how = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
+            _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how), save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
 
 
-def _prompted_options(
-    supporter: Path | None, model: str | None, base_url: str | None, method: str | None, max_new_tokens: int | None
-) -> "BaselineOptions | None":
-    """How a chat model is prompted, where one is to answer."""
-    if model is None:
-        given = {"--base-url": base_url, "--method": method, "--max-new-tokens": max_new_tokens}
-        if lonely := [name for name, value in given.items() if value is not None]:
-            raise EsckitError(f"{lonely[0]} is of a chat model: give --model as well, or leave it out.")
-        return None
-    if supporter is not None:
-        raise EsckitError(f"--model {model} answers in a supporter's place: leave out {supporter}, or --model.")
-    from esckit.supporters.baselines import BaselineOptions
+def _check_past(past: str | None) -> None:
+    if past is not None and past not in _PAST:
+        known = f"use {' or '.join(_PAST)}"
+        raise EsckitError(f"--past-strategies {past!r} is unknown in a chat, which has no gold ones: {known}.")
 
-    told = {"model": model, "base_url": base_url, "method": method or "base", "max_new_tokens": max_new_tokens}
-    return shared.options_of(BaselineOptions, told)
+
+def _take_any_bytes() -> None:
+    """Bytes that are no text must not end a chat."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager
-def _loaded(folder: Path | None, options: "BaselineOptions | None") -> "Iterator[tuple[Answers, str]]":
+def _loaded(options: "BaselineOptions | OwnOptions | None") -> "Iterator[tuple[Answers, str]]":
     """Whoever answers, and its name."""
     if options is None:
-        yield _load(folder), "embedded" if folder is None else folder.resolve().name
+        yield _embedded(), "embedded"
         return
     from esckit.chat_models.ledger import Ledger
     from esckit.chat_models.opening import chat_model_name
     from esckit.corpora.starter import read_starter
+    from esckit.supporters.own_model import OwnOptions, open_named
+
+    if isinstance(options, OwnOptions):
+        with Ledger(Path(":memory:")) as ledger:
+            yield open_named(options, ledger), chat_model_name(str(options.model))
+        return
     from esckit.supporters.open_model import open_model
     from esckit.supporters.prompted import PromptedSupporter
 
@@ -124,12 +133,9 @@ def _loaded(folder: Path | None, options: "BaselineOptions | None") -> "Iterator
         yield supporter, chat_model_name(str(options.model))
 
 
-def _load(folder: Path | None) -> "Supporter":
-    from esckit.supporters import Supporter
-
-    if folder is not None:
-        return Supporter.load(folder)
+def _embedded() -> "Supporter":
     from esckit.cache import cache_folder
+    from esckit.supporters import Supporter
     from esckit.supporters.embedded import embedded_supporter
 
     said = f"Making the embedded supporter, once, in {cache_folder()}; it takes a minute or two."

@@ -126,11 +126,13 @@ def check_reachable(source: str) -> None:
     Raises:
         ModelError: it cannot.
     """
-    source = adapter_base(source) or source
-    if is_hub_id(source) and (reason := unreachable(source)):
+    base = adapter_base(source)
+    name = base or source
+    if is_hub_id(name) and (reason := unreachable(name)):
+        adapters = f" (predict and chat take it as --base of the adapter {source})" if base else ""
         raise ModelError(
-            f"{source} is no folder here, and {reason}: give a folder instead, which "
-            f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
+            f"{name} is no folder here, and {reason}: give a folder instead, which "
+            f"`hf download {name} --local-dir FOLDER` fills where the Hub can be reached{adapters}."
         )
 
 
@@ -184,7 +186,7 @@ def _in_four_bits() -> Any:
     )
 
 
-def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> Backbone:
+def load_backbone(source: str, *, quantisation: Quantisation | None = None, base: str | None = None) -> Backbone:
     """Load a causal language model and its tokenizer, onto the default device.
 
     float32 on the CPU and bfloat16 on CUDA, or as ``quantisation`` says; attention as `attention` chooses. A model that
@@ -193,6 +195,7 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     Args:
         source: a folder, a Hub id, a GGUF file, ``smollm2`` (`sources`), or a PEFT adapter's folder, which is merged.
         quantisation: of what is loaded.
+        base: of an adapter, in place of the one that it names.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
@@ -200,9 +203,12 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    check_source(source)
-    check_reachable(source)
-    if base := adapter_base(source):
+    if base is None:
+        check_source(source)
+        check_reachable(source)
+    elif not (Path(source) / "adapter_config.json").is_file():
+        raise ModelError(f"{source} is no adapter's folder, so it stands on no base: leave the base out.")
+    if base := base or adapter_base(source):
         return _merged(source, base, quantisation)
     source = settled(source)
     stored: dict[str, Any] = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
@@ -243,4 +249,6 @@ def _merged(source: str, base: str, quantisation: Quantisation | None) -> Backbo
         adapted = PeftModel.from_pretrained(backbone.model, source)
         if not hasattr(adapted, "merge_and_unload"):
             raise ModelError(f"{source} is no adapter that can be merged into its base: merge it, or train LoRA.")
-        return Backbone(adapted.merge_and_unload().eval(), read_tokenizer(source), source)
+        own = (Path(source) / "tokenizer_config.json").exists()
+        tokenizer = read_tokenizer(source) if own else backbone.tokenizer
+        return Backbone(adapted.merge_and_unload().eval(), tokenizer, source)

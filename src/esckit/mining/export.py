@@ -13,7 +13,7 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
 from esckit.mining.pairs import ASPECTS, Pair
 from esckit.rendering import Layout, Part, past_strategies, supporter_turns
-from esckit.rendering.layouts import line_of, names_in_system, reads_lines, strategy_text, system_text
+from esckit.rendering.layouts import line_of, reads_lines, strategy_text, system_text, text_alone
 from esckit.strategy import TAXONOMIES
 
 Row = dict[str, Any]
@@ -194,7 +194,7 @@ def _reply(turn: Turn, part: Part, layout: Layout, *, label_alone: bool) -> str:
     """What a part of a layout says, the label that the generator is given included where it stands in the reply."""
     if label_alone:
         return strategy_text(layout, part, str(turn.strategy))
-    return reply_text(None if names_in_system(layout, part) else turn.strategy, turn.text or "")
+    return reply_text(None if text_alone(layout, part) else turn.strategy, turn.text or "")
 
 
 def _message(role: str, content: str) -> dict[str, str]:

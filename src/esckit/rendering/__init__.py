@@ -1,7 +1,7 @@
 """Where trees become tokens; nothing else in esckit knows chat templates."""
 
 from esckit.conversation.turn_rule import Message, to_messages
-from esckit.rendering.layouts import Layout, Part
+from esckit.rendering.layouts import Layout, OwnLayout, Part
 from esckit.rendering.renderer import Example, PairExample, PastStrategies, Renderer, past_strategies, supporter_turns
 from esckit.rendering.templates import ChatTemplate
 
@@ -10,6 +10,7 @@ __all__ = [
     "Example",
     "Layout",
     "Message",
+    "OwnLayout",
     "PairExample",
     "Part",
     "PastStrategies",

@@ -15,7 +15,18 @@ from typing import Literal, NamedTuple
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
-from esckit.rendering.layouts import Layout, Part, line_of, names_in_system, reads_lines, strategy_text, system_text
+from esckit.rendering.layouts import (
+    Layout,
+    OwnLayout,
+    Part,
+    as_written,
+    line_of,
+    reads_lines,
+    strategy_text,
+    system_text,
+    text_after_strategy,
+    text_alone,
+)
 from esckit.rendering.pieces import Ids, Tokenizer
 from esckit.rendering.templates import ChatTemplate
 from esckit.strategy import Taxonomy
@@ -81,12 +92,17 @@ class Renderer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, taxonomy: Taxonomy, *, max_context: int, layout: Layout = "shared-prefix"
+        self,
+        tokenizer: Tokenizer,
+        taxonomy: Taxonomy,
+        *,
+        max_context: int,
+        layout: Layout | OwnLayout = "shared-prefix",
     ) -> None:
         self.tokenizer = tokenizer
         self.taxonomy = taxonomy
         self.max_context = max_context
-        self.layout: Layout = layout
+        self.layout: Layout | OwnLayout = layout
         self.template = ChatTemplate(tokenizer)
         self.end_of_turn = self.template.end_of_turn
         self._longest_label = lru_cache(self._measure_labels)
@@ -103,7 +119,8 @@ class Renderer:
         history = messages
         if reads_lines(self.layout, part):
             history = [Message("user", "\n".join(map(line_of, messages)))]
-        return self.template.prompt([self.system(part, strategy), *history]) + self.template.lead
+        system = self.system(part, strategy)
+        return self.template.prompt([*([system] if system.content else []), *history]) + self.template.lead
 
     def context(
         self,
@@ -118,7 +135,7 @@ class Renderer:
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
         """
-        messages = to_messages(path, shown)
+        messages = to_messages(*as_written(self.layout, path, shown))
         limit = self.max_context - reserve
 
         def without(dropped: int) -> Context:
@@ -173,11 +190,12 @@ class Renderer:
         The text begins with its space where it follows a label, and ends with the end of turn.
         """
         template, said = self.template, self.template.encoder.masked(text.strip())
-        if names_in_system(self.layout, part):
+        if text_alone(self.layout, part):
             (ids,) = template.encoder.continued(context, [template.blank + said + template.end])
             return (), (*ids, self.end_of_turn)
         label = template.blank + strategy_text(self.layout, part, strategy)
-        first, rest = template.encoder.continued(context, [label, f" {said}{template.end}"])
+        said = text_after_strategy(self.layout, said)
+        first, rest = template.encoder.continued(context, [label, f"{said}{template.end}"])
         return first, (*rest, self.end_of_turn)
 
     # What is trained on.

@@ -32,6 +32,7 @@ __all__ = [
     "candidate_of",
     "read_reply",
     "request_for",
+    "spoken",
 ]
 
 _OURS: Final = Prompts("baselines")
@@ -200,7 +201,7 @@ class Asked:
         """The one that was given or that the plan names; None where it names none of the taxonomy's, or several."""
         if self.request.strategy is not None or "plan" not in self.answers:
             return self.request.strategy
-        return self.taxonomy.match(_spoken(self.answers["plan"].text).strip("[]*_.\"'` "))
+        return self.taxonomy.match(spoken(self.answers["plan"].text).strip("[]*_.\"'` "))
 
 
 def request_for(asked: Asked, question: Question, said: Mapping[str, str], prompts: Prompts = _OURS) -> ChatRequest:
@@ -219,7 +220,7 @@ def request_for(asked: Asked, question: Question, said: Mapping[str, str], promp
     }
     wanted = asked.request
     before = [replace(turn, strategy=wanted.shown.get(turn.id)) for turn in wanted.conversation.path(wanted.parent)]
-    notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(_spoken(said[name]))}}}" for name in question.shows)
+    notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(spoken(said[name]))}}}" for name in question.shows)
     conversation = prompts.fill(
         "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
     )
@@ -229,7 +230,7 @@ def request_for(asked: Asked, question: Question, said: Mapping[str, str], promp
     return ChatRequest(messages, decoding, sample=asked.sample)
 
 
-def _spoken(text: str) -> str:
+def spoken(text: str) -> str:
     """An answer without the thought that a reasoning model puts before it."""
     return (without_thought(text) or "").strip()
 
@@ -240,7 +241,7 @@ def read_reply(text: str, taxonomy: Taxonomy) -> tuple[str | None, str]:
     The mark stands at the beginning of a line; what stands before it (a thought, "Here is my turn:") is left out. With
     no mark that names a label, or marks of several labels, the strategy is unparsed and the text is all that was said.
     """
-    text = _spoken(text)
+    text = spoken(text)
     marks = [(taxonomy.match(mark[1]), mark) for mark in _MARK.finditer(text)]
     labels = {label for label, _ in marks if label}
     if len(labels) != 1:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from esckit import __version__
 from esckit.conversation import Conversation, GrowingTree, Turn
-from esckit.decoding import seed_of
+from esckit.decoding import Decoding, seed_of
 from esckit.errors import ModelError, TalkError
 from esckit.rendering import past_strategies
 from esckit.safety import SOURCE, Stop, stop_after
@@ -64,6 +64,7 @@ class Chat:
         name: of the supporter; the source of its turns.
         past: whether the history shows the strategies of earlier replies; by default `Answers.past_in_chat`.
         seed: of sampled replies; the same words in the same order then get the same replies.
+        wording: how the texts are drawn.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
@@ -83,6 +84,7 @@ class Chat:
         *,
         past: ChatPast | None = None,
         seed: int = 0,
+        wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
         opened: Conversation | None = None,
     ) -> None:
         if supporter.about is None:
@@ -94,6 +96,7 @@ class Chat:
         self.name = name
         self.past: ChatPast = past or supporter.past_in_chat
         self.seed = seed
+        self.wording = wording
         about: dict[str, Any] = {"corpus": "chat", "supporter": name, "replies": supporter.about}
         if opened is not None:
             _check_chat(opened, supporter.taxonomy.name)
@@ -238,7 +241,7 @@ class Chat:
     def _request(self, parent: str) -> TurnRequest:
         seed = seed_of(self.seed, "chat", len(self.conversation.turns))
         shown = past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
-        return TurnRequest(self._seen(), parent, seed, shown)
+        return TurnRequest(self._seen(), parent, seed, shown, wording=self.wording)
 
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first; nothing of a prompted model."""

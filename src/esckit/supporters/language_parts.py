@@ -1,7 +1,9 @@
-"""Planner and generator on one language model, as its adapters."""
+"""Planner and generator on one language model: its adapters, or a model that was trained elsewhere as it is."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +14,7 @@ from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.language_models.backbone import Backbone, hash_weights
 from esckit.language_models.generation import Reply, generate, score_strategies
-from esckit.rendering import Part, Renderer
+from esckit.rendering import OwnLayout, Part, Renderer
 from esckit.supporters.parts import OnText, Wording
 
 if TYPE_CHECKING:
@@ -25,24 +27,34 @@ _TRIES: Final = 4  # samples drawn for a text that was not there before
 class LanguageParts:
     """A planner and a generator in one; any number of threads may ask it.
 
-    The backbone's model is a PEFT model with an adapter for each part, named like it, or one ``coupled`` for both.
+    The backbone's model is a PEFT model with an adapter for each part, named like it, or one ``coupled`` for both; or
+    where the renderer's layout is a user's, a whole model without any.
     """
 
-    strategies = None
     about = "A language model writes each reply; it does not know what is true, and may repeat what it was trained on."
 
     def __init__(self, backbone: Backbone, renderer: Renderer, *, coupled: bool) -> None:
         self.backbone = backbone
         self.renderer = renderer
         self.coupled = coupled
+        self._layout = renderer.layout if isinstance(renderer.layout, OwnLayout) else None
+
+    @property
+    def strategies(self) -> frozenset[str] | None:
+        """None, which is all; of a layout that knows of none, none."""
+        free = self._layout and not self._layout.reply and not self._layout.names_strategy
+        return frozenset() if free else None
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of the adapters' weights; a supporter's card has the base's."""
-        return hash_weights(self.backbone.model, "lora_")
+        """SHA-256 of the adapters' weights, or the user's layout; a supporter's card has the base's hash."""
+        return json.dumps(asdict(self._layout)) if self._layout else hash_weights(self.backbone.model, "lora_")
 
-    def _adapter(self, part: Part) -> Part:
+    def _part(self, part: Part) -> Part:
         return "coupled" if self.coupled else part
+
+    def _adapter(self, part: Part) -> Part | None:
+        return None if self._layout else self._part(part)
 
     def chat_model(self, part: Part = "generator", batch_size: int = 8) -> LocalChatModel:
         """This part's adapter as a chat model that takes any prompt, so many in a batch."""
@@ -56,7 +68,7 @@ class LanguageParts:
         self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
     ) -> "NDArray[np.float64]":
         """Log-probabilities (T, K) of the labels at each turn (`generation.score_strategies`)."""
-        part = self._adapter("planner")
+        part = self._part("planner")
         with self.playing("planner") as model:
             return score_strategies(model, self.renderer, conversation, turns, shown, part)
 
@@ -88,15 +100,18 @@ class LanguageParts:
                 end = self.renderer.end_of_turn
                 take = held.take if held else None
                 replies = generate(model, self.renderer.tokenizer, prompts, end, decoding, seeds, take)
-                drawn.update(zip(places, replies, strict=True))
+                drawn.update(zip(places, map(self._without_end, replies), strict=True))
         if held and drawn[0].text and drawn[0].text not in (wanted[0].unlike or ()):
             held.let_go()
         return [drawn[place] for place in range(len(wanted))]
 
+    def _without_end(self, reply: Reply) -> Reply:
+        return reply._replace(text=self._layout.without_end(reply.text)) if self._layout else reply
+
     def _prompt(self, wanted: Wording) -> tuple[int, ...]:
         turn = Turn("next", wanted.parent, "supporter", None, wanted.strategy)
         room = wanted.decoding.max_new_tokens
-        return self.renderer.prompt(wanted.conversation, turn, self._adapter("generator"), wanted.shown, room)
+        return self.renderer.prompt(wanted.conversation, turn, self._part("generator"), wanted.shown, room)
 
 
 class _HeldBack:

@@ -4,15 +4,16 @@ Prediction, mining, chat and the view as a chat model all ask in this form; sear
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
 from esckit.errors import ModelError
-from esckit.supporters.parts import OnText
+from esckit.supporters.parts import AskedReply, OnText
 
 if TYPE_CHECKING:
+    from esckit.language_models.generation import Reply
     from esckit.rendering import PastStrategies
     from esckit.strategy import Taxonomy
 
@@ -56,7 +57,7 @@ class Candidate:
     """A supporter turn that is proposed.
 
     Attributes:
-        strategy: its label; None where a prompted model named none.
+        strategy: its label; None where a model named none.
         text: None where none was wanted, or none came.
         strategy_probabilities: the planner's, by label; they sum to 1. None where the strategy was given.
         finish: how the text ended: ``stop`` by itself, ``length`` at its limit; None without a text.
@@ -68,6 +69,13 @@ class Candidate:
     strategy_probabilities: Mapping[str, float] | None = None
     finish: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def worded(self, reply: "Reply | AskedReply") -> "Candidate":
+        """A planned candidate with its text; a strategy that was planned stands, whatever the answer names."""
+        known: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
+        if isinstance(reply, AskedReply):
+            known |= {"strategy": self.strategy or reply.strategy, "extra": reply.extra}
+        return replace(self, **known)
 
     def turn(self, turn_id: str, parent: str | None, source: str) -> Turn:
         """The candidate as a turn of a tree, with what is known of how it came about."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding, choose_strategies, seed_of
@@ -21,7 +21,7 @@ from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strate
 from esckit.safety import stop_after
 from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.language_parts import LanguageParts, load_adapters
-from esckit.supporters.parts import Generator, OnText, Planner, Wording
+from esckit.supporters.parts import Generator, NoPlanner, OnText, Planner, Wording
 from esckit.supporters.proposing import Candidate, TurnRequest, expect_one
 from esckit.supporters.said import Said, place_of
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from esckit.chat_models.ledger import Ledger
     from esckit.planning.calibration import Calibration
 
 FORMAT = 1
@@ -54,6 +55,7 @@ class SupporterCard:
         generator: an adapter on the base, a reply store's folder, or none: then only strategies are predicted.
         calibrated: an encoder planner's scores with its calibration.
         quantisation: how the base's weights are stored, as in training.
+        own: of a model that was trained elsewhere, as it is, in place of base and adapters: `own_model.OwnOptions`.
     """
 
     kind: Kind
@@ -68,10 +70,13 @@ class SupporterCard:
     calibrated: bool = True
     quantisation: Quantisation | None = None
     adapter_hashes: Mapping[str, str] | None = None
+    own: Mapping[str, Any] | None = None
 
     @property
     def adapters(self) -> tuple[Part, ...]:
         """The adapters on the base."""
+        if self.own is not None:
+            return ()
         if self.kind == "coupled":
             return ("coupled",)
         parts: tuple[tuple[Part, str], ...] = (("planner", self.planner), ("generator", self.generator))
@@ -92,7 +97,8 @@ def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path],
             shutil.copytree(source, temporary / part)
         if base is not None:
             shutil.copytree(base, temporary / "base")
-        described = {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}}
+        known = {key: value for key, value in fields.items() if key != "own" or value is not None}
+        described = {"format": FORMAT, **known, "adapters": {p: p for p in card.adapters}}
         write_json(temporary / "supporter.json", described)
 
 
@@ -123,7 +129,10 @@ def read_card(folder: Path) -> SupporterCard:
 
 
 class Supporter:
-    """A loaded supporter; threads may share it. It can do what `Answers` says; without a generator it only plans."""
+    """A loaded supporter; threads may share it. It can do what `Answers` says.
+
+    Without a generator it only plans; under `NoPlanner` its generator takes no strategies.
+    """
 
     def __init__(self, card: SupporterCard, planner: Planner, generator: Generator | None) -> None:
         self.card = card
@@ -132,8 +141,8 @@ class Supporter:
         self._lock = RLock()
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Supporter":
-        """Load a supporter folder.
+    def load(cls, folder: Path | str, ledger: "Ledger | None" = None) -> "Supporter":
+        """Load a supporter folder; answers of a model behind a URL go through the ledger, by default one in memory.
 
         Raises:
             ModelError: the folder, its base or its parts cannot be used, or base or encoder have other weights than
@@ -141,6 +150,10 @@ class Supporter:
         """
         folder = Path(folder)
         card = read_card(folder)
+        if card.own is not None:
+            from esckit.supporters.own_model import load_own
+
+            return load_own(folder, card, ledger)
         language = _load_language(folder, card) if card.adapters else None
         planner: Planner | None = language
         generator: Generator | None = language
@@ -172,7 +185,7 @@ class Supporter:
             base=backbone.source,
             base_hash=backbone.weights_hash,
             max_context=renderer.max_context,
-            layout=renderer.layout,
+            layout=cast("Layout", renderer.layout),
             taxonomy=renderer.taxonomy.name,
             generator="none" if set(folders) == {"planner"} else "language",
         )
@@ -187,7 +200,8 @@ class Supporter:
     @property
     def identity(self) -> list[Any]:
         """JSON-ready; changes with anything that its answers depend on."""
-        return [asdict(self.card), self.planner.identity, self.generator and self.generator.identity]
+        card = {key: value for key, value in asdict(self.card).items() if key != "own"}  # the parts tell that
+        return [card, self.planner.identity, self.generator and self.generator.identity]
 
     @property
     def about(self) -> str | None:
@@ -280,7 +294,7 @@ class Supporter:
         with self._lock:  # batches of one caller do not mix with another's, and what parts remember is theirs
             planned = self._planned(requests)
             wanted = [
-                (place, rank, self._wording(request, str(candidate.strategy), rank))
+                (place, rank, self._wording(request, candidate.strategy or "", rank))
                 for place, request in enumerate(requests)
                 if request.wording is not None
                 for rank, candidate in enumerate(planned[place])
@@ -293,10 +307,14 @@ class Supporter:
             replies = self.generator.write([wording for _, _, wording in wanted], on_text)
             for (place, rank, _), reply in zip(wanted, replies, strict=True):
                 if reply is not None:
-                    found[place].append(replace(planned[place][rank], text=reply.text, finish=reply.finish))
+                    found[place].append(planned[place][rank].worded(reply))
             return found
 
     def _planned(self, requests: Sequence[TurnRequest]) -> list[list[Candidate]]:
+        if isinstance(self.planner, NoPlanner):
+            if any(request.strategy or request.excluded or request.wording is None for request in requests):
+                self.planner.refuse()
+            return [[Candidate(None)] * request.n for request in requests]
         scores: dict[int, NDArray[np.float64]] = {}
         free = [place for place, request in enumerate(requests) if request.strategy is None]
         for places in _together(requests, free):
@@ -323,7 +341,7 @@ class Supporter:
         return [Candidate(labels[index], strategy_probabilities=probabilities) for index in chosen]
 
     def _wording(self, request: TurnRequest, strategy: str, rank: int) -> Wording:
-        if (can := self.strategies) is not None and strategy not in can:
+        if strategy and (can := self.strategies) is not None and strategy not in can:
             known = ", ".join(sorted(can))
             raise ModelError(f"the supporter has no replies under the strategy {strategy!r}: it has {known}.")
         assert request.wording is not None
