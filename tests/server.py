@@ -111,6 +111,8 @@ class ChatServer:
         most_at_once: the largest number of requests being answered at one time.
         bodies: of the requests, as they came.
         headers: of the last request.
+        targets: path and query of each request that is no listing.
+        path: of chat completions.
     """
 
     def __init__(self, behaviour: Behaviour | None = None, port: int = 0) -> None:
@@ -122,6 +124,8 @@ class ChatServer:
         self.most_at_once = 0
         self.bodies: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.targets: list[str] = []
+        self.path = "/v1/chat/completions"
         self._at_once = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -178,7 +182,8 @@ class ChatServer:
         method, path, _ = first.split()
         if (method, path) == ("GET", "/v1/models"):
             return await _respond(writer, 200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-        if (method, path) != ("POST", "/v1/chat/completions"):
+        self.targets.append(path)
+        if (method, path.partition("?")[0]) != ("POST", self.path):
             return await _respond(writer, 404, _error(f"no such page: {path}", "not_found"))
         self.calls += 1
         self._at_once += 1

@@ -74,7 +74,10 @@ CASES: Final = {
         "evaluate twice.jsonl",
         "line 2: conversation 'a', turn '1' stands in line 1 already: keep one",
     ),
-    "no supporter": ("predict no-weights test.jsonl out.jsonl", "no-weights/supporter.json does not exist"),
+    "no supporter": (
+        "predict no-weights test.jsonl out.jsonl",
+        "no-weights is no supporter's folder, but holds nothing: give",
+    ),
     "adapters of another base": (
         "predict swapped test.jsonl out.jsonl",
         "the weights of swapped/base are not those that swapped was trained on: restore them.",

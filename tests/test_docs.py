@@ -84,7 +84,7 @@ def test_the_command_runs(
     if words[:2] == ["check", "judge"]:
         judge = ("--model", f"remote:{MODEL}", "--base-url", server.url, "--conversations", "dialogues.jsonl")
         assert esckit("judge", "coupled.jsonl", "decoupled.jsonl", "judged", *judge)[0] == 0
-        with Path("judged/sheet.csv").open(encoding="utf-8", newline="") as sheet:
+        with Path("judged/sheet.csv").open(encoding="utf-8-sig", newline="") as sheet:
             write_ratings(Path("ratings.csv"), [row["item"] for row in csv.DictReader(sheet)])
     code, out, err = esckit(*words)
     findings = 1 if "check" in words[:2] else 0  # the exit code of a check that finds something

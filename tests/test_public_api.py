@@ -14,14 +14,22 @@ import esckit
 from esckit.conversation import write_conversations
 from esckit.measures import Prediction, prediction_to_json
 from tests.conftest import ROOT
-from tests.tiny import starter_dialogues, write_supporter
+from tests.tiny import save_base, starter_dialogues, write_supporter
 
 WITHOUT_TORCH: Final = (
     *("REASONS", "TAXONOMIES", "AnnotatorOptions", "Conversation", "Corpus", "Decoding", "EsckitError", "GrowingTree"),
     *("JudgingOptions", "MiningOptions", "PlannerOptions", "Prediction", "Preference", "Taxonomy", "Turn", "Verdict"),
     *("add_predictions", "agreement", "annotate", "bradley_terry", "check_conversation", "check_files", "compare"),
     *("corpus_statistics", "evaluate", "import_predictions", "iterate_conversations", "judge_files", "load_corpus"),
-    *("load_recipe", "mined_id", "open_annotator", "prediction_from_json", "prediction_to_json", "predictions_in"),
+    *(
+        "load_recipe",
+        "mined_id",
+        "open_annotator",
+        "open_supporter",
+        "prediction_from_json",
+        "prediction_to_json",
+        "predictions_in",
+    ),
     *("read_conversations", "read_corpus", "read_predictions", "read_ratings", "shipped_recipes"),
     *("write_conversations", "write_corpus"),
 )
@@ -65,6 +73,7 @@ def _prepare(folder: Path) -> None:
     dialogues = starter_dialogues(3, 8)
     write_conversations(folder / "train.json", dialogues)
     write_supporter(folder / "runs/starter/decoupled", "decoupled")
+    save_base(folder / "models/my-model")
     for name, wrong in (("coupled", 2), ("decoupled", 3)):
         rows = [
             Prediction(

@@ -46,6 +46,7 @@ from .recipes.runner import run
 from .strategy import TAXONOMIES, Taxonomy
 from .supporters.chat import Chat
 from .supporters.embedded import embedded_supporter, make_supporter
+from .supporters.own_model import open_supporter
 from .supporters.prediction import predict, predict_conversation
 from .supporters.proposing import Candidate, TurnRequest
 from .supporters.supporter import Supporter
@@ -93,6 +94,7 @@ __all__ = [
     "make_supporter",
     "mined_id",
     "open_annotator",
+    "open_supporter",
     "predict",
     "predict_conversation",
     "prediction_from_json",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
 
-__all__ = ["Progress", "progress"]
+__all__ = ["Progress", "progress", "tell"]
 
 _SECONDS: Final = 10.0
 """Between two lines in a log, whatever they are about."""
@@ -56,3 +56,8 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Progress]:
         yield bar
     finally:
         bar.close()
+
+
+def tell(line: str) -> None:
+    """Say something on standard error while a bar may be on the screen."""
+    print(f"\r\x1b[K{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)

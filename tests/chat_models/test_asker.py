@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -102,6 +102,70 @@ def test_a_repair_that_is_tried_again_is_one_repair(ledger: Ledger) -> None:
     asker = Asker(ScriptedModel(script), ledger, STEP, FAST)
     assert asker.ask(questions(1)) == [Outcome("done", GOOD, "stop")]
     assert (asker.usage.calls, asker.usage.repairs, asker.usage.retries) == (3, 1, 1)
+
+
+def test_what_is_refused_for_its_form_is_sent_again_at_once_and_is_no_attempt(ledger: Ledger) -> None:
+    again = CallFailure("sent_again", "HTTP 400: not so", "again")
+
+    def script(question: str, before: int) -> ChatReply | CallFailure:
+        return again if before < 5 else BUSY if before == 5 else ChatReply("Yes.", "stop")
+
+    asker = Asker(ScriptedModel(script), ledger, STEP, replace(FAST, attempts=2))
+    assert asker.ask(questions(3, json=False)) == [Outcome("done", "Yes.", "stop")] * 3
+    assert (asker.usage.calls, asker.usage.retries, asker.usage.failures["sent_again"]) == (21, 3, 15)
+
+
+def test_an_answer_that_is_none_stops_a_run_after_two_tries(ledger: Ledger) -> None:
+    page = CallFailure("web_page", "x", "retry", attempts=2, stop=ChatError("a web page."))
+    model = ScriptedModel(lambda q, before: page)
+    with pytest.raises(ChatError, match=r"a web page\."):
+        Asker(model, ledger, STEP, FAST).ask(questions(5))
+    assert max(model.asked.values()) == 2
+
+
+def test_where_others_are_answered_it_fails_alone_after_three(ledger: Ledger) -> None:
+    page = CallFailure("web_page", "x", "retry", attempts=2, stop=ChatError("a web page."))
+    model = ScriptedModel(lambda q, before: page if "0" in q else ChatReply(GOOD, "stop"))
+    outcomes = Asker(model, ledger, STEP, FAST).ask(questions(5))
+    assert [outcome.state for outcome in outcomes] == ["failed", "done", "done", "done", "done"]
+    assert model.asked.total() == 3 + 4
+
+
+@pytest.mark.parametrize("text", ["", "  ", "<think>\nThey sound alone.", "<think>They"])
+def test_a_reply_that_the_limit_cut_before_it_began_is_not_repaired(text: str, ledger: Ledger) -> None:
+    for schema in (True, False):
+        asker = Asker(ScriptedModel(says_cut(text)), ledger, f"{STEP}/{schema}", FAST)
+        assert [outcome.state for outcome in asker.ask(questions(2, json=schema))] == ["unparsed"] * 2
+        assert (asker.usage.calls, asker.usage.cut) == (2, 2)
+        assert "2 replies were cut at the limit, a thought counts" in str(asker.usage)
+
+
+def says_cut(text: str) -> Script:
+    return lambda question, before: ChatReply(text, "length")
+
+
+def test_what_is_shown_for_repair_has_no_thought_and_is_never_empty(ledger: Ledger) -> None:
+    model = Remembering(lambda q, before: ChatReply("<think>One.</think>\nthree" if before else "<think>Two.", "stop"))
+    assert Asker(model, ledger, STEP, FAST).ask(questions(1))[0].state == "unparsed"
+    assert model.last[1].content == "(no reply)"
+
+
+class Remembering(ScriptedModel):
+    """Keeps the messages of its last request."""
+
+    last: Sequence[Message] = ()
+
+    async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
+        self.last = requests[-1].messages
+        async for answer in super().answer(requests):
+            yield answer
+
+
+def test_settings_that_were_left_out_are_on_record(ledger: Ledger) -> None:
+    reply = ChatReply("Yes.", "stop", left_out=("temperature", "top_p"))
+    for _ in range(2):
+        outcomes = Asker(ScriptedModel(lambda q, before: reply), ledger, STEP, FAST).ask(questions(1, json=False))
+        assert outcomes == [Outcome("done", "Yes.", "stop", left_out="temperature,top_p")]
 
 
 def test_equal_requests_are_asked_once_and_answered_each(ledger: Ledger) -> None:

@@ -136,6 +136,25 @@ def test_a_newer_ledger(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_ledger_of_format_1_is_read_and_goes_on(tmp_path: Path) -> None:
+    """It had no column for settings that were left out."""
+    path = tmp_path / "ledger"
+    call = Call("one", REPLY, "Yes.", None, 3, 0.1)
+    with Ledger(path) as ledger:
+        ledger.record(ledger.begin("judge/1", "m", 1), call, Outcome("done", "Yes.", "stop"))
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE items DROP COLUMN left_out")
+        database.execute("PRAGMA user_version = 1")
+        database.commit()
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            assert ledger.outcomes(["one"]) == {"one": Outcome("done", "Yes.", "stop")}
+    with Ledger(path) as ledger:
+        found = Outcome("done", "No.", "stop", left_out="top_p")
+        ledger.record(ledger.begin("judge/1", "m", 1), call._replace(key="two"), found)
+        assert ledger.outcomes(["one", "two"])["two"] == found
+
+
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(path)) as database:

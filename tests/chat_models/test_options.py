@@ -104,3 +104,16 @@ def test_fields_that_a_command_cannot_read_are_one_sentence(body: str, told: str
     with pytest.raises(EsckitError) as error:
         options_of(ChatModelOptions, {**REMOTE, "extra_body": body, "out": "o"})
     assert str(error.value).startswith(told)
+
+
+def test_settings_that_are_left_out_by_hand() -> None:
+    options = options_of(
+        JudgingOptions, {"model": "remote:m", "base_url": "http://x/v1", "leave_out": "top_p, max_tokens"}
+    )
+    model = open_chat_model(options)
+    assert isinstance(model, RemoteChatModel)
+    assert model.identity == {"url": "http://x/v1", "model": "m", "leave_out": ["max_tokens", "top_p"]}
+    with pytest.raises(EsckitError, match=r"^leave_out has seed: choose among json_schema, max_tokens, .*\.$"):
+        options_of(JudgingOptions, {"model": "remote:m", "leave_out": "seed"})
+    with pytest.raises(EsckitError, match="leave_out is for a model behind a URL"):
+        options_of(JudgingOptions, {"model": "some/model", "leave_out": "top_p"})

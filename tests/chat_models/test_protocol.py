@@ -13,6 +13,7 @@ from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.local import LocalChatModel
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
+from esckit.conversation.thoughts import without_thought
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
@@ -111,6 +112,34 @@ def test_greedy_replies_are_the_backbones(local: LocalChatModel) -> None:
         assert result.usage is not None
         assert result.usage.prompt == len(prompt)
         assert result.usage.completion == 8 or result.finish == "stop"
+
+
+OPENS_THOUGHTS = TEMPLATES["chatml"][0].replace("assistant\n' }}", "assistant\n<think>\n' }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "written", "recorded", "said"),
+    [
+        (OPENS_THOUGHTS, "They are sad.\n</think>\n\nHello.", "<think>They are sad.\n</think>Hello.", "Hello."),
+        (OPENS_THOUGHTS, "They are sad, or", "<think>They are sad, or", None),
+        ("chatml", "They are sad.</think>Hello.", "They are sad.</think>Hello.", "Hello."),
+        ("chatml", "[THINK]They are sad.[/THINK]Hello.", "[THINK]They are sad.[/THINK]Hello.", "Hello."),
+        ("chatml", "Hello.", "Hello.", "Hello."),
+    ],
+)
+def test_a_thought_keeps_its_marks_also_where_the_template_wrote_them(
+    template: str, written: str, recorded: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_with(template)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["[THINK]", "[/THINK]"]})
+    model = tiny_model("llama")
+    model.resize_token_embeddings(len(tokenizer) + 8)
+    ids = [*tokenizer(written, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    monkeypatch.setattr("esckit.chat_models.local.generate_ids", lambda *given: [ids])
+    (reply,) = answers(LocalChatModel(Backbone(model, tokenizer, "tiny")), [question("Hello?")])
+    assert isinstance(reply, ChatReply)
+    assert reply.text == recorded
+    assert without_thought(reply.text) == said
 
 
 def test_a_draw_depends_on_its_request_alone(local: LocalChatModel) -> None:

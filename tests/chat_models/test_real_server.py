@@ -1,5 +1,6 @@
 """A server that we did not write: `transformers serve` with a pocket backbone on loopback."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -22,6 +23,7 @@ import torch
 from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import LEDGER, Ledger, Outcome
 from esckit.chat_models.local import LocalChatModel
+from esckit.chat_models.probe import probe
 from esckit.chat_models.protocol import ChatRequest
 from esckit.chat_models.remote import RemoteChatModel
 from esckit.conversation import read_conversations, write_conversations
@@ -193,6 +195,17 @@ def test_a_mining_run_goes_through_it(served: Served, tmp_path: Path) -> None:
 def count_calls(ledger: Path) -> int:
     with closing(sqlite3.connect(ledger)) as database:
         return int(database.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
+
+
+def test_it_is_asked_what_it_can_do(served: Served) -> None:
+    """It passes over what it does not know, and babbles."""
+    found = asyncio.run(probe(RemoteChatModel(str(served.folder), served.url)))
+    assert found.calls == 4
+    assert found.facts["limit"] == "as max_tokens"
+    assert found.facts["system text"] == found.facts["temperature"] == found.facts["top_p"] == "taken"
+    assert found.facts["log-probabilities"] == found.facts["two replies a call"] == "no (passed over)"
+    assert "the reply does not fit" in found.facts["JSON"]
+    assert found.reply_tokens
 
 
 def test_a_model_that_it_does_not_serve_stops_the_run(served: Served, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("openai", reason="needs esckit[remote]")
 
 from esckit.chat_models.asker import Asker
+from esckit.chat_models.base_url import BaseUrl, read_url
 from esckit.chat_models.json_replies import response_format
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.pacing import Pace
@@ -24,7 +25,9 @@ from esckit.chat_models.remote import RemoteChatModel, retry_after
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.errors import ChatError, EsckitError
+from tests import field_server as field
 from tests.chat_models.questions import QUICK, STEP, Judgement, questions, remote
+from tests.field_server import FieldServer
 from tests.server import KEY, Behaviour, CallFault, ChatServer, call_fault
 
 PLAIN = ChatRequest((Message("system", "Be kind."), Message("user", "Hello?")), Decoding(max_new_tokens=50))
@@ -205,10 +208,26 @@ def test_models_that_rename_the_length_limit_are_asked_by_its_new_name() -> None
         model = remote(server.url)
         failure = call(model)
         assert isinstance(failure, CallFailure)
-        assert failure.then == "retry"
+        assert failure.then == "again"
         server.behaviour = Behaviour()
         assert isinstance(call(model), ChatReply)
     assert [sorted(body)[0] for body in server.bodies] == ["max_tokens", "max_completion_tokens"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
+def test_a_setting_is_refused_with_this_status(status: int) -> None:
+    with ChatServer(Behaviour(always=(status, {"message": "top_p is not supported"}))) as server:
+        failure = call(remote(server.url))
+    assert isinstance(failure, CallFailure)
+    assert (failure.kind, failure.then) == ("sent_again", "again")
+
+
+@pytest.mark.parametrize(("status", "then"), [(401, "stop"), (403, "deny"), (429, "retry"), (503, "retry")])
+def test_with_another_status_it_is_something_else(status: int, then: str) -> None:
+    with ChatServer(Behaviour(always=(status, {"message": "top_p is not supported"}))) as server:
+        failure = call(remote(server.url))
+    assert isinstance(failure, CallFailure)
+    assert failure.then == then
 
 
 def test_a_text_that_is_no_unicode_fails_alone(server: ChatServer) -> None:
@@ -341,3 +360,130 @@ def test_the_key_is_written_nowhere(
     written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"with ***" in written
     assert KEY.encode() not in written
+
+
+# ------------------------------------------------------------------------------------------------- URL, proxy, settings
+
+
+@pytest.mark.parametrize("version", ["2024-06-01", "2025-01-01-preview", "preview", "v1"])
+def test_azures_version_goes_with_every_call_and_is_recorded(version: str) -> None:
+    with FieldServer(lambda body, before: field.WELL) as server:
+        url = f"{server.url}/deployments/d?api-version={version}"
+        server.path = "/v1/deployments/d/chat/completions"
+        model = remote(url, model="d")
+        for _ in range(2):
+            assert isinstance(call(model), ChatReply)
+    assert server.targets == [f"/v1/deployments/d/chat/completions?api-version={version}"] * 2
+    assert server.headers["api-key"] == KEY
+    assert model.identity == {"url": url, "model": "d"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/v1?api-version=2024-06-01&key=secret",
+        "https://host/v1?api-version=2024-06-01&api-version=secret",
+        "https://host/v1?api-version=sk-secret-secret-secret-secret-secret-secret",
+        "https://host/v1?api-version=",
+        "https://host/v1?sig=secret",
+        "https://host/v1?secret",
+        "https://host/v1#secret",
+        "https://secret@host/v1?api-version=2024-06-01",
+    ],
+)
+def test_any_other_query_is_refused(url: str) -> None:
+    with pytest.raises(ChatError, match=r"\?api-version=\.\.\. alone may stand there\)\.$") as error:
+        RemoteChatModel("m", url)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "azure"),
+    [
+        ("https://name.openai.azure.com/openai/deployments/d?api-version=2024-06-01", True),
+        ("https://name.services.ai.azure.com/models?api-version=2024-06-01", True),
+        ("https://name.openai.azure.com.example.org/v1?api-version=2024-06-01", False),
+        ("http://127.0.0.1:1/v1?api-version=2024-06-01", False),
+    ],
+)
+def test_azures_own_hosts_get_the_key_by_its_own_name_alone(
+    url: str, azure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key as a bearer is no valid one there."""
+    assert read_url(url).is_azure == azure
+    monkeypatch.setattr(BaseUrl, "is_azure", azure)
+    with ChatServer() as server:
+        server.path = "/v1/chat/completions"
+        call(remote(f"{server.url}?api-version=2024-06-01"))
+    assert server.headers["api-key"] == KEY
+    assert ("authorization" not in server.headers) == azure
+
+
+@pytest.mark.parametrize("url", ["http://host:port/v1", "http://[::1/v1"])
+def test_a_url_that_cannot_be_read(url: str) -> None:
+    with pytest.raises(ChatError, match="is no base URL"):
+        RemoteChatModel("m", url)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_on_the_way_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(name, f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(ChatError) as error:
+        ask("http://models.example/v1", tmp_path / "ledger", Pace())
+    sentence(str(error.value))
+    assert f"through the proxy 127.0.0.1:{port} of {name}" in str(error.value)
+    assert "add models.example to NO_PROXY" in str(error.value)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("NO_PROXY", "models.example")
+    with pytest.raises(ChatError) as error:
+        ask("http://models.example:1/v1", tmp_path / "ledger", Pace())
+    assert "proxy" not in str(error.value)
+
+
+@pytest.mark.parametrize("proxy", ["nothing://x", "socks9://127.0.0.1:1", "http://[x"])
+def test_a_proxy_that_is_none(proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(ChatError, match="proxy") as error:
+        ask("http://models.example/v1", tmp_path / "ledger", Pace())
+    sentence(str(error.value))
+
+
+def test_settings_that_are_left_out_by_hand() -> None:
+    with FieldServer(lambda body, before: field.WELL) as server:
+        model = RemoteChatModel("m", server.url, leave_out=["top_p", "max_tokens"])
+        assert call(model) == ChatReply("[Question] What happened then?", "stop", Usage(10, 5), ("max_tokens", "top_p"))
+    assert server.bodies[0].keys() == {"model", "messages", "temperature"}
+    assert model.identity == {"url": server.url, "model": "m", "leave_out": ["max_tokens", "top_p"]}
+
+
+def test_json_that_the_server_checked_itself_is_a_broken_reply() -> None:
+    """Groq answers so; the model is then shown what was wrong, as with any other server."""
+    error = {
+        "message": "Failed to generate JSON.",
+        "code": "json_validate_failed",
+        "failed_generation": '{"score": "x"',
+    }
+    with ChatServer(Behaviour(always=(400, error))) as server:
+        assert call(remote(server.url), replace(PLAIN, schema=Judgement)) == ChatReply('{"score": "x"', "stop")
+
+
+def test_a_page_that_is_not_there_is_told_by_its_title(tmp_path: Path) -> None:
+    page = "<html><head><title>404 Not Found</title></head><body>nginx</body></html>"
+    with (
+        FieldServer(lambda body, before: field.Answer(404, page)) as server,
+        pytest.raises(ChatError, match=r"HTTP 404: 404 Not Found\).* up to and including /v1\.$"),
+    ):
+        ask(server.url, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(50, 120), (1200, 120), (8000, 800)])
+def test_a_long_thought_is_given_its_time(limit: int, seconds: float) -> None:
+    model = RemoteChatModel("m", "http://127.0.0.1:1/v1")
+    said = model.say(replace(PLAIN, decoding=Decoding(max_new_tokens=limit)))
+    assert model._seconds(said.body) == seconds

@@ -172,7 +172,7 @@ def test_a_supporter_folder_that_is_none_is_named(
 ) -> None:
     write_conversations(tmp_path / "in.jsonl", load_corpus("starter").test)
     assert call(monkeypatch, "predict", tmp_path / "nobody", tmp_path / "in.jsonl", tmp_path / "out.jsonl") == 2
-    _one_sentence(capsys.readouterr().err, "supporter.json")
+    _one_sentence(capsys.readouterr().err, "nobody is nothing here: give a supporter's folder")
     assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
 
 

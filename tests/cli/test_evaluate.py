@@ -115,6 +115,36 @@ def test_from_other_programs_and_unparsed_rows(tmp_path: Path) -> None:
     assert "1 of 2 predicted strategies are unparsed" in refused.stderr
 
 
+def test_files_of_different_origin_in_one_call(predictions: Path, tmp_path: Path) -> None:
+    rows = read_predictions(predictions)
+    pairs = [
+        {"label": f"[{r.gold_strategy}] {r.gold_text}", "predict": f"[{r.predicted_strategy}] {r.predicted_text}"}
+        for r in rows
+    ]
+    tuned, table = tmp_path / "generated_predictions.jsonl", tmp_path / "own.csv"
+    tuned.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    table.write_text("\n".join(["Reference;Hypothesis", *(f"{p['label']};{p['predict']}" for p in pairs)]))
+    for told in ([], ["--from", "esckit,llamafactory,llamafactory"]):
+        done = esckit("evaluate", predictions, tuned, table, *told, "--json", "--metrics", "strategy")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert {(test["turns"], test["difference"]) for test in found["comparisons"]} == {(60, 0)}
+    refused = esckit("evaluate", predictions, tuned, "--from", "esckit,llamafactory,trees")
+    assert refused.returncode == 2
+    assert "--from names 3 sources for 2 files: give one, or one for each file." in refused.stderr
+
+
+def test_trees_are_told_by_their_form(predictions: Path, tmp_path: Path) -> None:
+    turns = [
+        Turn(str(r.turn_id), None, "supporter", r.gold_text, r.gold_strategy) for r in read_predictions(predictions)
+    ]
+    trees = [Conversation(str(number), turns[12 * number : 12 * number + 12]) for number in range(5)]
+    write_conversations(tmp_path / "t.jsonl", add_predictions(trees, read_predictions(predictions), "a"))
+    done = esckit("evaluate", tmp_path / "t.jsonl", predictions, "--json", "--metrics", "strategy")
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)["files"]) == ["t.jsonl: a", "predictions.jsonl"]
+
+
 def test_conversations_give_stages(tmp_path: Path) -> None:
     turns = [
         {"id": "1", "parent": None, "speaker": "seeker", "text": "I am sad."},
@@ -158,4 +188,19 @@ def test_agreement(tmp_path: Path) -> None:
     path.write_text("item,rater,rating\nx,a,1\nx,b,1\ny,a,2\ny,b,3\n")
     found = json.loads(esckit("agreement", path).stdout)
     assert found["cohen"][0]["plain"]["value"] == pytest.approx(1 / 3)
+    assert [text[:12] for text in found["warnings"]] == ["Only 2 items"]
     assert "has no column item" in esckit("agreement", write(tmp_path / "p.jsonl")).stderr
+
+
+def test_agreement_of_another_program_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    rows = [{"conv_id": i, "annotator": r, "model-preference": str(i * r)} for i in range(3) for r in (1, 2)]
+    path.write_text(json.dumps(rows))
+    done = esckit("agreement", path, "--columns", "conv_id, annotator, model-preference")
+    assert json.loads(done.stdout)["categories"] == [0, 1, 2, 4]
+    refused = esckit("agreement", path, "--columns", "conv_id,annotator")
+    assert refused.returncode == 2
+    assert "names 2 columns: give three, item, rater and rating." in refused.stderr
+    bare = esckit("agreement", path)
+    assert (bare.returncode, bare.stdout, bare.stderr.count("\n")) == (2, "", 1)
+    assert "it is JSON and not CSV" in bare.stderr

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -185,6 +186,15 @@ def test_a_judge_that_mined_is_named(
     assert told in Page(tmp_path / "judged" / "judging.html").text
 
 
+SAVED_AGAIN: Final[list[tuple[str, str, Callable[[str], str]]]] = [
+    (",", "utf-8-sig", str),
+    (";", "utf-8-sig", str),
+    (";", "utf-8", str.upper),
+    ("\t", "utf-16", " {} ".format),
+]
+"""How a spreadsheet may save the sheet: delimiter, encoding, what becomes of the header."""
+
+
 def test_people_are_compared_with_the_judge_by_the_sheet(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
@@ -194,7 +204,7 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
         assert call(monkeypatch, *command, "--reference", "hidden", "--known-groups") == 0
     lines = (out / "judgements.jsonl").read_text(encoding="utf-8").splitlines()
     scores = {row["item"]: row["score"] for row in map(json.loads, lines)}
-    with (out / "sheet.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "sheet.csv").open(encoding="utf-8-sig", newline="") as file:
         sheet = list(csv.DictReader(file))
     assert len(sheet) == 2 * 8 * 4
     assert all(row["talk"] and row["reply"] and row["scale"].count("\n") == 5 for row in sheet)
@@ -214,6 +224,14 @@ def test_people_are_compared_with_the_judge_by_the_sheet(
     shown = capsys.readouterr().out
     assert "The judge against people" in shown
     assert re.search(r"People's preferences(.*\n)+?│ empathy +│ one.jsonl +│ two.jsonl +│ +8 │ +8 ", shown)
+    for row in sheet:  # filled in where it is, and saved again by a spreadsheet
+        row |= {"rater": "ann", "rating": str(scores[row["item"]])} if row["quality"] == "empathy" else {}
+    for delimiter, encoding, change in SAVED_AGAIN:
+        with ratings.open("w", encoding=encoding, newline="") as file:
+            csv.writer(file, delimiter=delimiter).writerows([map(change, sheet[0]), *(row.values() for row in sheet)])
+        capsys.readouterr()
+        assert call(monkeypatch, "check", "judge", out, ratings, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == printed
     ratings.write_text("item,rater,rating\nnone,ann,3\n", encoding="utf-8")
     assert call(monkeypatch, "check", "judge", out, ratings) == 2
     assert "rates no item" in capsys.readouterr().err

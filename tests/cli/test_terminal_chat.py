@@ -264,9 +264,13 @@ def test_bad_arguments_are_one_sentence(
     language: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for arguments, words in (
-        ([tmp_path / "nobody"], "supporter.json does not exist"),
+        ([tmp_path / "nobody"], "nobody is nothing here: give a supporter's folder, a model's, a Hub id"),
         ([language, "--past-strategies", "gold"], "use predicted or hidden"),
-        (["--base-url", "http://x/v1"], "--base-url is of a chat model: give --model as well, or leave it out."),
+        (["--base-url", "http://x/v1"], "--base-url is of a model that is named: name it (esckit chat MODEL)"),
+        (["--method", "base"], "--method is of a chat model that is prompted: give --model as well"),
+        (["--model", "remote:m", "--system", "none"], "--system is of a model as it is: name it without --model"),
+        ([language, "--planner", "embedded"], "is a supporter, whose parts and words are those that it was made of"),
+        ([language, "--base-url", "http://x/v1"], "base_url is for a model behind a URL"),
         ([language, "--model", "remote:m"], "answers in a supporter's place: leave out"),
         (["--model", "remote:m", "--method", "nonsense"], "there is no baseline 'nonsense': use one of base, "),
         (["--model", "remote:"], "remote: names no model"),

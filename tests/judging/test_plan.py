@@ -1,6 +1,8 @@
 """A judging from predictions to figures, with a scripted judge."""
 
+import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from esckit.judging.plan import STEP, JudgeAnswers, JudgePlan, JudgingOptions, f
 from esckit.judging.rubric import Rubric
 from esckit.judging.sampling import SampledTurns, sample_turns
 from esckit.measures.intervals import Draws
+from esckit.measures.judgements import Judgement
+from esckit.measures.tables import from_sheet_cell
 from esckit.prompts import shipped_prompts
 from tests.chat_models.scripted import Script, ScriptedModel
 from tests.judging.judged import EMPATHY, FLUENCY, dialogues, judge_by, part, predicted, quality
@@ -252,10 +256,38 @@ def test_what_is_written_can_be_read_and_does_not_tell_raters_whose_reply_it_is(
     assert len({item_of(each) for each in judged.judgements}) == 2 * 12
     first = judged.judgements[0]
     assert {each.reference for each, _ in read[item_of(first)]} == {True, False}
-    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8")
+    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8-sig")
     assert sheet.splitlines()[0] == "item,rater,rating,quality,question,scale,talk,reply"
     assert "warm" not in sheet.replace("Warm", "").replace("Is it warm?", "")
     assert all(sheet.count(item_of(each)) == 1 for each in judged.judgements)
+
+
+def test_sheets_open_in_a_spreadsheet(tmp_path: Path) -> None:
+    """A byte-order mark says UTF-8, no cell is a formula, no item a number; what stands there reads back equal."""
+    sampled = two_systems()
+    replies = {
+        name: {key: f"=HYPERLINK({text!r})" for key, text in own.items()} for name, own in sampled.replies.items()
+    }
+    sampled = sampled._replace(replies=replies)
+    plan = plan_of(sampled, [EMPATHY])
+    judged, model = ask(plan, judge_by(warmth), tmp_path)
+    draws = Draws(permutations=10, resamples=10)
+    write_judging(
+        tmp_path, judged, plan, figures(judged, plan, sampled, judge="s", identity=model.identity, draws=draws)
+    )
+    assert (tmp_path / "sheet.csv").read_bytes().startswith(b"\xef\xbb\xbfitem,rater,rating")
+    with (tmp_path / "sheet.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["reply"][:2] for row in rows} == {"'="}
+    written = sorted(text for own in replies.values() for text in own.values())
+    assert sorted(from_sheet_cell(row["reply"]) for row in rows) == written
+
+
+def test_an_item_that_looks_like_a_number_begins_with_a_letter() -> None:
+    names = [item_of(Judgement("s", "d", str(turn), "r", False, "done", None, 0)) for turn in range(3000)]
+    assert len(set(names)) == 3000
+    assert not any(re.fullmatch(r"\d+(e\d+)?", name) for name in names)
+    assert any(name.startswith("x") for name in names)
 
 
 def test_every_question_is_in_the_users_words(tmp_path: Path) -> None:

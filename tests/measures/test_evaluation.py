@@ -116,7 +116,7 @@ def test_unparsed_treatments() -> None:
 
 def test_null_text_is_empty_text_and_counted() -> None:
     rows = [row("Question", None, turn=i, predicted_text=text) for i, text in enumerate(("How are you?", None))]
-    result = measured(rows)
+    result = measured(rows, metrics=["text"])
     assert result.text.null_texts == 1
     assert result.text.f1_utterance == pytest.approx(0.5)
     assert result.warnings[1:] == ["1 of 2 predicted texts are null and score as empty text."]

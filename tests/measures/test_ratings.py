@@ -20,7 +20,7 @@ def test_numbers_names_and_missing_ratings(tmp_path: Path) -> None:
     assert ratings == (["x", "y"], ["al", "bo"], [[1.0, 2.0], [None, 1.0]])
     names = read_ratings(write(tmp_path, '"x, one",al,none', '"x, one",bo,2'))
     assert names.table == [["none", "2"]]
-    assert read_ratings(write(tmp_path, "x,al,nan", "x,bo,1")).table == [["nan", "1"]]
+    assert read_ratings(write(tmp_path, "x,al,nan", "x,bo,1")).table == [[None, 1.0]]
 
 
 def test_other_columns_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What may be said about training, checked before anything runs."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -41,3 +43,21 @@ def test_an_option_out_of_range_or_unknown_is_refused(options: type[BaseModel], 
 def test_options_do_not_change_once_they_are_made() -> None:
     with pytest.raises(ValidationError):
         TrainingOptions().epochs = 4  # type: ignore[misc]
+
+
+def test_a_rate_that_nobody_gives_is_the_usual_one_and_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from esckit.language_models.token_tree import build_tries
+    from esckit.training.batches import TrieDataset
+    from esckit.training.trainer import train
+    from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
+
+    (talk,) = starter_dialogues(1, 4)
+    rows = TrieDataset([build_tries(tiny_renderer().examples(talk, "coupled", {}), None)])
+    for model, rate in ((tiny_model(), 2e-3), (with_lora(tiny_model(), "coupled", seed=1), 1e-3)):
+        told = f"test trains at {rate:g}, the usual rate on a pocket backbone"
+        options = TrainingOptions(epochs=1, warmup=0, schedule="constant_with_warmup")
+        trained = train(model, rows, options, folder=tmp_path / str(rate), title="test", seed=0)
+        assert trained.curve[0]["learning_rate"] == pytest.approx(rate)
+        assert told in capsys.readouterr().err

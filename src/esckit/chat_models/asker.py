@@ -1,9 +1,10 @@
 """Asking a chat model so that no answer is lost: each item ends in one recorded state, whatever happens on the way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, NamedTuple
 
 from esckit.chat_models.ledger import Ledger, Outcome, UsageSummary
 from esckit.chat_models.live import LiveAsker
@@ -13,6 +14,23 @@ from esckit.progress import progress
 
 BYTES_PER_TOKEN: Final = 4
 """Of English text; an estimate only, no budget rests on it."""
+
+
+@contextmanager
+def _runner() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """What runs coroutines, one after the other: here, or where a loop runs already (a notebook), on a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with asyncio.Runner() as runner:
+            yield runner.run
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        runner = asyncio.Runner()
+        try:
+            yield lambda coroutine: thread.submit(runner.run, coroutine).result()
+        finally:
+            thread.submit(runner.close).result()
 
 
 class ToAsk(NamedTuple):
@@ -80,7 +98,9 @@ class Asker:
         Raises:
             BudgetSpent, ChatError, LedgerError: see `answers`; what came until then is on record.
         """
-        return asyncio.run(self._collect(requests))
+        with _runner() as run:
+            found: list[Outcome] = run(self._collect(requests))
+            return found
 
     async def _collect(self, requests: Sequence[ChatRequest]) -> list[Outcome]:
         found: dict[int, Outcome] = {}
@@ -103,12 +123,12 @@ class Asker:
         async def end() -> None:
             await answers.aclose()
 
-        with asyncio.Runner() as runner:
+        with _runner() as run:
             try:
-                while (found := runner.run(following())) is not None:
+                while (found := run(following())) is not None:
                     yield found
             finally:
-                runner.run(end())
+                run(end())
 
     async def answers(self, requests: Sequence[ChatRequest]) -> AsyncGenerator[tuple[int, Outcome], None]:
         """Ask; yield (place of the request, its outcome): first what is on record, then the rest as it comes.

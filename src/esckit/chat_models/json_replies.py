@@ -8,11 +8,14 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from esckit.conversation.thoughts import without_thought
 from esckit.conversation.turn_rule import Message
 from esckit.files import after_space
 
 Schema = TypeVar("Schema", bound=BaseModel)
-_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+UNENDED: Final = "its thought never ended"
+"""What is wrong with a reply that is thought alone."""
+
 _DROPPED: Final = ("title", "description")  # of an object: its class's name and docstring
 
 
@@ -72,10 +75,12 @@ def parse_reply(text: str, schema: type[Schema]) -> Schema:
     Raises:
         ReplyError: the reply holds no such object.
     """
-    text = _THOUGHT.sub("", text)
+    said = without_thought(text)
+    if said is None:
+        raise ReplyError(UNENDED)
     fitting: dict[str, Schema] = {}
     problem = "it holds no JSON object"
-    for value in _objects(text):
+    for value in _objects(said):
         try:
             canonical = json.dumps(value, sort_keys=True)
             fitting[canonical] = schema.model_validate_json(canonical, strict=True)

@@ -24,7 +24,7 @@ from esckit.errors import LedgerError
 LEDGER: Final = "ledger.sqlite"
 """Its name in a run's folder, and beside a command's output."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 State = Literal["done", "unparsed", "refused", "failed"]
 REPLY: Final = "reply"
 DRAFT: Final = "draft"
@@ -43,9 +43,11 @@ CREATE TABLE calls (
     charged INTEGER NOT NULL, seconds REAL NOT NULL, at TEXT NOT NULL);
 CREATE TABLE items (
     key TEXT PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, state TEXT NOT NULL,
-    text TEXT NOT NULL, finish TEXT, failure TEXT, detail TEXT NOT NULL) WITHOUT ROWID;
+    text TEXT NOT NULL, finish TEXT, failure TEXT, detail TEXT NOT NULL,
+    left_out TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX drafts ON calls (key) WHERE result = 'draft';
 """
+_FROM_1: Final = "ALTER TABLE items ADD COLUMN left_out TEXT NOT NULL DEFAULT ''"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Outcome:
     finish: str | None = None  # how it ended, stop or length; None without a reply
     failure: str | None = None  # of a failed item, its class ("timeout")
     detail: str = ""  # what was wrong
+    left_out: str = ""  # settings that the model was not told, with commas between them
 
     def value(self, schema: type[Schema]) -> Schema:
         """The object of a done item that was asked with this schema.
@@ -99,6 +102,7 @@ class UsageSummary:
     prompt: int = 0  # tokens as the model counted them
     completion: int = 0
     cached: int = 0
+    cut: int = 0  # items without a usable reply because the limit of tokens came first
     states: Counter[str] = field(default_factory=Counter)  # items settled by this run
     failures: Counter[str] = field(default_factory=Counter)  # calls without a reply, by kind
     seconds: float = 0.0  # wall time
@@ -109,7 +113,16 @@ class UsageSummary:
         return (
             f"{self.items} items ({self.recorded} on record; {states}); {self.calls} calls ({self.retries} retries, "
             f"{self.repairs} repairs{'; ' if failures else ''}{failures}); {self.prompt} prompt tokens "
-            f"({self.cached} cached) and {self.completion} completion tokens; {self.seconds:.1f} s"
+            f"({self.cached} cached) and {self.completion} completion tokens; {self.seconds:.1f} s{self._advice}"
+        )
+
+    @property
+    def _advice(self) -> str:
+        if not self.cut:
+            return ""
+        return (
+            f"; {self.cut} replies were cut at the limit, a thought counts, before they said what was asked: raise "
+            "--max-new-tokens (in a recipe decoding.max_new_tokens)"
         )
 
 
@@ -146,6 +159,8 @@ class Ledger:
                 if empty:
                     for statement in filter(str.strip, _TABLES.split(";")):
                         self._database.execute(statement)
+                elif found[1] == 1:
+                    self._database.execute(_FROM_1)
                 self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
                 self._database.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -217,7 +232,7 @@ class Ledger:
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """The final states of those items that have one, by key."""
-        columns = "key, state, text, finish, failure, detail"
+        columns = "key, state, text, finish, failure, detail, left_out"
         return {key: Outcome(*rest) for key, *rest in self._rows(f"SELECT {columns} FROM items WHERE key IN", keys)}
 
     def drafts(self, keys: Iterable[str]) -> dict[str, str]:

@@ -6,19 +6,21 @@ started. So nothing stands between a reply and its row in the ledger.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from esckit.chat_models.json_replies import ReplyError, parse_reply, repair_turn
+from esckit.chat_models.json_replies import UNENDED, ReplyError, parse_reply, repair_turn
 from esckit.chat_models.ledger import DRAFT, REPLY, Call, Ledger, Outcome, UsageSummary
 from esckit.chat_models.pacing import Budget, Concurrency, Pace
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
+from esckit.conversation.thoughts import without_thought
 from esckit.errors import BudgetSpent, ChatError
 
 _PER_MESSAGE: Final = 32  # tokens that a chat template may put around a message, generously
 _DOUBTS: Final = 8  # items refused without a reply between them, after which no other is asked until one comes
+_NOTHING: Final = "(no reply)"  # servers refuse a message without any text
 _TURNS: Final = 8  # of the event loop that a batch which is not full waits for more
 
 
@@ -30,6 +32,7 @@ class _Item:
     asked: ChatRequest  # the request, or that for the repair of its broken reply
     answer: "asyncio.Future[Outcome]"  # its outcome, once it has one
     attempts: int = 0  # calls for ``asked``
+    alike: Counter[str] = field(default_factory=Counter)  # of them, failures by kind
     drafted: bool = False  # whether ``asked`` is a repair
     blamed: bool = False  # whether another refusal is its own fault
 
@@ -43,7 +46,7 @@ class _Item:
         """From now on ask for the repair of a broken reply."""
         assert self.asked.schema is not None
         problem = _problem(text, self.asked) or ReplyError("it cannot be read")
-        turns = repair_turn(text, problem, self.asked.schema)
+        turns = repair_turn((without_thought(text) or "").strip() or _NOTHING, problem, self.asked.schema)
         self.asked = replace(self.asked, messages=(*self.asked.messages, *turns))
         self.attempts, self.drafted = 0, True
 
@@ -167,8 +170,8 @@ class LiveAsker:
         if self._suspicious:
             failure = next((failure for _, failure in self._doubtful if failure.stop), self._doubtful[-1][1])
             message = (
-                f"every request was refused ({failure.detail}): mend the model's name or the settings, "
-                "then run the same again."
+                f"every request was refused ({failure.detail}): mend the model's name or the settings "
+                "(--max-new-tokens, --leave-out, --extra-body), then run the same again."
             )
             self._halt("all_refused", failure.stop or ChatError(message))
         elif not self._ready and not self._waits:
@@ -261,9 +264,16 @@ class LiveAsker:
             self._concurrency.crowded(number)
         if failure.then != "wait":
             self._reached = True
+        item.alike[failure.kind] += 1
         # Where nobody has been reached yet, waiting would only put off telling that the URL is wrong.
         last = item.attempts >= self._pace.attempts or not self._reached
-        if failure.then == "stop" or (failure.then == "wait" and last):
+        # What no call has been spared may stay so; once there are replies it is more likely to pass.
+        last |= failure.attempts is not None and item.alike[failure.kind] >= failure.attempts + self._replied
+        always = failure.then == "retry" and failure.stop is not None and not self._replied
+        if failure.then == "again":
+            item.attempts -= 1
+            self._ready.appendleft(item)
+        elif failure.then == "stop" or (last and (failure.then == "wait" or always)):
             assert failure.stop is not None
             self._halt(failure.kind, failure.stop)
         elif failure.then == "deny" and item.blamed:
@@ -287,14 +297,17 @@ class LiveAsker:
 
     def _read(self, item: _Item, reply: ChatReply) -> Outcome | None:
         """The state that a reply settles; None where it is to be repaired."""
+        left_out = ",".join(reply.left_out)
         if reply.finish == "refused":
-            return Outcome("refused", reply.text, reply.finish)
+            return Outcome("refused", reply.text, reply.finish, left_out=left_out)
         problem = _problem(reply.text, item.asked)
         if problem is None:
-            return Outcome("done", reply.text, reply.finish)
-        if item.asked.schema is not None and not item.drafted:
-            return None
-        return Outcome("unparsed", reply.text, reply.finish, detail=str(problem))
+            return Outcome("done", reply.text, reply.finish, left_out=left_out)
+        silent = not (without_thought(reply.text) or "").strip()
+        if item.asked.schema is not None and not item.drafted and not (silent and reply.finish == "length"):
+            return None  # the same limit would cut the same thought again
+        self.usage.cut += reply.finish == "length"
+        return Outcome("unparsed", reply.text, reply.finish, detail=str(problem), left_out=left_out)
 
     def _count(self, item: _Item, result: ChatReply | CallFailure, outcome: Outcome | None) -> None:
         usage = self.usage
@@ -314,7 +327,8 @@ class LiveAsker:
 def _problem(text: str, request: ChatRequest) -> ReplyError | None:
     """Why a reply is not what was asked for; None where it is."""
     if request.schema is None:
-        return None if text.strip() else ReplyError("it is blank")
+        said = without_thought(text)
+        return None if said and said.strip() else ReplyError("it is blank" if said is not None else UNENDED)
     try:
         parse_reply(text, request.schema)
     except ReplyError as error:

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
+from esckit.conversation.thoughts import opened_thought, split_thought
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
 from esckit.rendering import ChatTemplate
+
+_TAIL: Final = 24  # tokens at a prompt's end in which a template may open a thought
 
 
 def request_seed(request: ChatRequest) -> int:
@@ -61,7 +64,20 @@ class LocalChatModel:
                 )
             for place, ids in zip(places, written, strict=True):
                 reply = read_reply(self.backbone.tokenizer, ids, self._template.end_of_turn)
-                yield place, ChatReply(reply.text, reply.finish, Usage(len(prompts[place]), len(ids)))
+                text = self._marked(reply.text, prompts[place], ids)
+                yield place, ChatReply(text, reply.finish, Usage(len(prompts[place]), len(ids)))
+
+    def _marked(self, text: str, prompt: Sequence[int], ids: list[int]) -> str:
+        """A reply's text with all marks of its thought: one that the template wrote, and control tokens."""
+        tokenizer = self.backbone.tokenizer
+        opened = opened_thought(tokenizer.decode(prompt[-_TAIL:]))
+        ended = ids[-1:] == [self._template.end_of_turn]
+        thought, said = split_thought(opened + tokenizer.decode(ids[:-1] if ended else ids))
+        if not thought:
+            return text
+        for token in tokenizer.all_special_tokens:
+            said = said and said.replace(token, "")
+        return thought + (said or "")
 
     async def close(self) -> None:
         """Nothing belongs to the event loop."""

@@ -2,10 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.chat_models.base_url import OPENAI_URL
+from esckit.chat_models.dialect import LEAVABLE
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel
 from esckit.decoding import Decoding
@@ -13,6 +15,9 @@ from esckit.errors import ModelError
 from esckit.hub import is_hub_id, is_smollm2
 from esckit.prompts.own import Prompts, read_prompts
 from esckit.quiet import quiet
+
+if TYPE_CHECKING:
+    from esckit.chat_models.remote import RemoteChatModel
 
 __all__ = [
     "PACE_KEYS",
@@ -22,6 +27,7 @@ __all__ = [
     "chat_model_name",
     "is_chat_model",
     "open_chat_model",
+    "open_remote",
 ]
 
 REMOTE: Final = "remote:"
@@ -43,6 +49,7 @@ class ChatModelOptions(BaseModel):
             run's backbone).
         base_url: of ``remote:MODEL``, up to and including ``/v1``; None is OpenAI's.
         extra_body: of ``remote:MODEL``: fields that each request has besides ours. They are recorded: no secrets.
+        leave_out: of ``remote:MODEL``: settings that are not sent (temperature, top_p, max_tokens, json_schema, ...).
         decoding: how answers are drawn; what is left out is as the default says.
         concurrency: the most calls at once; of a model on this machine, prompts a batch. None is the model's own.
         budget_calls, budget_tokens: the most that the ledger may hold of this role (annotate, judge, baseline).
@@ -53,6 +60,7 @@ class ChatModelOptions(BaseModel):
     model: str | None = None
     base_url: str | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
     decoding: Decoding = Decoding()
     concurrency: int | None = Field(None, ge=1)
     budget_calls: int | None = Field(None, ge=1)
@@ -72,9 +80,11 @@ class ChatModelOptions(BaseModel):
     def _no_field_goes_unheard(self) -> Self:
         if self.model == REMOTE:
             raise ValueError(f"{REMOTE} names no model: write {REMOTE}MODEL")
-        for name in ("base_url", "extra_body"):
+        for name in ("base_url", "extra_body", "leave_out"):
             if getattr(self, name) and not (self.model or "").startswith(REMOTE):
                 raise ValueError(f"{name} is for a model behind a URL: set model to {REMOTE}MODEL")
+        if unknown := sorted(set(self.leave_out) - LEAVABLE.keys()):
+            raise ValueError(f"leave_out has {', '.join(unknown)}: choose among {', '.join(sorted(LEAVABLE))}")
         if ours := sorted(set(self.extra_body) & (_OURS | _OURS_TOO)):
             raise ValueError(f"extra_body sets {', '.join(ours)}, which esckit sets itself: leave it out")
         return self
@@ -144,6 +154,20 @@ def chat_model_name(source: str) -> str:
     return name if source.startswith(REMOTE) or is_hub_id(source) else Path(source).resolve().name
 
 
+def open_remote(options: ChatModelOptions) -> "RemoteChatModel":
+    """Open the model behind a URL that options name.
+
+    Raises:
+        ChatError: see `ChatModelOptions.check_askable`.
+    """
+    from esckit.chat_models.remote import RemoteChatModel
+
+    assert options.model is not None, "a model behind a URL has a name"
+    how: dict[str, Any] = {"extra_body": options.extra_body, "leave_out": options.leave_out}
+    how |= {"concurrency": options.concurrency} if options.concurrency else {}
+    return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
+
+
 def open_chat_model(options: ChatModelOptions) -> ChatModel:
     """Open the chat model that options name; of a supporter's folder, `supporters.open_model` does.
 
@@ -153,10 +177,7 @@ def open_chat_model(options: ChatModelOptions) -> ChatModel:
     assert options.model is not None, "a model that is there already need not be opened"
     most = options.concurrency
     if options.model.startswith(REMOTE):
-        from esckit.chat_models.remote import OPENAI_URL, RemoteChatModel
-
-        how: dict[str, Any] = {"extra_body": options.extra_body, **({"concurrency": most} if most else {})}
-        return RemoteChatModel(options.model.removeprefix(REMOTE), options.base_url or OPENAI_URL, **how)
+        return open_remote(options)
     options.check_askable()
     quiet()
     from esckit.chat_models.local import LocalChatModel

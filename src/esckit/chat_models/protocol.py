@@ -66,11 +66,12 @@ class Usage(NamedTuple):
 class ChatReply:
     """What a chat model said."""
 
-    text: str  # as it came
+    text: str  # as it came, a thought included; where a chat template had opened the thought, with its mark
     # ``stop`` at its end, ``length`` where it was cut, ``refused`` where the model or a filter declined; the text is
     # then what was given as the reason
     finish: Literal["stop", "length", "refused"]
     usage: Usage | None = None  # None where the model does not say
+    left_out: tuple[str, ...] = ()  # settings of the request that the model was not told (`dialect`)
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,20 @@ class CallFailure:
 
     kind: str  # its class, one word ("timeout")
     detail: str  # what was seen, without any key
-    # ``retry`` the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last attempt
+    # ``again``: send it at once, as it was refused for what is said in another way now; that is no attempt. ``retry``
+    # the call, and give up on the item after the last attempt; ``wait`` likewise, but after the last attempt
     # stop the run, because it is no item's fault; ``give_up`` on the item at once, whose own fault it is; ``doubt``:
     # give up on the item where others are answered, stop the run where none is; ``deny`` likewise, but the item is
     # refused, and one is enough to stop a run that has had no reply; ``stop`` the run
-    then: Literal["retry", "wait", "give_up", "doubt", "deny", "stop"]
+    then: Literal["again", "retry", "wait", "give_up", "doubt", "deny", "stop"]
     crowded: bool = False  # the model has too much to do: fewer calls at once
     after: float | None = None  # seconds that it asked to wait
     lost: bool = False  # whether the model may have worked on a reply that never arrived, which a budget has to count
-    # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``
+    # what to tell the user in one sentence where the run stops; needed for ``wait``, ``deny`` and ``stop``; a ``retry``
+    # that has one stops the run after an item's last attempt where nothing has been answered
     stop: EsckitError | None = None
+    # calls that may fail so before the item is given up, one more where others are answered; None is the pace's
+    attempts: int | None = None
 
 
 class ChatModel(Protocol):

@@ -5,64 +5,42 @@ it before it is shown or recorded.
 """
 
 import asyncio
+import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
-
-from esckit.chat_models.json_replies import response_format
-from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
+from esckit.chat_models.base_url import OPENAI_URL, read_url
+from esckit.chat_models.completions import NoCompletion, read_answer
+from esckit.chat_models.dialect import Dialect, Said
+from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest
+from esckit.chat_models.server_errors import ServerError, read_error
 from esckit.errors import ChatError
+from esckit.progress import tell
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
-_SPENT: Final = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"}
-_UNKNOWN_MODEL: Final = {"model_not_found", "unknown_model"}
-_FILTERED: Final = {"content_filter", "content_policy_violation"}
-_TOO_LONG: Final = {"context_length_exceeded", "string_above_max_length"}
-_MAXIMUM_LENGTH: Final = "maximum context length"  # what vLLM says of it, without a code
 _PASSING: Final = {408, 409, 425, 429}  # besides all 5xx
 _CROWDED: Final = {429, 503, 529}
+_LEARN: Final = {400, 404, 422, 500, 501}  # with these a server, or a gateway before it, refuses a field
+_NO_PAGE: Final = {404, 405}
+_TRIES: Final = 2  # for an answer that is no completion: it is likely to stay so
 _SHORTEST_KEY: Final = 6  # anything shorter stands for no key, and may be part of any word
+_SECONDS: Final = 120.0  # that a call may take,
+_PER_TOKEN: Final = 0.1  # or a slow server's time for each token of the limit, where that is more
 _DETAIL: Final = 300  # characters of a server's message that are kept
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _PromptDetails(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Completion(BaseModel):
-    """The part of a chat completion that is read."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
 
 
 class RemoteChatModel:
     """A model behind an OpenAI-compatible URL.
+
+    A setting that the server refuses is said in another way, or left out, from then on (`dialect`); it is told once on
+    standard error, and replies say what they were asked without.
 
     Args:
         model: its name there.
@@ -70,7 +48,8 @@ class RemoteChatModel:
         key_variable: the environment variable that holds the key; any word will do for a server that asks for none.
         concurrency: the most calls at once.
         extra_body: fields that each request has besides ours.
-        timeout: seconds a call may take in all.
+        leave_out: settings that are not sent at all (`dialect.LEAVABLE`).
+        timeout: seconds a call may take in all; None is two minutes, or as many as a long thought needs.
 
     Raises:
         ChatError: there is no key, the URL is none or carries a secret itself, or the package openai is missing.
@@ -86,24 +65,28 @@ class RemoteChatModel:
         key_variable: str = KEY_VARIABLE,
         concurrency: int = 64,
         extra_body: Mapping[str, Any] | None = None,
-        timeout: float = 120.0,
+        leave_out: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> None:
         self.model = model
-        self.base_url = _check_url(base_url)
+        self.url = read_url(base_url)
+        self.base_url = self.url.given
         self.key_variable = key_variable
         self.concurrency = concurrency
         self.extra_body = dict(extra_body or {})
+        self.leave_out = sorted(set(leave_out))
         self.timeout = timeout
-        self._limit = "max_tokens"
+        self._dialect = Dialect(self.extra_body, self.leave_out)
         self._client: Any = None
         _check_installed()
         self._key()
 
     @property
     def identity(self) -> Any:
-        """Base URL, name, and what is sent besides our own fields."""
+        """Base URL, name, and how requests differ from our usual ones; not what was learnt on the way."""
         extra = {"extra_body": self.extra_body} if self.extra_body else {}
-        return {"url": self.base_url, "model": self.model, **extra}
+        without = {"leave_out": self.leave_out} if self.leave_out else {}
+        return {"url": self.base_url, "model": self.model, **extra, **without}
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "").strip()
@@ -117,36 +100,86 @@ class RemoteChatModel:
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`."""
         for place, request in enumerate(requests):
-            yield place, await self._call(request)
+            yield place, (await self.exchange(self.say(request)))[0]
 
-    async def _call(self, request: ChatRequest) -> ChatReply | CallFailure:
+    def say(self, request: ChatRequest) -> Said:
+        """A request as it would go out now."""
+        return self._dialect.say(self.model, request)
+
+    async def exchange(self, said: Said) -> tuple[ChatReply | CallFailure, bytes]:
+        """Send a request once; return what came of it, and the body of an answer of status 200, else nothing."""
+        received: list[bytes] = []
+        return await self._call(said, received), b"".join(received)
+
+    async def models(self) -> list[str] | None:
+        """The names that the server lists; None where it lists none.
+
+        Raises:
+            ChatError: nothing answers at the URL.
+        """
+        from openai import APIConnectionError, OpenAIError
+
+        try:
+            async with asyncio.timeout(self._seconds({})):
+                raw = await self._open().models.with_raw_response.list()
+            return [str(model["id"]) for model in json.loads(raw.http_response.content)["data"]]
+        except APIConnectionError as error:
+            if stop := self._unconnected(error.__cause__).stop:
+                raise stop from error
+            return None
+        except (OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+            return None
+
+    async def _call(self, said: Said, received: list[bytes]) -> ChatReply | CallFailure:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         try:
-            async with asyncio.timeout(self.timeout):  # a server that drips bytes never meets the client's own limit
-                raw = await self._open().chat.completions.with_raw_response.create(**self._body(request))
-            return _reply(raw.http_response.content)
+            received.append(await self._post(said.body))
+            answer = read_answer(received[0])
         except (TimeoutError, APITimeoutError):
-            return CallFailure("timeout", f"no reply within {self.timeout:g} s", "retry", lost=True)
+            return CallFailure("timeout", f"no reply within {self._seconds(said.body):g} s", "retry", lost=True)
         except UnicodeEncodeError as error:
             return CallFailure("no_text", f"the messages are no Unicode text: {error.reason}", "give_up")
         except APIConnectionError as error:
             return self._unconnected(error.__cause__)
         except APIStatusError as error:
-            body = error.body if isinstance(error.body, dict) else {"message": error.body}
-            return self._refused(error.status_code, error.response.headers, body)
-        except ValidationError as error:
-            detail = self._clean(error.errors(include_url=False)[0]["msg"])
-            return CallFailure("broken_body", f"the body is no chat completion: {detail}", "retry", lost=True)
+            told = read_error(error.response.content.decode("utf-8", "replace"))
+            return self._refused(said, error.status_code, told, error.response.headers)
+        except NoCompletion as error:
+            return self._no_completion(error)
+        if isinstance(answer, ServerError):
+            return self._refused(said, answer.status, answer, {})
+        return replace(answer, left_out=said.left_out)
+
+    async def _post(self, body: Mapping[str, Any]) -> bytes:
+        from openai import Omit
+
+        # Azure's own hosts take a bearer for a token of another kind, and refuse it.
+        without = {"extra_headers": {"Authorization": Omit()}} if self.url.api_version and self.url.is_azure else {}
+        seconds = self._seconds(body)
+        async with asyncio.timeout(seconds):  # a server that drips bytes never meets the client's own limit
+            raw = await self._open().chat.completions.with_raw_response.create(**body, **without, timeout=seconds + 1)
+        return bytes(raw.http_response.content)
+
+    def _seconds(self, body: Mapping[str, Any]) -> float:
+        """How long a call may take."""
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        return max(_SECONDS, _PER_TOKEN * limit) if self.timeout is None else self.timeout
 
     def _open(self) -> Any:
         if self._client is None:
             from openai import AsyncOpenAI
 
-            # Retries are ours: those of the client would be neither recorded nor counted.
-            self._client = AsyncOpenAI(
-                api_key=self._key(), base_url=self.base_url, max_retries=0, timeout=self.timeout + 1
-            )
+            how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root}
+            if self.url.api_version:
+                how["default_query"] = {"api-version": self.url.api_version}
+                how["default_headers"] = {"api-key": how["api_key"]}
+            try:
+                # Retries are ours: those of the client would be neither recorded nor counted.
+                self._client = AsyncOpenAI(**how, max_retries=0)
+            except (ValueError, ImportError) as error:
+                message = f"the proxy of the environment cannot be used ({self._clean(str(error))}){self.url.proxy}."
+                raise ChatError(message) from error
         return self._client
 
     async def close(self) -> None:
@@ -155,61 +188,68 @@ class RemoteChatModel:
             await self._client.close()
             self._client = None
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        how = request.decoding
-        drawn = {"temperature": 0.0} if how.greedy else {"temperature": how.temperature, "top_p": how.top_p}
-        return {
-            "model": self.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            self._limit: how.max_new_tokens,
-            **drawn,
-            **({"response_format": response_format(request.schema)} if request.schema else {}),
-            **({"extra_body": self.extra_body} if self.extra_body else {}),
-        }
-
     def _unconnected(self, cause: BaseException | None) -> CallFailure:
         """A connection that was not made is no item's fault; one that was cut may be."""
-        from httpx2 import ConnectError, ConnectTimeout
+        from httpx2 import ConnectError, ConnectTimeout, ProxyError, UnsupportedProtocol
 
-        if isinstance(cause, ConnectError | ConnectTimeout):
-            detail = self._clean(str(cause) or type(cause).__name__)
-            nobody = f"nothing answers at {self.base_url} ({detail}): start the server or give another base URL."
+        detail = self._clean(str(cause) or type(cause).__name__)
+        if isinstance(cause, ConnectError | ConnectTimeout | ProxyError | UnsupportedProtocol):
+            nobody = (
+                f"nothing answers at {self.base_url} ({detail}){self.url.proxy}: start the server or give another "
+                "base URL."
+            )
             return CallFailure("unreachable", detail, "wait", stop=ChatError(nobody))
-        return CallFailure("cut", self._clean(str(cause) or type(cause).__name__), "retry", lost=True)
+        return CallFailure("cut", detail, "retry", lost=True)
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> ChatReply | CallFailure:
-        """Sort an HTTP error: the reply is a refusal, the call is worth another try, the item or the run is not."""
-        detail = self._clean(f"HTTP {status}: {body.get('message') or body.get('detail') or 'no reason given'}")
-        codes = {str(body.get("code")), str(body.get("type"))}
-        if codes & _FILTERED:
-            return ChatReply(detail, "refused")
-        if sentence := self._run_stops(status, codes, detail):
+    def _no_completion(self, found: NoCompletion) -> CallFailure:
+        """An answer that nobody can read is asked for once more; a server that gives no others stops the run."""
+        seen, where = self._clean(str(found)), f"as {self.url.root}/v1 does"
+        if self.url.root.endswith("/v1"):
+            where = "on the host, port and path of the API"
+        advice = f"the base URL should end in /v1, {where}"
+        sentence = f"{self.base_url} answers with {seen}{self.url.proxy}, which is no chat completion: {advice}."
+        kind, lost = ("web_page", False) if found.web_page else ("broken_body", True)
+        told = f"the body is no chat completion: {seen}"
+        return CallFailure(kind, told, "retry", lost=lost, attempts=_TRIES, stop=ChatError(sentence))
+
+    def _refused(
+        self, said: Said, status: int, error: ServerError, headers: Mapping[str, str]
+    ) -> ChatReply | CallFailure:
+        """Sort an error: the reply is a refusal, the call is worth another try, the item or the run is not."""
+        detail = self._clean(f"HTTP {status}: {error.message or 'no reason given'}")
+        if error.filtered(status):
+            return ChatReply(detail, "refused", left_out=said.left_out)
+        if error.generated is not None:  # the server has checked the JSON itself, and shows what it found
+            return ChatReply(error.generated, "stop", left_out=said.left_out)
+        learns = status in _LEARN and not error.too_long and not error.unknown_model
+        if learns and (now := self._dialect.learn(said, error)) is not None:
+            if now:
+                tell(f"{self.model} refused a setting ({detail}): {now} from now on")
+            return CallFailure("sent_again", detail, "again")
+        if sentence := self._run_stops(status, error, detail):
             # A key that may not use the model is forbidden each prompt; a guard forbids one among many.
-            then: Literal["deny", "stop"] = "deny" if status == 403 and not codes & _SPENT else "stop"
+            then: Literal["deny", "stop"] = "deny" if status == 403 and not error.spent else "stop"
             return CallFailure(f"http_{status}", detail, then, stop=ChatError(sentence))
-        if status == 400 and body.get("param") == "max_tokens" and self._limit == "max_tokens":
-            self._limit = "max_completion_tokens"  # hosted reasoning models know the limit by this name alone
-            return CallFailure("max_tokens_renamed", detail, "retry")
+        if error.too_long:
+            return CallFailure("too_long", detail, "give_up")
         if status in _PASSING or status >= 500:
             wait = retry_after(headers.get("retry-after"))
             return CallFailure(f"http_{status}", detail, "retry", crowded=status in _CROWDED, after=wait)
-        if codes & _TOO_LONG or _MAXIMUM_LENGTH in detail:
-            return CallFailure("too_long", detail, "give_up")
         return CallFailure(f"http_{status}", detail, "doubt")
 
-    def _run_stops(self, status: int, codes: set[str], detail: str) -> str | None:
+    def _run_stops(self, status: int, error: ServerError, detail: str) -> str | None:
         """The one sentence, where no other call can fare better."""
-        if status == 402 or codes & _SPENT:
+        if status == 402 or error.spent:
             return f"the quota at {self.base_url} is spent ({detail}): top it up, then run the same again."
-        if status in (401, 403):
+        if status in (401, 403, 407):
             return (
-                f"{self.base_url} refused the key in {self.key_variable} ({detail}): "
+                f"{self.base_url} refused the key in {self.key_variable} ({detail}){self.url.proxy}: "
                 f"export one that may use {self.model}."
             )
-        if status == 404 or codes & _UNKNOWN_MODEL:
+        if status in _NO_PAGE or error.unknown_model:
             return (
-                f"{self.base_url} has no model {self.model!r} ({detail}): give a name that "
-                f"{self.base_url}/models lists, or the base URL up to and including /v1."
+                f"{self.base_url} has no model {self.model!r} ({detail}){self.url.proxy}: give a name that "
+                f"{self.url.root}/models lists, or the base URL up to and including /v1."
             )
         return None
 
@@ -221,36 +261,11 @@ class RemoteChatModel:
         return line if len(line) <= _DETAIL else f"{line[:_DETAIL]}…"
 
 
-def _check_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ChatError(f"{url!r} is no base URL: give one like {OPENAI_URL}.")
-    if parts.username or parts.password or parts.query:
-        raise ChatError(
-            "the base URL has a user, a password or a query, and it is recorded: give the key by environment."
-        )
-    return url.rstrip("/")
-
-
 def _check_installed() -> None:
     try:
         import openai  # noqa: F401
     except ImportError as error:
         raise ChatError("a model behind a URL needs the package openai: pip install 'esckit[remote]'.") from error
-
-
-def _reply(body: bytes) -> ChatReply:
-    """Read a completion. Raises ValidationError where it is none."""
-    completion = _Completion.model_validate_json(body)
-    choice, usage = completion.choices[0], completion.usage
-    counted = None
-    if usage is not None:
-        cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-        counted = Usage(usage.prompt_tokens, usage.completion_tokens, cached or 0)
-    text = choice.message.content or ""
-    if choice.message.refusal or choice.finish_reason == "content_filter":
-        return ChatReply(choice.message.refusal or text, "refused", counted)
-    return ChatReply(text, "length" if choice.finish_reason == "length" else "stop", counted)
 
 
 def retry_after(value: str | None, now: float | None = None) -> float | None:

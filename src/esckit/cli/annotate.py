@@ -43,6 +43,7 @@ def annotate_command(
     labels: shared.LabelsOption = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     trust_remote_code: shared.TrustOption = False,
     ledger: shared.LedgerOption = None,
     examples: ExamplesOption = None,
@@ -106,6 +107,7 @@ def check_annotator_command(
     dialogues: DialoguesOption = None,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     trust_remote_code: shared.TrustOption = False,
     ledger: Annotated[
         Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite in this folder.")

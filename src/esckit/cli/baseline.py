@@ -27,6 +27,7 @@ def baseline_command(
     model: shared.ModelOption,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     trust_remote_code: shared.TrustOption = False,
     examples: Annotated[
         Path | None, typer.Option(help="Of method example: dialogues to draw from; default the starter corpus's train.")
@@ -71,9 +72,12 @@ def baseline_command(
             examples=lambda: _examples(examples, labels),
             tell=lambda question, usage: print(f"{question}: {usage}"),
         )
-        by = f", prompts {supporter.prompts.label}" if supporter.prompts.label else ""
-        print(f"{method}{by}, {len(requests)} turns: {supporter.estimate(requests)}")
+        print(f"{method}{_by(supporter.prompts.label)}, {len(requests)} turns: {supporter.estimate(requests)}")
         _tell(predict_at_once(supporter, conversations, requests, out), len(requests), out)
+
+
+def _by(prompts: str | None) -> str:
+    return f", prompts {prompts}" if prompts else ""
 
 
 def _tell(states: "Counter[str]", turns: int, out: Path) -> None:

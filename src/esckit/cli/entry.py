@@ -18,6 +18,7 @@ from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
 from esckit.cli.train import train_app
 from esckit.errors import EsckitError
@@ -159,7 +160,8 @@ def predict_command(
     supporter: Annotated[
         str,
         typer.Argument(
-            help="A supporter's folder; or any model: a folder, a LoRA folder, a Hub id, smollm2, remote:MODEL."
+            help="A supporter's folder; or any model as it is: a folder, a LoRA folder, a Hub id, smollm2, "
+            "remote:MODEL."
         ),
     ],
     corpus: Annotated[Path, typer.Argument(help="Dialogues: ESConv JSON or conversation trees.")],
@@ -207,6 +209,7 @@ app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
 app.command("judge")(judge_command)
 check_app.command("judge")(check_judge_command)
+check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)

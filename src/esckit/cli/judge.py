@@ -24,6 +24,7 @@ def judge_command(
     model: shared.ModelOption,
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
+    leave_out: shared.LeaveOutOption = None,
     conversations: Annotated[
         Path | None,
         typer.Option(
@@ -67,14 +68,16 @@ def judge_command(
     from esckit.corpora import read_corpus
     from esckit.judging.judge_run import check_options, judge_files
     from esckit.judging.plan import JudgingOptions, mining_judges
-    from esckit.measures import read_predictions
+    from esckit.measures import import_predictions
+    from esckit.measures.context import in_dialogues
 
     options = shared.options_of(JudgingOptions, told)
     check_options(options)
     miners = sorted({miner for path in mined or () for miner in mining_judges(read_corpus(path))})
-    systems = {name: read_predictions(path) for name, path in name_files(predictions).items()}
+    systems = {name: import_predictions(path) for name, path in name_files(predictions).items()}
     how: dict[str, Any] = {"ledger": ledger or out / LEDGER, "miners": miners, "seed": seed}
     dialogues = _dialogues(predictions, conversations, labels)
+    systems = {name: in_dialogues(rows, dialogues) for name, rows in systems.items()}
     _show(judge_files(systems, dialogues, options, out, **how, tell=lambda line: print(line, file=sys.stderr)), out)
 
 
@@ -92,7 +95,15 @@ def check_judge_command(
     """
     from esckit.judging.judging_files import read_judgements
     from esckit.measures.intervals import Draws
-    from esckit.measures.ratings import JudgedItem, Ratings, against_people, people_wins, read_ratings
+    from esckit.measures.ratings import (
+        JudgedItem,
+        Ratings,
+        against_people,
+        few_items,
+        missing_ratings,
+        people_wins,
+        read_ratings,
+    )
     from esckit.report.figure_tables import draw
     from esckit.report.judging_tables import people_table, wins_table
 
@@ -112,11 +123,14 @@ def check_judge_command(
     if not agreements:
         raise EsckitError(f"{ratings} rates no item that {judged} judged: take the items from its sheet.csv.")
     wins = people_wins(dict(items), people, Draws(seed))
+    warnings = few_items(min(figures["items"] for *_, figures in agreements)) + missing_ratings(people)
     if as_json:
         found = [{"rubric": rubric, "reference": seen, **figures} for rubric, seen, figures in agreements]
-        shared.print_json({"format": 1, "agreement": found, "wins": wins})
+        shared.print_json({"format": 1, "agreement": found, "wins": wins, "warnings": warnings})
     else:
-        print(*map(draw, [people_table(agreements), *([wins_table(wins)] if wins else [])]), sep="\n\n")
+        table = people_table(agreements)
+        table.notes.extend(warnings)
+        print(*map(draw, [table, *([wins_table(wins)] if wins else [])]), sep="\n\n")
 
 
 def _dialogues(predictions: Sequence[Path], given: Path | None, labels: Path | None) -> "list[Conversation]":

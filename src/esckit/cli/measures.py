@@ -23,8 +23,13 @@ def evaluate_command(
         str, typer.Option(help="Of strategy, text, meteor, bertscore, relevance, with commas.")
     ] = "strategy,text,meteor",
     source: Annotated[
-        str, typer.Option("--from", help="Who wrote the files: esckit, trees, llamafactory or decoupled-esc.")
-    ] = "esckit",
+        str | None,
+        typer.Option(
+            "--from",
+            help="Who wrote the files: esckit, trees, llamafactory or decoupled-esc; of several, one for each, with "
+            "commas. Default: as the names of their fields tell.",
+        ),
+    ] = None,
     taxonomy: Annotated[str, typer.Option(help="Whose labels, such as esconv or cso.")] = "esconv",
     unparsed: Annotated[
         str, typer.Option(help="Predicted strategies that name no label: wrong, drop or refuse.")
@@ -70,7 +75,12 @@ def evaluate_command(
 
 
 def agreement_command(
-    ratings: Annotated[Path, typer.Argument(help="A CSV file with the columns item, rater, rating.")],
+    ratings: Annotated[
+        Path, typer.Argument(help="A CSV file with the columns item, rater, rating, or item and one for each rater.")
+    ],
+    columns: Annotated[
+        str | None, typer.Option(help="What item, rater and rating are called in a CSV or JSON file, with commas.")
+    ] = None,
     seed: shared.SeedOption = 0,
 ) -> None:
     """Measure how far raters agree: Fleiss' and Cohen's kappa, Krippendorff's alpha, with intervals, as JSON.
@@ -79,7 +89,10 @@ def agreement_command(
     """
     from esckit.measures import agreement, read_ratings
 
-    shared.print_json(agreement(read_ratings(ratings), seed=seed))
+    names = columns and [name.strip() for name in columns.split(",")]
+    if names and len(names) != 3:
+        raise EsckitError(f"--columns {columns!r} names {len(names)} columns: give three, item, rater and rating.")
+    shared.print_json(agreement(read_ratings(ratings, names or None), seed=seed))
 
 
 def errors_command(
@@ -107,32 +120,37 @@ def errors_command(
 
 
 def _predictions(
-    files: Mapping[str, Path], source: str, taxonomy: "Taxonomy", conversations: Path | None, labels: Path | None
+    files: Mapping[str, Path], source: str | None, taxonomy: "Taxonomy", conversations: Path | None, labels: Path | None
 ) -> "dict[str, list[Prediction]]":
     from esckit.measures import add_context, import_predictions
+    from esckit.measures.importers import holds_trees
 
-    if source == "trees":
-        rows = _systems_in(files, taxonomy)
-    else:
-        rows = {name: import_predictions(path, source, taxonomy) for name, path in files.items()}
+    sources = [name.strip() for name in source.split(",")] if source else [None]
+    if len(sources) not in (1, len(files)):
+        raise EsckitError(
+            f"--from names {len(sources)} sources for {len(files)} files: give one, or one for each file."
+        )
+    rows: dict[str, list[Prediction]] = {}
+    for (name, path), own in zip(files.items(), sources * (len(files) // len(sources)), strict=True):
+        if own == "trees" or (own is None and holds_trees(path)):
+            rows |= _systems_in(name if len(files) > 1 else "", path, taxonomy)
+        else:
+            rows[name] = import_predictions(path, own, taxonomy)
     if conversations is not None:
         dialogues = shared.read_dialogues(conversations, labels=labels)
         rows = {name: add_context(own, dialogues) for name, own in rows.items()}
     return rows
 
 
-def _systems_in(files: Mapping[str, Path], taxonomy: "Taxonomy") -> "dict[str, list[Prediction]]":
-    """The systems whose predictions stand in trees; the file's name is part of theirs where there are several files."""
+def _systems_in(file: str, path: Path, taxonomy: "Taxonomy") -> "dict[str, list[Prediction]]":
+    """The systems whose predictions stand in trees; a file's name, where one is given, is part of theirs."""
     from esckit.conversation import read_conversations
     from esckit.measures import predictions_in
 
-    rows = {}
-    for name, path in files.items():
-        found = predictions_in(read_conversations(path), taxonomy)
-        if not found:
-            raise EsckitError(f"{path} holds no predicted turn: give trees to which predictions were added.")
-        rows.update({system if len(files) == 1 else f"{name}: {system}": own for system, own in found.items()})
-    return rows
+    found = predictions_in(read_conversations(path), taxonomy)
+    if not found:
+        raise EsckitError(f"{path} holds no predicted turn: give trees to which predictions were added.")
+    return {f"{file}: {system}" if file else system: own for system, own in found.items()}
 
 
 def name_files(files: Sequence[Path]) -> dict[str, Path]:

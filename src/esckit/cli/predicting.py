@@ -68,7 +68,8 @@ def _length(most: int | None) -> dict[str, int]:
 
 
 def _tell_states(states: "Counter[str]", out: Path) -> None:
-    """Say which replies did not come, and how to ask for them again."""
+    """Say which replies did not come, and how to ask again for those that failed."""
     if missing := sum(states.values()) - states["done"]:
         told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state != "done")
-        print(f"{missing} replies did not come ({told}): remove {out} and run again, and they alone are asked for.")
+        again = f": remove {out} and run again, and what failed is asked for again" if states["failed"] else ""
+        print(f"{missing} replies did not come ({told}){again}.")

@@ -22,7 +22,7 @@ export_app = typer.Typer(
     rich_markup_mode=None,
 )
 check_app = typer.Typer(
-    help="Look for what would spoil training.\n\nExample: esckit check preferences trees.jsonl",
+    help="Look for what would spoil training, a judgement or a run.\n\nExample: esckit check preferences trees.jsonl",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

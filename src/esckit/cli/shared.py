@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from esckit.conversation import Conversation
+    from esckit.supporters.baselines import BaselineOptions
     from esckit.supporters.own_model import OwnOptions
 
 ModelOption = Annotated[
@@ -41,6 +42,13 @@ BaseUrlOption = Annotated[
 ]
 ExtraBodyOption = Annotated[
     str | None, typer.Option(help="Of remote:MODEL: more fields of each request, as a JSON object.")
+]
+LeaveOutOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, max_tokens, "
+        "json_schema, response_format, system)."
+    ),
 ]
 PlannerOption = Annotated[
     str | None,
@@ -98,6 +106,8 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
     options = {name: given[name] for name in kind.model_fields if name in given}
     if decoding := {name: given[name] for name in ("max_new_tokens", "greedy") if name in given}:
         options["decoding"] = decoding
+    if "leave_out" in given:
+        options["leave_out"] = [name.strip() for name in given["leave_out"].split(",") if name.strip()]
     try:
         if "extra_body" in given:
             options["extra_body"] = json.loads(given["extra_body"])
@@ -109,23 +119,6 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
-
-
-def read_dialogues(path: Path, *, format: str | None = None, labels: Path | None = None) -> "list[Conversation]":
-    """Read a dialogue file; where replies carry several strategies, say on standard error how many do."""
-    from esckit.corpora import read_corpus
-    from esckit.corpora.labels import several_labels
-
-    conversations = read_corpus(path, format, labels=labels)
-    tell_several(path, several_labels(conversations))
-    return conversations
-
-
-def tell_several(path: object, count: int) -> None:
-    """Say on standard error how many replies carry several strategies."""
-    if count:
-        told = f"note: {path}: {count} replies carry more than one strategy; the first counts, all stay in extra"
-        print(told, file=sys.stderr)
 
 
 def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
@@ -144,6 +137,51 @@ def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
         if str(system) != NO_FORM:
             own["system"] = read_text(system, what="a file with a system text", error=EsckitError).strip()
     return options_of(OwnOptions, {**own, "model": model})
+
+
+def chat_options(told: Mapping[str, Any]) -> "BaselineOptions | OwnOptions | None":
+    """Who is to answer in a chat: a model that is prompted, or whoever is named; None is the embedded supporter.
+
+    Raises:
+        EsckitError: options do not fit together.
+    """
+    from esckit.supporters.own_model import OwnOptions
+
+    own = [f"--{key.replace('_', '-')}" for key in OwnOptions.own_keys if told[key] is not None]
+    if told["model"] is None:
+        if told["method"] is not None:
+            raise EsckitError("--method is of a chat model that is prompted: give --model as well, or leave it out.")
+        if told["supporter"] is not None:
+            return own_options(told["supporter"], told)
+        if own:
+            raise EsckitError(f"{own[0]} is of a model that is named: name it (esckit chat MODEL), or leave it out.")
+        return None
+    if told["supporter"] is not None:
+        raise EsckitError(
+            f"--model {told['model']} answers in a supporter's place: leave out {told['supporter']}, or --model."
+        )
+    if lonely := [option for option in own if option not in ("--base-url", "--extra-body")]:
+        raise EsckitError(f"{lonely[0]} is of a model as it is: name it without --model, or leave {lonely[0]} out.")
+    from esckit.supporters.baselines import BaselineOptions
+
+    return options_of(BaselineOptions, {**told, "method": told["method"] or "base"})
+
+
+def read_dialogues(path: Path, *, format: str | None = None, labels: Path | None = None) -> "list[Conversation]":
+    """Read a dialogue file; where replies carry several strategies, say on standard error how many do."""
+    from esckit.corpora import read_corpus
+    from esckit.corpora.labels import several_labels
+
+    conversations = read_corpus(path, format, labels=labels)
+    tell_several(path, several_labels(conversations))
+    return conversations
+
+
+def tell_several(path: object, count: int) -> None:
+    """Say on standard error how many replies carry several strategies."""
+    if count:
+        told = f"note: {path}: {count} replies carry more than one strategy; the first counts, all stay in extra"
+        print(told, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,7 @@
 import io
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -74,20 +74,14 @@ def chat_command(
     Example: esckit chat runs/starter/decoupled --save chat.jsonl
     """
     told = locals()
-    asked = _options(told)
-    if past_strategies is not None and past_strategies not in _PAST:
-        raise EsckitError(
-            f"--past-strategies {past_strategies!r} is unknown in a chat, which has no gold ones: "
-            f"use {' or '.join(_PAST)}."
-        )
+    asked = shared.chat_options(told)
+    _check_past(past_strategies)
     if save is not None and open_ is not None:
         raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
     saved = None if open_ is None else _saved(open_)
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):  # bytes that are no text must not end a chat
-            stream.reconfigure(errors="replace")
+    _take_any_bytes()
     quiet()
     from esckit.decoding import Decoding
     from esckit.supporters.chat import Chat
@@ -102,28 +96,17 @@ def chat_command(
         sys.exit(130)
 
 
-def _options(told: Mapping[str, Any]) -> "BaselineOptions | OwnOptions | None":
-    """Who is to answer: a model that is prompted, or whoever is named; None is the embedded supporter."""
-    from esckit.supporters.own_model import OwnOptions
+def _check_past(past: str | None) -> None:
+    if past is not None and past not in _PAST:
+        known = f"use {' or '.join(_PAST)}"
+        raise EsckitError(f"--past-strategies {past!r} is unknown in a chat, which has no gold ones: {known}.")
 
-    own = [f"--{key.replace('_', '-')}" for key in OwnOptions.own_keys if told[key] is not None]
-    if told["model"] is None:
-        if told["method"] is not None:
-            raise EsckitError("--method is of a chat model that is prompted: give --model as well, or leave it out.")
-        if told["supporter"] is not None:
-            return shared.own_options(told["supporter"], told)
-        if own:
-            raise EsckitError(f"{own[0]} is of a model that is named: name it (esckit chat MODEL), or leave it out.")
-        return None
-    if told["supporter"] is not None:
-        raise EsckitError(
-            f"--model {told['model']} answers in a supporter's place: leave out {told['supporter']}, or --model."
-        )
-    if lonely := [option for option in own if option not in ("--base-url", "--extra-body")]:
-        raise EsckitError(f"{lonely[0]} is of a model as it is: name it without --model, or leave {lonely[0]} out.")
-    from esckit.supporters.baselines import BaselineOptions
 
-    return shared.options_of(BaselineOptions, {**told, "method": told["method"] or "base"})
+def _take_any_bytes() -> None:
+    """Bytes that are no text must not end a chat."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 
-STEP: Final = f"annotate/{RUBRIC}"
+STEP: Final = f"annotate/2/{RUBRIC}"
 _OURS: Final = Prompts("psychological_errors")
 _EACH: Final = 3  # examples of each outcome
 _DECODING: Final = AnnotatorOptions().decoding

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -17,12 +18,14 @@ from esckit.judging.judge_questions import Scoring
 from esckit.judging.plan import JudgeAnswers, JudgePlan
 from esckit.measures.judgements import Judgement
 from esckit.measures.judging_results import Judging
+from esckit.measures.tables import sheet_cell
 
 FIGURES: Final = "judging.json"
 JUDGEMENTS: Final = "judgements.jsonl"
 CONTESTS: Final = "pairs.jsonl"
 SHEET: Final = "sheet.csv"
 _COLUMNS: Final = ("item", "rater", "rating", "quality", "question", "scale", "talk", "reply")
+_LIKE_A_NUMBER: Final = re.compile(r"\d+(e\d+)?")  # a spreadsheet would write it its own way
 _ADAPTER: Final = TypeAdapter(Judgement)
 
 
@@ -44,7 +47,8 @@ def write_judging(folder: Path, judged: JudgeAnswers, plan: JudgePlan, found: Ju
 def item_of(judgement: Judgement) -> str:
     """A name for a reply and a quality that does not tell who wrote the reply."""
     parts = [judgement.system, judgement.conversation_id, judgement.turn_id, judgement.rubric]
-    return sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    name = sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    return f"x{name[1:]}" if _LIKE_A_NUMBER.fullmatch(name) else name
 
 
 def read_judgements(folder: Path) -> dict[str, list[tuple[Judgement, bool]]]:
@@ -67,14 +71,19 @@ def read_judgements(folder: Path) -> dict[str, list[tuple[Judgement, bool]]]:
 
 
 def _sheet(scorings: Sequence[Scoring]) -> str:
-    """A row an item in the order of items, which shuffles systems; rater and rating are to be filled in."""
+    """A row an item in the order of items, which shuffles systems; rater and rating are to be filled in.
+
+    A byte-order mark tells spreadsheets that it is UTF-8, and no cell is a formula.
+    """
     rows = {}
     for scoring in scorings:
         rubric, turn = scoring.rubric, scoring.turn
         item = item_of(Judgement(scoring.system, *turn.key, rubric.name, False, "done", None, 0))
         talk = "\n".join(f"{said.speaker}: {said.text or ''}" for said in turn.context)
-        rows[item] = (item, "", "", rubric.name, rubric.question, rubric.scale_text, talk, scoring.reply)
-    written = io.StringIO(newline="")
+        told = rubric.name, rubric.question, rubric.scale_text, talk, scoring.reply
+        rows[item] = (item, "", "", *map(sheet_cell, told))
+    written = io.StringIO("\ufeff", newline="")
+    written.seek(0, io.SEEK_END)
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(_COLUMNS)
     writer.writerows(rows[item] for item in sorted(rows))

@@ -43,7 +43,7 @@ from esckit.measures.judging_results import JudgedRubric, Judging, KnownGroups
 from esckit.prompts.own import Prompts
 
 FORMAT: Final = 1
-STEP: Final = "judge/1"
+STEP: Final = "judge/2"
 """Name and version of what asks, in ledgers; a rubric's text is part of each item's key by itself."""
 
 Reference = Literal["both", "shown", "hidden"]
@@ -83,6 +83,7 @@ class JudgeAnswers:
     judgements: list[Judgement]  # of the systems' replies
     groups: list[Judgement]  # of known replies; ``system`` is the group
     contests: list[Contest]  # pairs of systems' replies
+    left_out: list[str]  # settings that the judge was not told, by any of its calls
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,13 @@ class JudgePlan:
         Raises:
             BudgetSpent, ChatError, LedgerError: see `Asker.answers`; the answers so far are in the ledger.
         """
-        outcomes = iter(asker.ask(self.requests()))
+        answers = asker.ask(self.requests())
+        left_out = sorted({name for outcome in answers for name in filter(None, outcome.left_out.split(","))})
+        outcomes = iter(answers)
         judgements = [judgement_of(scoring, next(outcomes)) for scoring in self.scorings]
         groups = [judgement_of(scoring, next(outcomes)) for scoring in self.groups]
         contests = [contest_of(duel, [] if duel.equal else [next(outcomes), next(outcomes)]) for duel in self.duels]
-        return JudgeAnswers(judgements, groups, contests)
+        return JudgeAnswers(judgements, groups, contests, left_out)
 
 
 def make_plan(
@@ -165,6 +168,7 @@ def figures(
         format=FORMAT,
         judge=judge,
         identity=identity,
+        left_out=judged.left_out,
         prompts=plan.prompts.label,
         also_mined=also_mined(judge, identity, miners),
         turns=len(sampled.turns),
@@ -214,6 +218,10 @@ def _warnings(found: Judging, judged: JudgeAnswers, sampled: SampledTurns) -> li
         warnings.append(
             f"The known groups did not come out in order ({counts}): do not believe this judge about the systems, or "
             "judge more turns where groups are not told apart."
+        )
+    if judged.left_out:
+        warnings.append(
+            f"{found.judge} was asked without {', '.join(judged.left_out)}, which its server refused or you left out."
         )
     states = [each.state for each in (*judged.judgements, *judged.groups)]
     states += [state for contest in judged.contests if contest.asked for state in contest.states]

@@ -126,11 +126,13 @@ def check_reachable(source: str) -> None:
     Raises:
         ModelError: it cannot.
     """
-    source = adapter_base(source) or source
-    if is_hub_id(source) and (reason := unreachable(source)):
+    base = adapter_base(source)
+    name = base or source
+    if is_hub_id(name) and (reason := unreachable(name)):
+        adapters = f" (predict and chat take it as --base of the adapter {source})" if base else ""
         raise ModelError(
-            f"{source} is no folder here, and {reason}: give a folder instead, which "
-            f"`hf download {source} --local-dir FOLDER` fills where the Hub can be reached."
+            f"{name} is no folder here, and {reason}: give a folder instead, which "
+            f"`hf download {name} --local-dir FOLDER` fills where the Hub can be reached{adapters}."
         )
 
 

@@ -4,13 +4,17 @@
 for people's and judges' verdicts. docs/measures.md defines every figure. The modules, from parts to wholes:
 
     predictions, importers, context     the file; other programs' files; rows in their dialogues
+    tables, record_files, replies       CSV and encodings; rows in any form; ``[Strategy] text`` taken apart
+    matching                            rows of different files that stand for one turn
     intervals                           bootstrap over dialogues
     strategy_measures, preference_bias  counting, macro-F1, stages; B with its noise floor, interval and derivative
+    scripts                             which script and language texts are in
     text, encoders                      BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
     strategy_figures, text_figures      all of these by name, with subsets and calibration, and with METEOR
     evaluation, permutation, comparison one file; paired tests; several files
     results, judging_results            what these return, and what files of figures hold
-    agreement, ratings, bradley_terry   kappas and alpha; people's ratings; strengths from pairwise verdicts
+    agreement, rating_files, ratings    kappas and alpha; people's ratings as they save them, and what they say
+    bradley_terry                       strengths from pairwise verdicts
     judgements, length_control          a judge's scores and pairs; what length explains of them
     psychological_errors                shares of errors; how an annotator agrees with labels
 """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from textwrap import shorten
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from esckit.errors import PredictionsError
 from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settings, measure
 from esckit.measures.intervals import Draws, FloatArray
+from esckit.measures.matching import align, key_of
 from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.predictions import Prediction
 from esckit.measures.results import Comparison, Difference
@@ -19,6 +21,8 @@ from esckit.strategy import ESCONV, Taxonomy
 
 TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relevance")
 """Text measures that are tested, where they were asked for: each test more makes Holm's correction stricter."""
+
+_SHOWN: Final = 60  # characters of a text in a sentence
 
 
 class _System(NamedTuple):
@@ -55,13 +59,14 @@ def compare(
         permutations: of each test; everything else is as in ``evaluate``.
 
     Raises:
-        PredictionsError: two files share no turn, or disagree about a turn's gold strategy or text.
+        PredictionsError: two files share no turn, by id or gold text, or disagree about a turn's gold strategy or text.
         EsckitError: as in ``evaluate``.
     """
     settings = Settings(taxonomy, seed, resamples, unparsed, tokenizer, metrics, encoder)
-    systems = [_System(name, rows, measure(rows, settings)) for name, rows in files.items()]
+    aligned, warnings = align(files)
+    systems = [_System(name, rows, measure(rows, settings)) for name, rows in aligned.items()]
     tests: list[Difference] = []
-    warnings = _past_warning(systems)
+    warnings = _past_warning(systems) + warnings
     for first, second in combinations(systems, 2):
         pairs = _shared_turns(first, second)
         left_out = len(first.rows) + len(second.rows) - 2 * len(pairs)
@@ -70,6 +75,7 @@ def compare(
                 f"{first.name} and {second.name} are compared over the {len(pairs)} turns that both predict; "
                 f"{left_out} others are left out."
             )
+        warnings += _in_one_alone(first, second)
         tests += _tests(first, second, pairs, settings, Draws(seed, resamples, permutations))
     if tests:
         warnings.append(
@@ -80,6 +86,16 @@ def compare(
     corrected = holm([test.p for test in tests])
     comparisons = [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
     return Comparison(format=FORMAT, files=figures, comparisons=comparisons, warnings=warnings)
+
+
+def _in_one_alone(first: _System, second: _System) -> list[str]:
+    """Say which kind of figures cannot be compared."""
+    told = []
+    for kind in ("strategy", "text"):
+        lacking = [side.name for side in (first, second) if getattr(side.measured.figures, kind) is None]
+        if len(lacking) == 1:
+            told.append(f"{first.name} and {second.name} are not compared by {kind}: {lacking[0]} has no such figures.")
+    return told
 
 
 def _past_warning(systems: Sequence[_System]) -> list[str]:
@@ -94,30 +110,37 @@ def _past_warning(systems: Sequence[_System]) -> list[str]:
 
 def _shared_turns(first: _System, second: _System) -> list[tuple[int, int]]:
     """Indices of the rows of each turn that both predict, in the first one's order."""
-    places = {(row.conversation_id, row.turn_id): j for j, row in enumerate(second.rows)}
-    pairs = [
-        (i, places[key]) for i, row in enumerate(first.rows) if (key := (row.conversation_id, row.turn_id)) in places
-    ]
+    places = {key_of(row): j for j, row in enumerate(second.rows)}
+    pairs = [(i, places[key]) for i, row in enumerate(first.rows) if (key := key_of(row)) in places]
     if not pairs:
+        ids = "; ".join(f"{side.name} has {_told(side.rows[0])}" for side in (first, second))
         raise PredictionsError(
-            f"{first.name} and {second.name} share no turn (conversation_id and turn_id): compare predictions of the "
-            "same dialogues."
+            f"{first.name} and {second.name} share no turn (conversation_id and turn_id), and no gold text is the "
+            f"same: compare predictions of the same dialogues ({ids})."
         )
+    known = [
+        what
+        for what in ("gold_strategy", "gold_text")
+        if all(any(getattr(row, what) for row in side.rows) for side in (first, second))
+    ]
     for i, j in pairs:
-        _check_gold(first, first.rows[i], second, second.rows[j])
+        _check_gold(first, first.rows[i], second, second.rows[j], known)
     return pairs
 
 
-def _check_gold(first: _System, one: Prediction, second: _System, two: Prediction) -> None:
-    for what, a, b in (
-        ("gold_strategy", (one.gold_strategy or "").strip().casefold(), (two.gold_strategy or "").strip().casefold()),
-        ("gold_text", one.gold_text.strip(), two.gold_text.strip()),
-    ):
-        if a != b:
+def _check_gold(first: _System, one: Prediction, second: _System, two: Prediction, known: Sequence[str]) -> None:
+    """``known``: what both files have; a planner's may have no texts, a generator's no strategies."""
+    for what in known:
+        a, b = ((getattr(row, what) or "").strip() for row in (one, two))
+        if a != b and (what == "gold_text" or a.casefold() != b.casefold()):
             raise PredictionsError(
-                f"{first.name} and {second.name} differ in the {what} of conversation {one.conversation_id!r}, turn "
-                f"{one.turn_id!r}: compare predictions of the same dialogues."
+                f"{first.name} and {second.name} differ in the {what} of {_told(one)}: compare predictions of the same "
+                f"dialogues ({first.name} has {shorten(a, _SHOWN)!r}, {second.name} {shorten(b, _SHOWN)!r})."
             )
+
+
+def _told(row: Prediction) -> str:
+    return f"conversation {row.conversation_id!r}, turn {row.turn_id!r}"
 
 
 def _tests(

@@ -6,6 +6,7 @@ from typing import Any
 
 from esckit.conversation import Conversation, Turn, mined_id
 from esckit.errors import PredictionsError
+from esckit.measures.matching import GoldTurn, is_numbered, with_ids_of
 from esckit.measures.predictions import Prediction, collect, prediction_to_json
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
@@ -13,13 +14,32 @@ from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 def add_context(predictions: Sequence[Prediction], conversations: Sequence[Conversation]) -> list[Prediction]:
     """Return the predictions with ``position`` and ``seeker_turns`` taken from their dialogues.
 
-    Utterances are counted on the path to the turn, N on the trunk.
+    Rows are matched to turns by their ids, or where no row has an id of these dialogues, by gold text and order
+    (`matching`), and then have these ids. Utterances are counted on the path to the turn, N on the trunk.
 
     Raises:
         PredictionsError: a predicted turn is in none of the dialogues.
     """
     by_id = {conversation.id: conversation for conversation in conversations}
-    return [replace(row, **_context(*gold_turn(by_id, row))) for row in predictions]
+    rows = in_dialogues(predictions, conversations)
+    return [replace(row, **_context(*gold_turn(by_id, row))) for row in rows]
+
+
+def in_dialogues(predictions: Sequence[Prediction], conversations: Sequence[Conversation]) -> list[Prediction]:
+    """Return the predictions under the ids of their dialogues, if they have none of these: see `add_context`."""
+    known = {conversation.id for conversation in conversations}
+    if is_numbered(predictions) or known.isdisjoint(str(row.conversation_id) for row in predictions):
+        return with_ids_of(predictions, _gold_turns(conversations)) or [*predictions]
+    return [*predictions]
+
+
+def _gold_turns(conversations: Sequence[Conversation]) -> list[GoldTurn]:
+    return [
+        GoldTurn(conversation.id, turn.id, turn.strategy, turn.text or "")
+        for conversation in conversations
+        for turn in conversation.trunk
+        if turn.speaker == "supporter"
+    ]
 
 
 def add_predictions(
@@ -95,9 +115,10 @@ def gold_turn(by_id: Mapping[str, Conversation], row: Prediction) -> tuple[Conve
         conversation = by_id[str(row.conversation_id)]
         return conversation, conversation.turn(str(row.turn_id))
     except KeyError as error:
+        first = next(iter(by_id), None)
         raise PredictionsError(
             f"conversation {row.conversation_id!r}, turn {row.turn_id!r} is in none of the dialogues: give the file of "
-            "dialogues that the predictions were made from."
+            f"dialogues that the predictions were made from (the first here is {first!r}, and gold texts fit none)."
         ) from error
 
 

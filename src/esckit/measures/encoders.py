@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from esckit.errors import EsckitError
 from esckit.files import hash_file
 from esckit.hub import ask_nothing, is_hub_id, unreachable
 from esckit.measures.intervals import FloatArray
+
+EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of the weights file of all-MiniLM-L6-v2, the encoder that needs no download; it knows English alone."""
 
 _LOADING = (OSError, ValueError, KeyError, RuntimeError)  # what the two libraries raise where they find no model
 
@@ -35,6 +38,16 @@ def describe_encoder(encoder: str) -> dict[str, str | None]:
     return {"encoder": folder.resolve().name, "encoder_hash": together}
 
 
+def fitting(tokens: int, model: Any) -> int:
+    """At most so many tokens of a text, and no more than an encoder has positions for.
+
+    Tokenizers of multilingual encoders often know no limit, and RoBERTa's kin number positions from their padding on.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or tokens
+    padding = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    return min(tokens, positions if padding is None else positions - padding - 1)
+
+
 def bertscore_figures(
     gold: Sequence[str], predicted: Sequence[str], encoder: str
 ) -> tuple[dict[str, Any], dict[str, FloatArray]]:
@@ -50,6 +63,7 @@ def bertscore_figures(
         from bert_score import BERTScorer
 
         scorer = BERTScorer(model_type=encoder, num_layers=_layers(encoder))
+    scorer._tokenizer.model_max_length = fitting(scorer._tokenizer.model_max_length, scorer._model)
     scores = np.zeros((3, len(gold)))  # precision, recall, F1
     texts = [i for i, pair in enumerate(zip(gold, predicted, strict=True)) if all(text.strip() for text in pair)]
     if texts:  # bert-score cannot score an empty text under transformers 5
@@ -91,6 +105,8 @@ def relevance_figures(
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(encoder)
+    if model.max_seq_length is not None and hasattr(model[0], "auto_model"):
+        model.max_seq_length = fitting(model.max_seq_length, model[0].auto_model)
     embedded = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
     unit = dict(zip(texts, np.asarray(embedded, dtype=np.float64), strict=True))
     each = np.array([_relevance(unit, row, response) for row, response in zip(turns, predicted, strict=True)])

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from textwrap import shorten
 from typing import Final, NamedTuple
 
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures.intervals import Draws, FloatArray, mean_intervals
 from esckit.measures.predictions import Prediction
+from esckit.measures.replies import otherwise_labelled
 from esckit.measures.results import Evaluation, Figures, Finish, StrategyFigures, TextFigures
 from esckit.measures.strategy_figures import strategy_figures
 from esckit.measures.strategy_measures import Unparsed
@@ -97,6 +99,7 @@ def measure(predictions: Sequence[Prediction], settings: Settings) -> Measured:
     if not predictions:
         raise PredictionsError("there are no predictions to evaluate: give at least one.")
     whole, each = _measure_rows(predictions, settings)
+    _check_gold_texts(predictions, settings)
     names = sorted({row.group for row in predictions if row.group is not None})
     groups = {name: _measure_rows([row for row in predictions if row.group == name], settings)[0] for name in names}
     figures = Evaluation(
@@ -111,10 +114,20 @@ def measure(predictions: Sequence[Prediction], settings: Settings) -> Measured:
     return Measured(figures, each)
 
 
+def _check_gold_texts(rows: Sequence[Prediction], settings: Settings) -> None:
+    """Refuse texts that could be compared with nothing."""
+    compared = [name for name in settings.metrics if name in ("text", "meteor", "bertscore")]
+    if compared and any(row.predicted_text for row in rows) and not any(row.gold_text.strip() for row in rows):
+        raise PredictionsError(
+            f"all {len(rows)} gold texts (gold_text) are empty: write the human replies there, or measure what needs "
+            "none, such as --metrics strategy."
+        )
+
+
 def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figures, dict[str, FloatArray]]:
     past = [row.extra.get("past_strategies") for row in rows]
     mixed = any(kind != past[0] for kind in past)
-    text, each = _text(rows, settings)
+    text, each, notes = _text(rows, settings)
     figures = Figures(
         n=len(rows),
         dialogues=len({row.conversation_id for row in rows}),
@@ -123,22 +136,43 @@ def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figur
         text=text,
         warnings=[],
     )
-    return replace(figures, warnings=_warnings(figures, mixed)), each
+    told = [*_warnings(figures, mixed), *_left_out(rows, figures, settings), *_about_texts(rows, figures, settings)]
+    return replace(figures, warnings=[*told, *notes]), each
 
 
 def _strategy(rows: Sequence[Prediction], settings: Settings) -> StrategyFigures | None:
-    labelled = [row for row in rows if row.gold_strategy is not None]
-    if "strategy" not in settings.metrics or all(row.predicted_strategy is None for row in labelled):
+    labelled = _planned(rows, settings.taxonomy)
+    if "strategy" not in settings.metrics or not labelled:
+        return None
+    if settings.unparsed == "drop" and not any(settings.taxonomy.match(row.predicted_strategy) for row in labelled):
         return None
     return strategy_figures(
         labelled, settings.taxonomy, seed=settings.seed, resamples=settings.resamples, unparsed=settings.unparsed
     )
 
 
-def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures | None, dict[str, FloatArray]]:
+def _planned(rows: Sequence[Prediction], taxonomy: Taxonomy) -> list[Prediction]:
+    """Those whose strategy was to be predicted: all with a gold one that was not given to the model.
+
+    None where no row shows that one was asked for: a predicted one, what the model wrote, or a text with a label.
+    """
+    labelled = [row for row in rows if row.gold_strategy is not None and "strategy_given" not in row.extra]
+    asked = any(
+        row.predicted_strategy is not None
+        or row.raw is not None
+        or otherwise_labelled(row.predicted_text or "", taxonomy)
+        for row in labelled
+    )
+    return labelled if asked else []
+
+
+def _text(
+    rows: Sequence[Prediction], settings: Settings
+) -> tuple[TextFigures | None, dict[str, FloatArray], list[str]]:
+    """Figures, each turn's scores, and what must be known of them."""
     asked = [name for name in settings.metrics if name in TEXT_METRICS]
     if not asked or all(row.predicted_text is None for row in rows):
-        return None, {}
+        return None, {}, []
     found = text_figures(
         [row.gold_text for row in rows],
         [row.predicted_text or "" for row in rows],
@@ -156,7 +190,7 @@ def _text(rows: Sequence[Prediction], settings: Settings) -> tuple[TextFigures |
         null_texts=sum(row.predicted_text is None for row in rows),
         finish=Finish(stop=finish["stop"], length=finish["length"]),
     )
-    return figures, found.each
+    return figures, found.each, found.notes
 
 
 def _warnings(figures: Figures, mixed: bool) -> list[str]:
@@ -191,6 +225,42 @@ def _warnings(figures: Figures, mixed: bool) -> list[str]:
     if text and text.finish.length:
         warnings.append(f"{text.finish.length} of {n} responses were cut at the length limit.")
     return warnings
+
+
+def _left_out(rows: Sequence[Prediction], figures: Figures, settings: Settings) -> list[str]:
+    """Say why figures that were asked for are null."""
+    told = []
+    if "strategy" in settings.metrics and figures.strategy is None:
+        if n := len(_planned(rows, settings.taxonomy)):
+            told.append(
+                f"{n} of {n} predicted strategies are unparsed: drop leaves none, and strategy figures are null."
+            )
+        elif any("strategy_given" in row.extra for row in rows):
+            told.append("Strategy figures are null: the strategies were given to the model.")
+        else:
+            side = "predicted" if any(row.gold_strategy is not None for row in rows) else "gold"
+            told.append(f"Strategy figures are null: no row has a {side} strategy.")
+    if figures.text is None and any(name in TEXT_METRICS for name in settings.metrics):
+        told.append("Text figures are null: no row has a predicted text.")
+    return told
+
+
+def _about_texts(rows: Sequence[Prediction], figures: Figures, settings: Settings) -> list[str]:
+    """Say what is odd about texts: gold ones that are empty, and labels that stand in the predicted ones."""
+    told = []
+    empty = sum(not row.gold_text.strip() for row in rows)
+    if figures.text and empty:
+        told.append(f"{empty} of {len(rows)} gold texts are empty: what is compared with them is 0.")
+    unread = [
+        row for row in _planned(rows, settings.taxonomy) if settings.taxonomy.match(row.predicted_strategy) is None
+    ]
+    written = [row.predicted_strategy or row.predicted_text or row.raw or "" for row in unread]
+    if labelled := [text for text in written if otherwise_labelled(text, settings.taxonomy)]:
+        told.append(
+            f"{len(labelled)} of these begin with a label in another form than [Question], such as "
+            f"{shorten(labelled[0], 50, placeholder=' ...')!r}: write them in that one."
+        )
+    return told
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,6 +1,6 @@
 """What a judging found, declared once: from here it goes to judging.json, tables and pages (docs/judging.md)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from esckit.measures.intervals import Interval
@@ -133,6 +133,7 @@ class Judging(Result):
     format: int
     judge: str
     identity: Any
+    left_out: list[str] = field(default_factory=list)  # settings that the judge was not told
     prompts: str | None = None
     also_mined: list[str]
     turns: int

@@ -1,14 +1,14 @@
 """The predictions file: JSON Lines, one supporter turn a line, what gold says beside what a model said."""
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from esckit.conversation.thoughts import without_thought
 from esckit.errors import PredictionsError
-from esckit.files import decode_json, read_text
+from esckit.measures.record_files import read_json_lines
 from esckit.strategy import ESCONV, Taxonomy
 
 Finish = Literal["stop", "length"]
@@ -16,7 +16,7 @@ Finish = Literal["stop", "length"]
 _ID: Final = ((str, int), "a string or an integer")
 _TEXT: Final = ((str,), "a string")
 _TEXT_OR_NULL: Final = ((str, type(None)), "a string or null")
-_REQUIRED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+REQUIRED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "conversation_id": _ID,
     "turn_id": _ID,
     "gold_strategy": _TEXT_OR_NULL,
@@ -32,7 +32,10 @@ _OPTIONAL: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "position": ((list, type(None)), "[k, N], the k-th of the dialogue's N utterances, or null"),
     "seeker_turns": ((list, type(None)), "a list of strings or null"),
 }
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+FIELDS: Final = (*REQUIRED, *_OPTIONAL)
+"""Names of the line's fields; a line has the required ones."""
+
+_SPOKEN: Final = ("gold_strategy", "gold_text", "predicted_strategy", "predicted_text")
 _SUM_TOLERANCE: Final = 1e-3  # probabilities written with three or more decimals may add up to a little over 1
 
 
@@ -78,46 +81,13 @@ def read_predictions(path: Path | str, taxonomy: Taxonomy = ESCONV) -> list[Pred
         PredictionsError: the file is missing, empty or malformed, or a line breaks a rule; one sentence names the
             file, the line and what to do.
     """
-    return collect(read_lines(Path(path)), taxonomy)
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Decode a JSON Lines file: each line's place, for error messages, and its value.
-
-    Raises:
-        PredictionsError: the file is missing or empty, or a line is no JSON.
-    """
-    text = read_text(path, what="a predictions file (JSON Lines)", error=PredictionsError)
-    if not text.strip():
-        raise PredictionsError(f"{path} is empty: write one JSON object for each predicted supporter turn.")
-    # Not splitlines(): a response may hold U+2028 and other characters that it takes for line ends.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        place = f"{path}, line {number}"
-        try:
-            yield place, decode_printable(line)
-        except json.JSONDecodeError as error:
-            raise PredictionsError(
-                f"{place}: this is not JSON ({error}): write one complete JSON object a line."
-            ) from error
-
-
-def decode_printable(text: str) -> Any:
-    """Decode JSON, and refuse half of a surrogate pair: it could be read, and neither printed nor written.
-
-    Raises:
-        json.JSONDecodeError: the text is no JSON, or holds such a half.
-    """
-    value = decode_json(text)
-    try:
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise json.JSONDecodeError("Half of a surrogate pair", text, 0) from error
-    return value
+    return collect(read_json_lines(Path(path)), taxonomy)
 
 
 def collect(records: Iterable[tuple[str, Any]], taxonomy: Taxonomy) -> list[Prediction]:
     """Check records, each given with the place that an error names; no turn may occur twice.
+
+    A thought before a label or a text is taken off; ``raw`` keeps what was predicted with it.
 
     Raises:
         PredictionsError: a record breaks a rule of the format, or repeats a turn.
@@ -126,7 +96,7 @@ def collect(records: Iterable[tuple[str, Any]], taxonomy: Taxonomy) -> list[Pred
     first_place: dict[tuple[str | int, str | int], str] = {}
     for place, record in records:
         try:
-            prediction = prediction_from_json(record, taxonomy)
+            prediction = prediction_from_json(_spoken(record), taxonomy)
         except PredictionsError as error:
             raise PredictionsError(f"{place}: {error}") from error
         key = (prediction.conversation_id, prediction.turn_id)
@@ -141,6 +111,18 @@ def collect(records: Iterable[tuple[str, Any]], taxonomy: Taxonomy) -> list[Pred
     return predictions
 
 
+def _spoken(record: Any) -> Any:
+    """A record without thoughts: of a prediction that is nothing else, one that was cut, null is left."""
+    if not isinstance(record, dict):
+        return record
+    written = {name: record[name] for name in _SPOKEN if isinstance(record.get(name), str)}
+    changed = {name: said for name, text in written.items() if (said := without_thought(text)) != text}
+    if "gold_text" in changed:
+        changed["gold_text"] = changed["gold_text"] or ""
+    raw = "\n".join(written[name] for name in changed if name.startswith("predicted"))
+    return record | changed | ({"raw": raw} if raw and record.get("raw") is None else {})
+
+
 def prediction_from_json(record: Any, taxonomy: Taxonomy = ESCONV) -> Prediction:
     """Check one decoded line and make a Prediction of it.
 
@@ -150,13 +132,13 @@ def prediction_from_json(record: Any, taxonomy: Taxonomy = ESCONV) -> Prediction
     problem = _problem(record, taxonomy)
     if problem is not None:
         raise PredictionsError(problem)
-    known = {name: record[name] for name in (*_REQUIRED, *_OPTIONAL) if name in record}
+    known = {name: record[name] for name in (*REQUIRED, *_OPTIONAL) if name in record}
     return Prediction(**known, extra={name: value for name, value in record.items() if name not in known})
 
 
 def prediction_to_json(prediction: Prediction) -> dict[str, Any]:
     """Return the line's JSON object: required fields always, optional ones where they hold something."""
-    record = {name: getattr(prediction, name) for name in _REQUIRED}
+    record = {name: getattr(prediction, name) for name in REQUIRED}
     optional = {name: getattr(prediction, name) for name in _OPTIONAL}
     return record | {name: value for name, value in optional.items() if value is not None} | prediction.extra
 
@@ -165,9 +147,9 @@ def _problem(record: Any, taxonomy: Taxonomy) -> str | None:
     """Return what is wrong with a record, as the rest of a sentence; None where nothing is."""
     if not isinstance(record, dict):
         return f"this is {_show(record)}: write one JSON object a line."
-    for name, (types, described) in (*_REQUIRED.items(), *_OPTIONAL.items()):
+    for name, (types, described) in (*REQUIRED.items(), *_OPTIONAL.items()):
         if name not in record:
-            if name in _REQUIRED:
+            if name in REQUIRED:
                 null = " (null where nothing was predicted)" if type(None) in types else ""
                 return f"{name} is missing: write {described}{null}."
         elif type(record[name]) not in types:  # exact types: True is no integer here

@@ -1,60 +1,33 @@
 """People's ratings: the agreement in a table of them, how a judge agrees with them, and which system they prefer."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, groupby
-from math import isfinite
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from esckit.errors import EsckitError
-from esckit.files import read_text
 from esckit.measures.agreement import LEVELS, Coefficient, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from esckit.measures.intervals import DRAWS, Draws, FloatArray, basic_interval
 from esckit.measures.judgements import Judgement, rate_of_wins
 from esckit.measures.permutation import holm
+from esckit.measures.rating_files import Ratings, read_ratings, suspect_words
 
-_COLUMNS = ("item", "rater", "rating")
+__all__ = [
+    "JudgedItem",
+    "Ratings",
+    "against_people",
+    "agreement",
+    "few_items",
+    "missing_ratings",
+    "pearson",
+    "people_wins",
+    "read_ratings",
+    "spearman",
+]
 
-
-class Ratings(NamedTuple):
-    """Who said what: a row an item, a column a rater; None where a rater left an item out."""
-
-    items: list[str]
-    raters: list[str]
-    table: list[list[str | float | None]]
-
-
-def read_ratings(path: Path | str) -> Ratings:
-    """Read a CSV file with the columns item, rater and rating; an empty rating is a missing one.
-
-    Ratings are numbers where all of them are, else names. Other columns are not read.
-
-    Raises:
-        EsckitError: the file is missing or empty, lacks a column, or gives one item two ratings by one rater.
-    """
-    text = read_text(Path(path), what="a CSV file of ratings", error=EsckitError).removeprefix("\ufeff")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise EsckitError(f"{path} has no column {missing[0]}: write the header item,rater,rating.")
-    given: dict[tuple[str, str], str] = {}
-    for row in reader:
-        item, rater, rating = ((row[column] or "").strip() for column in _COLUMNS)
-        if not item or not rater:
-            raise EsckitError(f"{path}, line {reader.line_num}: a rating needs an item and a rater: fill both in.")
-        if (item, rater) in given:
-            raise EsckitError(f"{path}, line {reader.line_num}: {rater} has rated {item} already: keep one rating.")
-        given[item, rater] = rating
-    items, raters = list(dict.fromkeys(i for i, _ in given)), sorted({r for _, r in given})
-    if not any(given.values()):
-        raise EsckitError(f"{path} holds no rating: write a line item,rater,rating for each.")
-    values = _values([rating for rating in given.values() if rating])
-    table = [[values.get(given.get((item, rater), "")) for rater in raters] for item in items]
-    return Ratings(items, raters, table)
+FEW_ITEMS: Final = 10
+"""Under so many, intervals over items are too narrow, as they are over dialogues."""
 
 
 def agreement(ratings: Ratings, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -94,18 +67,40 @@ def agreement(ratings: Ratings, *, resamples: int = 1000, seed: int = 0) -> dict
             {"raters": [raters[a], raters[b]], "plain": cohen(a, b, False), "quadratic": cohen(a, b, True)}
             for a, b in combinations(range(len(raters)), 2)
         ],
+        "warnings": _warnings(ratings, numbers, equally),
     }
 
 
-def _values(written: list[str]) -> dict[str, str | float]:
-    """Each rating as it is written to what it means."""
-    try:
-        numbers = {rating: float(rating) for rating in written}
-    except ValueError:
-        return {rating: rating for rating in written}
-    return dict(numbers) if all(map(isfinite, numbers.values())) else {rating: rating for rating in written}
+def _warnings(ratings: Ratings, numbers: bool, equally: bool) -> list[str]:
+    """Say in sentences what a reader of the coefficients must know."""
+    warnings = few_items(len(ratings.items)) + missing_ratings(ratings)
+    if not equally:
+        warnings.append("fleiss is null: it needs items that are all rated equally often, at least twice each.")
+    if words := suspect_words(ratings):
+        shown = ", ".join(map(repr, words[:_SHOWN]))
+        warnings.append(
+            f"{shown}{', ...' if words[_SHOWN:] else ''} count{'' if words[1:] else 's'} as names, and so do all "
+            "ratings: leave a missing one empty, and write numbers where numbers are meant."
+        )
+    if not numbers:
+        warnings.append("Coefficients of numbers (ordinal, interval, quadratic) are null: the ratings are names.")
+    return warnings
 
 
+def missing_ratings(ratings: Ratings) -> list[str]:
+    """A warning, where not every rater rated every item."""
+    cells = [rating for row in ratings.table for rating in row]
+    missing = cells.count(None)
+    return [f"{missing} of {len(cells)} ratings {'is' if missing == 1 else 'are'} missing."] if missing else []
+
+
+def few_items(items: int) -> list[str]:
+    """A warning, where there are too few items for intervals to be believed."""
+    told = f"Only {items} item{'' if items == 1 else 's'}: under {FEW_ITEMS} of them intervals are too narrow."
+    return [told] if items < FEW_ITEMS else []
+
+
+_SHOWN: Final = 5  # words of a note
 _Row = list[str | float | None]  # of `Ratings.table`
 _FEWEST: Final = 3  # items; two points always lie on a line
 
@@ -129,8 +124,9 @@ def against_people(judged: Mapping[str, JudgedItem], ratings: Ratings, draws: Dr
     Raises:
         EsckitError: a rating is no number, or no rated item was judged.
     """
-    if any(isinstance(rating, str) for row in ratings.table for rating in row):
-        raise EsckitError("people's ratings are no numbers: rate on the judge's scale.")
+    if names := [rating for row in ratings.table for rating in row if isinstance(rating, str)]:
+        shown = (suspect_words(ratings) or names)[0]
+        raise EsckitError(f"people's ratings are no numbers ({shown!r} is one): rate on the judge's scale.")
     rows = [
         (judged[item], [None if rating is None else float(rating) for rating in row])
         for item, row in zip(ratings.items, ratings.table, strict=True)

@@ -200,6 +200,8 @@ class TextFigures(Result):
         """Return the JSON object: a measure that was asked for and has no value is null, any other is left out."""
         measured = {
             "rouge_score_l_utterance": self.bleu1_utterance,
+            "over_2_sentences_share": self.mean_tokens,
+            "long_response_share": self.mean_tokens,
             "meteor_wordnet_utterance": self.meteor_utterance,
             "encoder_hash": self.encoder,
         }

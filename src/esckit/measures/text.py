@@ -15,6 +15,7 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.intervals import FloatArray, IntArray
 from esckit.measures.results import Opening
+from esckit.measures.scripts import MOST, share_of
 
 Tokens = list[str]
 TokenizerName = Literal["nltk-words", "nltk-word-tokenize", "characters"]
@@ -24,8 +25,6 @@ ROUGE_BETA: Final = 1.2
 """Weight of recall in ROUGE-L, as in DecoupledESC's figures."""
 
 _LATIN_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
-_CJK: Final = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-_LETTER: Final = re.compile(r"[^\W\d_]")
 
 
 class Tokenizer(NamedTuple):
@@ -61,7 +60,7 @@ def make_tokenizer(name: TokenizerName) -> Tokenizer:
 
     ``nltk-words`` is NLTK's word tokenizer after a split at white space that follows ``.``, ``!`` or ``?``: it needs
     no data and comes within .001 of ``nltk-word-tokenize``, which needs NLTK's sentence model. ``characters`` takes
-    every character but white space, for Chinese.
+    every character but white space, for scripts that put none between words.
 
     Raises:
         EsckitError: the data of ``nltk-word-tokenize`` is not installed.
@@ -104,10 +103,8 @@ def _import_nltk() -> Any:
 
 
 def choose_tokenizer(texts: Sequence[str]) -> TokenizerName:
-    """Return ``characters`` where most letters of the texts are Chinese, else ``nltk-words``."""
-    letters = sum(len(_LETTER.findall(text)) for text in texts)
-    chinese = sum(len(_CJK.findall(text)) for text in texts)
-    return "characters" if 2 * chinese > letters else "nltk-words"
+    """Return ``characters`` where most letters are of scripts without blanks between words, else ``nltk-words``."""
+    return "characters" if share_of("without blanks", texts) > MOST else "nltk-words"
 
 
 def overlap(gold: Sequence[Tokens], predicted: Sequence[Tokens]) -> Overlap:
@@ -202,24 +199,26 @@ MOST_SENTENCES: Final = 2
 
 _OPENING: Final = 4  # tokens
 
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?؟۔।॥։።])\s+|(?<=[。！？｡．။។།])")
 _WORD: Final = re.compile(r"\w")
 
 
-def length_shares(responses: Sequence[str], *, characters: bool = False) -> dict[str, float]:
+def length_shares(responses: Sequence[str], *, characters: bool = False) -> dict[str, Any]:
     """Return the shares (0..1) of responses over 40 words, over two sentences, and over either.
 
-    Words stand between white space; a sentence ends at white space behind ``.``, ``!`` or ``?``, or at ``。``, ``！``
-    or ``？``, and what holds no letter or digit is neither. ``characters`` counts these, but for white space, as words,
-    for Chinese.
+    Words stand between white space; a sentence ends at white space behind ``.``, ``!``, ``?`` or their like in other
+    scripts, or at ``。``, ``！``, ``？`` and their like, and what holds no letter or digit is neither. ``characters``
+    counts these, but for white space, as words. Thai and Lao mark no sentence's end: where most letters are of theirs,
+    the shares that count sentences are None.
     """
     words = np.array([_count_characters(text) if characters else _count(text.split()) for text in responses])
     sentences = np.array([_count(_SENTENCE_END.split(text)) for text in responses])
     over = words > MOST_WORDS, sentences > MOST_SENTENCES
+    endless = share_of("Thai or Lao", responses) > MOST
     return {
         "over_40_words_share": float(over[0].mean()),
-        "over_2_sentences_share": float(over[1].mean()),
-        "long_response_share": float((over[0] | over[1]).mean()),
+        "over_2_sentences_share": None if endless else float(over[1].mean()),
+        "long_response_share": None if endless else float((over[0] | over[1]).mean()),
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from esckit.errors import EsckitError
-from esckit.measures.encoders import bertscore_figures, relevance_figures
+from esckit.measures.encoders import EMBEDDED_HASH, bertscore_figures, relevance_figures
 from esckit.measures.intervals import FloatArray
+from esckit.measures.scripts import MOST, SOME, is_foreign, share_of
 from esckit.measures.text import (
     MAX_ORDER,
     ROUGE_BETA,
@@ -34,6 +35,7 @@ class ScoredText(NamedTuple):
 
     figures: dict[str, Any]
     each: dict[str, FloatArray]  # measure to (N,); a response that the measure leaves out is NaN
+    notes: list[str]  # sentences: which figures are null, or mean little, in these texts' script
 
 
 def text_figures(
@@ -57,13 +59,13 @@ def text_figures(
     if "text" in metrics or "meteor" in metrics:
         sides = [[tokens.tokenize(text) for text in texts] for texts in (gold, predicted)]
     if "text" in metrics:
-        chinese = chosen == "characters"
+        characters = chosen == "characters"
         overlaps, each = _overlap_figures(*sides)
         figures |= overlaps
-        figures |= {"rouge_score_l_utterance": None} if chinese else _rouge_score(gold, predicted)
-        figures |= _sacrebleu(gold, predicted, chinese)
+        figures |= _rouge_score(gold, predicted, characters)
+        figures |= _sacrebleu(gold, predicted, characters)
         figures |= {"mean_tokens": sum(map(len, sides[1])) / len(predicted)}
-        figures |= {**length_shares(predicted, characters=chinese), "openings": openings(sides[1])}
+        figures |= {**length_shares(predicted, characters=characters), "openings": openings(sides[1])}
     if "meteor" in metrics:
         found, each["meteor"] = meteor_figures(*sides)
         figures |= found
@@ -73,7 +75,29 @@ def text_figures(
     if "relevance" in metrics:
         found, values = relevance_figures(seeker_turns, predicted, _encoder(encoder, "relevance"))
         figures, each = figures | found, each | values
-    return ScoredText(figures, each)
+    return ScoredText(figures, each, _notes(figures, chosen, gold, predicted))
+
+
+def _notes(figures: dict[str, Any], tokenizer: str, gold: Sequence[str], predicted: Sequence[str]) -> list[str]:
+    notes = []
+    blankless = max(share_of("without blanks", gold), share_of("without blanks", predicted))
+    if tokenizer != "characters" and blankless > SOME:
+        notes.append(
+            f"Up to {blankless:.0%} of the letters are of a script without blanks between words, which "
+            f"{tokenizer} takes for single words: choose --tokenizer characters."
+        )
+    if figures.get("rouge_score_l_utterance", 0) is None:
+        notes.append("rouge_score_l_utterance is null: rouge-score goes by words of ASCII letters and digits.")
+    elif "rouge_score_l_utterance" in figures and (lost := share_of("not ASCII", gold)) > SOME:
+        notes.append(f"rouge-score cuts words at letters that are not ASCII, which {lost:.0%} here are: use rouge_l.")
+    if figures.get("over_2_sentences_share", 0) is None:
+        notes.append("over_2_sentences_share and long_response_share are null: Thai and Lao mark no sentence's end.")
+    if figures.get("encoder_hash") == EMBEDDED_HASH and is_foreign(gold):
+        notes.append(
+            "The encoder is all-MiniLM-L6-v2, which knows English alone, and these texts are in another language: give "
+            "--encoder a multilingual one."
+        )
+    return notes
 
 
 def _overlap_figures(gold: list[Tokens], predicted: list[Tokens]) -> tuple[dict[str, float], dict[str, FloatArray]]:
@@ -97,8 +121,13 @@ def _encoder(encoder: str | None, metric: str) -> str:
     return encoder
 
 
-def _rouge_score(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
-    """rouge-score's rougeL F-measure, on its own tokens; its table of all prefixes is many times slower than ours."""
+def _rouge_score(gold: Sequence[str], predicted: Sequence[str], characters: bool) -> dict[str, Any]:
+    """rouge-score's rougeL F-measure, on its own tokens; its table of all prefixes is many times slower than ours.
+
+    None where most letters are not Latin: its tokens keep ASCII letters and digits alone.
+    """
+    if characters or share_of("not Latin", gold) > MOST:
+        return {"rouge_score_l_utterance": None}
     from importlib.metadata import version
 
     from rouge_score.tokenizers import DefaultTokenizer
@@ -112,11 +141,13 @@ def _rouge_score(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any
     }
 
 
-def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], chinese: bool) -> dict[str, Any]:
-    """sacrebleu's BLEU-4, 0..1. On Chinese it takes characters."""
+def _sacrebleu(gold: Sequence[str], predicted: Sequence[str], characters: bool) -> dict[str, Any]:
+    """sacrebleu's BLEU-4, 0..1. Its way with Chinese divides no other script that goes by characters."""
     from sacrebleu.metrics.bleu import BLEU
 
-    metric = BLEU(tokenize="zh" if chinese else "13a", force=True)  # force: no log line about tokenised text
+    others = share_of("without blanks", gold) - share_of("Chinese", gold)
+    by_characters = "char" if others > SOME else "zh"
+    metric = BLEU(tokenize=by_characters if characters else "13a", force=True)  # force: no log line about tokens
     score = metric.corpus_score(list(predicted), [list(gold)]).score
     return {"sacrebleu": score / 100, "sacrebleu_signature": str(metric.get_signature())}
 

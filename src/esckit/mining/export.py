@@ -13,7 +13,7 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
 from esckit.mining.pairs import ASPECTS, Pair
 from esckit.rendering import Layout, Part, past_strategies, supporter_turns
-from esckit.rendering.layouts import line_of, text_alone, reads_lines, strategy_text, system_text
+from esckit.rendering.layouts import line_of, reads_lines, strategy_text, system_text, text_alone
 from esckit.strategy import TAXONOMIES
 
 Row = dict[str, Any]

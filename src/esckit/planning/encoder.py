@@ -4,6 +4,7 @@ The embedded default is all-MiniLM-L6-v2 (22.7M parameters, Apache-2.0), as the 
 """
 
 import copy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +20,16 @@ from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
 from esckit.language_models.folders import check_folder
 from esckit.language_models.pretrained import read_pretrained
+from esckit.measures.encoders import EMBEDDED_HASH as _EMBEDDED_HASH
+from esckit.measures.encoders import fitting
+from esckit.measures.scripts import is_foreign
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
 
-_EMBEDDED_HASH: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Precision = Literal["float32", "bfloat16"]
 
+_WARNED: Final[set[str]] = set()  # what was said already
 _BATCH: Final = 64  # padded texts a forward pass
 _PACK: Final = 384  # tokens of packed texts a forward pass; a single text may be longer
 
@@ -65,7 +69,9 @@ class Encoder:
         rounding.
         """
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
-        tokens = self.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
+        self._warn(texts)
+        longest = fitting(max_tokens, self.model)
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
         said = [place for place, ids in enumerate(tokens) if ids]  # where nothing frames it, an empty text has no token
         lengths = [len(tokens[place]) for place in said]
@@ -74,6 +80,16 @@ class Encoder:
             found = read([tokens[place] for place in places])
             vectors[places] = torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
         return vectors
+
+    def _warn(self, texts: Sequence[str]) -> None:
+        """Say once that the embedded encoder is asked for what it does not know."""
+        if self.source == EMBEDDED and EMBEDDED not in _WARNED and is_foreign(texts):
+            _WARNED.add(EMBEDDED)
+            print(
+                "esckit: the embedded encoder knows English alone, and these texts are in another language: name a "
+                "multilingual one (docs/planner.md).",
+                file=sys.stderr,
+            )
 
     def _packed(self, tokens: list[list[int]]) -> torch.Tensor:
         """Mean states (N, D) of texts that stand in one row and do not see each other: nothing is padded."""

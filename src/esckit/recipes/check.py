@@ -22,7 +22,7 @@ from esckit.recipes.stage import TrainingStage
 from esckit.rendering import Example, Renderer, supporter_turns
 from esckit.strategy import TAXONOMIES
 from esckit.training.batches import divide, in_passes, plan_batches
-from esckit.training.training_options import LoraOptions
+from esckit.training.training_options import LoraOptions, usual_rates
 
 _TRIED: Final = 8
 """Longest batches whose forward passes are made: passes share prefixes, so the longest is not always the largest."""
@@ -145,12 +145,24 @@ def _memory_lines(
         f"model: {config.architectures[0] if config.architectures else config.model_type}, "
         f"{model(None, torch.bfloat16).parameters:,} parameters{', 4-bit weights' if four_bits else ''}; "
         f"trained: {', '.join(f'{name} {count:,}' for name, count in trained.items())}",
+        _rate_line(recipe, stages, model(None, torch.bfloat16).parameters),
         "memory of the largest forward and backward pass, GiB a process (docs/training.md says what is counted):",
         _row_of("stage", "tokens", "scored", "weights", "trained", "logits", "activ. *", "kept whole", "GPU", "CPU"),
         *rows,
         "trained: adapter, gradients, AdamW and a frozen reference; * with gradient checkpointing; GPU: bfloat16, "
         "CPU: float32, both as the stage says",
     ]
+
+
+def _rate_line(recipe: Recipe, stages: list[TrainingStage], parameters: int) -> str:
+    """The rate of each stage, and the usual one where another one is set."""
+    rates, told = usual_rates(parameters), []
+    for stage in stages:
+        aligned = stage.root(recipe) is not stage
+        usual = rates.whole if stage.trained_lora(recipe) is None else rates.preference if aligned else rates.sft
+        rate = stage.learning_rate
+        told.append(f"{stage.name} {rate or usual:g}{f' (set; usual {usual:g})' if rate not in (None, usual) else ''}")
+    return f"learning rates, on a {rates.kind} backbone: {', '.join(told)}"
 
 
 def _row(name: str, kept: Kept, gpu: Memory, cpu: Memory | None) -> str:

@@ -1,10 +1,11 @@
 """Reading recipes: shipped ones by name, files, settings of the command line; and one sentence for what is wrong."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,10 +14,11 @@ from esckit.errors import RecipeError
 from esckit.files import read_text
 from esckit.recipes.recipe import FORMAT, Recipe
 from esckit.recipes.rounds import Repeat, plain_names, write_out
-from esckit.recipes.stage import Stage
+from esckit.recipes.stage import Stage, TrainingStage
 from esckit.recipes.stages import KINDS
 
 Checked = TypeVar("Checked", bound=BaseModel)
+_BACKBONE: Final = re.compile(r"model\.path=(?!(null|~)?\s*$)|model=.*\bpath:")  # settings that name one
 
 
 def shipped_recipes() -> list[str]:
@@ -32,14 +34,17 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, kinds: Sequence[type
         name: a shipped name (`shipped_recipes`) or the path of a YAML file.
         settings: ``seed=1``, ``corpus.train=FILE``, ``planner.learning_rate=1e-4``: a top-level key or a stage's name,
             then keys; values are YAML. The name of a stage in a repeated block is that of all its rounds, with a
-            round's number it is that round's.
+            round's number it is that round's. Where ``model.path`` takes the place of a backbone that the recipe makes,
+            the recipe's rates are left out, which are that backbone's; those of settings stay.
         kinds: of stages; with kinds of your own, ``[*KINDS, MyStage]``.
 
     Raises:
         RecipeError: one sentence that names the key and, for an unknown one, the nearest right one.
     """
-    value = _read(name)
+    value = _read(name, (), kinds)
     stages = value.get("stages")
+    if not _names_backbone(value) and any(_BACKBONE.match(setting) for setting in settings):
+        _leave_out_rates(value, kinds)
     if not isinstance(stages, list):
         for setting in settings:
             _apply(value, {}, setting)
@@ -51,7 +56,7 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, kinds: Sequence[type
         raise RecipeError(_sentence(error, Recipe)) from error
 
 
-def _read(name: str, inside: Sequence[str] = ()) -> dict[str, Any]:
+def _read(name: str, inside: Sequence[str], kinds: Sequence[type[Stage]]) -> dict[str, Any]:
     """A recipe as YAML has it, what it is based on included."""
     if name in shipped_recipes():
         text = resources.files("esckit.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
@@ -78,7 +83,10 @@ def _read(name: str, inside: Sequence[str] = ()) -> dict[str, Any]:
         return value
     if not isinstance(base, str) or name in inside:
         raise RecipeError(f"{name}: base is the name or the path of another recipe (given: {base!r}).")
-    return _over(_read(base, [*inside, name]), value, name)
+    below = _read(base, [*inside, name], kinds)
+    if _names_backbone(value) and not _names_backbone(below):
+        _leave_out_rates(below, kinds)
+    return _over(below, value, name)
 
 
 def _unshared(value: Any) -> Any:
@@ -86,6 +94,21 @@ def _unshared(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _unshared(each) for key, each in value.items()}
     return [_unshared(each) for each in value] if isinstance(value, list) else value
+
+
+def _names_backbone(value: dict[str, Any]) -> bool:
+    """Whether a recipe takes a backbone that is there, and makes none."""
+    model = value.get("model")
+    return isinstance(model, dict) and bool(model.get("path"))
+
+
+def _leave_out_rates(value: dict[str, Any], kinds: Sequence[type[Stage]]) -> None:
+    """Take out a recipe's rates: they are those of the backbone that it makes, and another one takes its place."""
+    trains = {kind.kind() for kind in kinds if issubclass(kind, TrainingStage)}
+    stages = value.get("stages")
+    for stage in plain_names(stages if isinstance(stages, list) else ()).values():
+        if stage.get("stage") in trains:
+            stage.pop("learning_rate", None)
 
 
 def _over(base: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:

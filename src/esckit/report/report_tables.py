@@ -48,8 +48,8 @@ class GoldText(NamedTuple):
     distinct1_corpus: float
     distinct2_corpus: float
     mean_tokens: float
-    over_40_words_share: float
-    over_2_sentences_share: float
+    over_40_words_share: float | None
+    over_2_sentences_share: float | None
     openings: list[Opening]
 
 

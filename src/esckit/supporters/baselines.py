@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from esckit.chat_models.ledger import Outcome
 from esckit.chat_models.opening import PromptedOptions
 from esckit.chat_models.protocol import ChatRequest
+from esckit.conversation.thoughts import without_thought
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.prompts.own import Prompts
@@ -157,7 +158,6 @@ _SHOWN: Final = {
 """What an earlier answer is called under the conversation."""
 
 _NOTHING_SAID: Final = "(Nothing has been said yet: the supporter opens.)"
-_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _MARK: Final = re.compile(r"^[ \t>*_#\"'“-]*\[([^\[\]\n]+)\][*_:]*[ \t]*", re.MULTILINE)
 
 
@@ -232,7 +232,7 @@ def request_for(asked: Asked, question: Question, said: Mapping[str, str], promp
 
 def spoken(text: str) -> str:
     """An answer without the thought that a reasoning model puts before it."""
-    return _THOUGHT.sub("", text).strip()
+    return (without_thought(text) or "").strip()
 
 
 def read_reply(text: str, taxonomy: Taxonomy) -> tuple[str | None, str]:
@@ -268,6 +268,10 @@ def candidate_of(asked: Asked, method: Method, name: str, prompts: Prompts) -> C
         extra["prompts"] = prompts.label
     if notes := {question: answer.text for question, answer in asked.answers.items() if question != last}:
         extra["answers_before"] = notes
+    if left_out := sorted(
+        {name for answer in asked.answers.values() for name in filter(None, answer.left_out.split(","))}
+    ):
+        extra["left_out"] = left_out
     if outcome.state != "done":
         extra["why"] = f"{last}: {outcome.failure or outcome.state}"
     finish = outcome.finish if outcome.finish in ("stop", "length") else None

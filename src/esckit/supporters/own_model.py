@@ -3,6 +3,8 @@
 Who chooses the strategy is one of three: the model itself, as it words the reply; a planner; nobody.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
@@ -11,6 +13,7 @@ from pydantic import model_validator
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.opening import REMOTE, ChatModelOptions, is_chat_model, open_chat_model
 from esckit.errors import EsckitError, ModelError
+from esckit.files import read_text
 from esckit.prompts import load_prompt
 from esckit.quiet import quiet
 from esckit.rendering.layouts import OwnLayout
@@ -139,6 +142,7 @@ def open_own(
     from esckit.supporters.supporter import Supporter, SupporterCard
 
     options.check_askable()
+    options = _as_exported(options)
     layout, planned = options.layout, options.planner is not None
     coupled = bool(layout.reply) and not planned
     if planner is None and options.planner is not None:
@@ -162,6 +166,26 @@ def open_own(
         planner = parts if coupled else planner
     card = SupporterCard("coupled" if coupled else "decoupled", "gold" if coupled else "hidden", **about)
     return Supporter(card, planner or NoPlanner(), generator)
+
+
+def _as_exported(options: OwnOptions) -> OwnOptions:
+    """Options of a model that `esckit export model` wrote: its layout is known where nothing else is said.
+
+    Raises:
+        ModelError: the part that it was cannot be used so.
+    """
+    record = Path(str(options.model)) / "esckit.json"
+    if options.system is not None or options.strategy_form is not None or not record.is_file():
+        return options
+    told = json.loads(read_text(record, what="an exported model's record", error=ModelError))
+    part = told.get("part")
+    if part == "planner":
+        raise ModelError(f"{options.model} was a planner, which writes no replies: export the generator instead.")
+    if part == "generator" and options.planner is None:
+        raise ModelError(f"{options.model} was a generator, which is told its strategy: give a planner.")
+    if options.planner is None or told.get("layout") != "shared-prefix":
+        return options
+    return options.model_copy(update={"strategy_form": "[{strategy}] {text}"})
 
 
 def open_planner(name: str, taxonomy: Taxonomy) -> "Planner":
@@ -204,8 +228,14 @@ def load_own(folder: Path, card: "SupporterCard", ledger: Ledger | None) -> "Sup
     """
     options = OwnOptions(**dict(card.own or {}))
     taxonomy = TAXONOMIES[card.taxonomy]
-    planner = open_planner(str(folder / "planner"), taxonomy) if card.planner == "encoder" else None
+    planner: Planner | None = None
+    if card.planner == "encoder":
+        from esckit.planning.encoder_planner import EncoderPlanner
+
+        loaded = EncoderPlanner.load(folder / "planner")
+        planner = loaded if card.calibrated else loaded.uncalibrated
     opened = open_own(options, ledger, taxonomy, planner)
     if card.base_hash not in (None, opened.card.base_hash):
         raise ModelError(f"the weights of {card.base} are not those that {folder} was made with: restore them.")
+    opened.card = replace(opened.card, past_strategies=card.past_strategies, calibrated=card.calibrated)
     return opened

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
@@ -76,14 +76,18 @@ class NoPlanner:
 
     identity = "none"
 
-    def score(
-        self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
-    ) -> "NDArray[np.float64]":
-        """Raises ModelError."""
+    def refuse(self) -> NoReturn:
+        """Raise the ModelError of whoever asks it for a strategy, or gives it one."""
         raise ModelError(
             "this model names no strategy before it words a reply, so none can be asked for, given or excluded: "
             "give it a planner."
         )
+
+    def score(
+        self, conversation: Conversation, turns: Sequence[Turn], shown: Mapping[str, str]
+    ) -> "NDArray[np.float64]":
+        """See `refuse`."""
+        self.refuse()
 
 
 class Generator(Protocol):

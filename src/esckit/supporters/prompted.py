@@ -32,7 +32,7 @@ from esckit.supporters.proposing import Candidate, TurnRequest, expect_one
 
 __all__ = ["PromptedSupporter", "corpus_requests", "predict_at_once"]
 
-_VERSION: Final = 1  # of how answers are read and passed on
+_VERSION: Final = 2  # of how answers are read and passed on
 _TRIES: Final = 4  # samples drawn for a text that was not there before
 
 

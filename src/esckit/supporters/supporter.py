@@ -97,7 +97,8 @@ def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path],
             shutil.copytree(source, temporary / part)
         if base is not None:
             shutil.copytree(base, temporary / "base")
-        described = {"format": FORMAT, **fields, "adapters": {p: p for p in card.adapters}}
+        known = {key: value for key, value in fields.items() if key != "own" or value is not None}
+        described = {"format": FORMAT, **known, "adapters": {p: p for p in card.adapters}}
         write_json(temporary / "supporter.json", described)
 
 
@@ -310,7 +311,9 @@ class Supporter:
             return found
 
     def _planned(self, requests: Sequence[TurnRequest]) -> list[list[Candidate]]:
-        if isinstance(self.planner, NoPlanner) and not any(r.strategy or r.excluded or not r.wording for r in requests):
+        if isinstance(self.planner, NoPlanner):
+            if any(request.strategy or request.excluded or request.wording is None for request in requests):
+                self.planner.refuse()
             return [[Candidate(None)] * request.n for request in requests]
         scores: dict[int, NDArray[np.float64]] = {}
         free = [place for place, request in enumerate(requests) if request.strategy is None]

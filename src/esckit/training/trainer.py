@@ -28,7 +28,7 @@ from esckit.training.batches import ConversationDataset, TrieDataset, divide, in
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
 from esckit.training.processes import from_main, is_main
 from esckit.training.references import in_evaluation
-from esckit.training.training_options import TrainingOptions
+from esckit.training.training_options import TrainingOptions, usual_rates
 
 __all__ = [
     "Likelihood",
@@ -236,14 +236,28 @@ def _finite(model: Any) -> bool:
     return all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.requires_grad)
 
 
-def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) -> TrainingArguments:
+def _rate(options: TrainingOptions, model: Any, title: str, *, preference: bool) -> float:
+    """The peak rate: the one that is given, or the usual one for the model's size, which is said."""
+    if options.learning_rate is not None:
+        return options.learning_rate
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    parameters = sum(size for name, size in sizes.items() if "lora_" not in name)
+    rates = usual_rates(parameters)
+    rate = rates.preference if preference else rates.sft if parameters < sum(sizes.values()) else rates.whole
+    if is_main():
+        told = f"the usual rate on a {rates.kind} backbone ({parameters:,} parameters)"
+        print(f"esckit: {title} trains at {rate:g}, {told}; learning_rate sets another.", file=sys.stderr)
+    return rate
+
+
+def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int, rate: float) -> TrainingArguments:
     """What transformers' Trainer is told."""
     cuda = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
-        learning_rate=options.learning_rate,
+        learning_rate=rate,
         lr_scheduler_type=options.schedule,
         warmup_steps=round(options.warmup * steps),
         weight_decay=options.weight_decay,
@@ -299,6 +313,7 @@ def train(
         EsckitError: a loss is not finite, or none would be after the last step.
     """
     _say_slow(options)
+    rate = _rate(options, model, title, preference=objective is not None)
     epochs = plan_batches(dataset.counts(), options.batch_size, options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
     steps, epoch_ends = len(batches), [*accumulate(map(len, epochs))]
@@ -313,7 +328,7 @@ def train(
         max_tokens=options.max_tokens_per_row,
         title=title,
         model=model,
-        args=_arguments(options, folder, steps, seed),
+        args=_arguments(options, folder, steps, seed, rate),
         train_dataset=dataset,
         callbacks=[watch],
     )

@@ -1,10 +1,39 @@
 """What a recipe can say about training, apart from what is trained; it needs no torch."""
 
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LoraOptions", "PreferenceOptions", "TrainingOptions"]
+__all__ = ["LoraOptions", "PreferenceOptions", "Rates", "TrainingOptions", "usual_rates"]
+
+
+class Rates(NamedTuple):
+    """Usual peak rates of AdamW on a kind of backbone.
+
+    Attributes:
+        kind: of backbone.
+        below: it has fewer parameters than this.
+        whole: where every weight is trained.
+        sft, preference: of an adapter.
+    """
+
+    kind: str
+    below: float
+    whole: float
+    sft: float
+    preference: float
+
+
+_RATES: Final = (
+    Rates("pocket", 30e6, 2e-3, 1e-3, 1e-4),
+    Rates("small", 1e9, 1e-4, 2e-4, 5e-6),
+    Rates("large", float("inf"), 1e-5, 1e-5, 7e-7),  # DecoupledESC, section 5.1 and table 9: of 7B
+)
+
+
+def usual_rates(parameters: int) -> Rates:
+    """The rates of a backbone with so many parameters, where a stage gives none."""
+    return next(rates for rates in _RATES if parameters < rates.below)
 
 
 class LoraOptions(BaseModel):
@@ -25,7 +54,7 @@ class TrainingOptions(BaseModel):
         batch_size: targets (supporter turns, or utterances when pretraining) an optimiser step; whole conversations are
             added until it is reached, so a step overshoots by at most one conversation.
         accumulation: parts that a step's conversations are divided into, a forward pass each: less memory, same step.
-        learning_rate: peak rate of AdamW.
+        learning_rate: peak rate of AdamW; None is the usual one for the size of the backbone (`usual_rates`).
         schedule: of the rate after warm-up.
         warmup: share of the steps over which the rate rises, 0 to 1.
         weight_decay: of AdamW.
@@ -44,7 +73,7 @@ class TrainingOptions(BaseModel):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(32, ge=1)
     accumulation: int = Field(1, ge=1)
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)

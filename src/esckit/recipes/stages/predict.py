@@ -1,10 +1,13 @@
 """Stage ``predict``: what a supporter says in a part of the corpus."""
 
 import json
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import model_validator
 
+from esckit.chat_models.ledger import LEDGER, Ledger
+from esckit.chat_models.opening import REMOTE
 from esckit.conversation import Conversation, write_conversations
 from esckit.decoding import Decoding
 from esckit.errors import CorpusError
@@ -122,25 +125,32 @@ class PredictStage(PredictionsStage):
         self._predict(run, conversations)
         rows = self.write_trees(run)
         run.count(self, "replies cut at max_new_tokens", sum(row.finish == "length" for row in rows))
+        for state in ("unparsed", "refused", "failed"):  # of a model behind a URL
+            run.count(self, f"turns {state}", sum(row.extra.get("state") == state for row in rows))
         return {"split": self.split_in(run.corpus), "turns": len(rows), "dialogues": len(conversations)}
 
     def _predict(self, run: "RunFolder", conversations: list[Conversation]) -> None:
         """Ask the supporter."""
         from esckit.supporters import Supporter, predict
 
-        supporter = Supporter.load(run.folder / self.supporter)
         calibration = self._calibration(run)
-        predict(
-            supporter.calibrated(calibration) if calibration else supporter,
-            conversations,
-            run.folder / self.name / PREDICTIONS,
-            seed=run.seed(self),
-            planning=Decoding(**self.planning.model_dump()),
-            wording=Decoding(**self.wording.model_dump()),
-            past=self.past_strategies,
-            given_gold=self.strategies == "gold",
-            title=self.name,
-        )
+        with ExitStack() as opened:
+            ledger = None
+            if (supporter_of(run.recipe, self.supporter).model or "").startswith(REMOTE):
+                ledger = opened.enter_context(Ledger(run.folder / LEDGER))
+                ledger.forget_failed()
+            supporter = Supporter.load(run.folder / self.supporter, ledger)
+            predict(
+                supporter.calibrated(calibration) if calibration else supporter,
+                conversations,
+                run.folder / self.name / PREDICTIONS,
+                seed=run.seed(self),
+                planning=Decoding(**self.planning.model_dump()),
+                wording=Decoding(**self.wording.model_dump()),
+                past=self.past_strategies,
+                given_gold=self.strategies == "gold",
+                title=self.name,
+            )
 
     def _calibration(self, run: "RunFolder") -> "Calibration | None":
         from esckit.planning.calibration import Calibration

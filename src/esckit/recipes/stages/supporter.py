@@ -1,28 +1,40 @@
-"""Stage ``supporter``: parts, put together into one folder."""
+"""Stage ``supporter``: parts, put together into one folder; or a model that was trained elsewhere, as it is."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from esckit.chat_models.opening import PACE_KEYS
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.rendering import PastStrategies
+from esckit.strategy import TAXONOMIES
+from esckit.supporters.own_model import OwnOptions
 
 if TYPE_CHECKING:
+    from esckit.corpora import Corpus
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
+
+
+_OWN: Final = ("base", "base_url", "extra_body", "system", "strategy_form")
 
 
 class SupporterStage(Stage):
     """Puts parts together: ``coupled``, or ``planner`` and ``generator``, or a ``planner`` alone, which only plans.
 
     Language-model parts are named by their sft or preference stages; a planner may also be a planner stage, a generator
-    also a replies stage.
+    also a replies stage. Or it takes a ``model`` as it is, under a ``planner`` of a planner stage or under none.
 
     Attributes:
+        model, base, base_url, extra_body, strategy_form: of a model as it is (`supporters.own_model.OwnOptions`).
+        system: its system text, the text itself.
+        concurrency, budget_calls, budget_tokens: of a model behind a URL.
         calibrated: an encoder planner's scores with its calibration, or as they are.
-        past_strategies: what an encoder planner sees unless a predict stage says otherwise.
+        past_strategies: what an encoder planner, or a model as it is, sees unless a predict stage says otherwise; a
+            model under a planner sees none by default.
     """
 
     stage: Literal["supporter"]
@@ -31,7 +43,17 @@ class SupporterStage(Stage):
     generator: str | None = None
     calibrated: bool = True
     past_strategies: Literal["gold", "hidden"] = "gold"
+    model: str | None = None
+    base: str | None = None
+    base_url: str | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    system: str | None = None
+    strategy_form: str | None = None
+    concurrency: int | None = Field(None, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
 
+    elsewhere: ClassVar[frozenset[str]] = frozenset(PACE_KEYS)
     makes: ClassVar[str] = "supporter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {
         "coupled": ("adapter",),
@@ -41,9 +63,24 @@ class SupporterStage(Stage):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if {each.key for each in self.inputs} not in ({"coupled"}, {"planner", "generator"}, {"planner"}):
-            raise ValueError("needs either coupled, or planner and generator, or a planner alone")
+        parts = {each.key for each in self.inputs}
+        if self.model is None:
+            if lonely := [key for key in (*_OWN, *PACE_KEYS) if getattr(self, key)]:
+                raise ValueError(f"{lonely[0]} is of a model as it is: set model as well, or leave it out")
+            if parts not in ({"coupled"}, {"planner", "generator"}, {"planner"}):
+                raise ValueError("needs either coupled, or planner and generator, or a planner alone, or a model")
+            return self
+        if parts - {"planner"}:
+            raise ValueError("a model as it is takes a planner and no other part: leave coupled and generator out")
+        if self.system and (self.system.endswith((".txt", ".md")) or Path(self.system[:200]).is_file()):
+            raise ValueError("system is the text itself in a recipe, not a file: write it as a block (system: |)")
+        self.own_options()
         return self
+
+    def own_options(self) -> OwnOptions:
+        """Of a model as it is."""
+        told = {key: getattr(self, key) for key in ("model", "planner", *_OWN, *PACE_KEYS)}
+        return OwnOptions(**told)
 
     def adapters(self, recipe: "Recipe") -> dict[str, SftStage]:
         """By part, the sft stage at the root of each part that is an adapter on the backbone."""
@@ -52,6 +89,10 @@ class SupporterStage(Stage):
 
     def shown(self, recipe: "Recipe") -> Literal["gold", "hidden"]:
         """The past strategies that it shows unless a predict stage says otherwise: those that its planner saw."""
+        if self.model:
+            if "past_strategies" in self.model_fields_set:
+                return self.past_strategies
+            return "hidden" if self.planner or not self.own_options().layout.reply else "gold"
         trained = self.adapters(recipe).get("coupled" if self.coupled else "planner")
         return trained.past_strategies if trained else self.past_strategies
 
@@ -61,6 +102,8 @@ class SupporterStage(Stage):
 
     def check_recipe(self, recipe: "Recipe") -> None:
         trained = self.adapters(recipe)
+        if self.model and trained:
+            raise ValueError(f"stage {self.name!r} puts a model as it is under a planner: name a planner stage")
         if any(sft.part != part for part, sft in trained.items()):
             raise ValueError(f"stage {self.name!r} takes a part from a stage that trained another part")
         if len({sft.past_strategies for sft in trained.values()}) > 1:
@@ -73,6 +116,11 @@ class SupporterStage(Stage):
         Raises:
             ValueError: one sentence.
         """
+        plans = self.planner or not (self.model and self.own_options().is_remote)
+        if self.model and mode == "predicted" and not (plans and self.own_options().layout.reply):
+            raise ValueError(
+                f"{who} shows past strategies (predicted), and {self.model} names none before it words one"
+            )
         blind = [part for part, sft in self.adapters(recipe).items() if sft.past_strategies == "hidden"]
         if mode != "hidden" and blind:
             raise ValueError(
@@ -80,7 +128,35 @@ class SupporterStage(Stage):
                 "past_strategies to hidden, or train the part with gold"
             )
 
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        if self.model:
+            self.own_options().check_askable()
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        return [run.source(each) for each in (self.model, self.base) if each] if self.model else None
+
     def work(self, run: "RunFolder") -> dict[str, Any]:
+        """Put parts together, or name the model, in a folder that `Supporter.load` reads."""
+        return self._of_model(run) if self.model else self._of_parts(run)
+
+    def _of_model(self, run: "RunFolder") -> dict[str, Any]:
+        from esckit.supporters.own_model import open_own, open_planner
+        from esckit.supporters.supporter import save_supporter
+
+        options, taxonomy = self.own_options(), TAXONOMIES[run.taxonomy]
+        here = {
+            key: str(Path(path).absolute())
+            for key in ("model", "base")
+            if Path(path := getattr(self, key) or "").exists()
+        }
+        options = options.model_copy(update={key: path for key, path in here.items() if getattr(self, key)})
+        planner = run.folder / self.planner if self.planner else None
+        opened = open_own(options, None, taxonomy, open_planner(str(planner), taxonomy) if planner else None)
+        card = replace(opened.card, past_strategies=self.shown(run.recipe), calibrated=self.calibrated)
+        save_supporter(run.folder / self.name, card, {"planner": planner} if planner else {})
+        return {"kind": card.kind, "past_strategies": card.past_strategies}
+
+    def _of_parts(self, run: "RunFolder") -> dict[str, Any]:
         """Put the parts and their base into one folder that `Supporter.load` reads; a pocket base travels along."""
         from esckit.supporters.supporter import SupporterCard, save_supporter
 
