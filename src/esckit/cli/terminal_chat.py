@@ -135,15 +135,23 @@ def _loaded(options: "BaselineOptions | OwnOptions | None") -> "Iterator[tuple[A
 
 def _embedded() -> "Supporter":
     from esckit.cache import cache_folder
+    from esckit.hub import SMOLLM2
+    from esckit.language_models.backbone import check_source
     from esckit.supporters import Supporter
     from esckit.supporters.embedded import embedded_supporter
 
     said = f"Making the embedded supporter, once, in {cache_folder()}; it takes a minute or two."
     made = embedded_supporter(lambda: print(said, file=sys.stderr))
     try:
-        return Supporter.load(made)
+        supporter = Supporter.load(made)
     except ModelError as error:
         raise ModelError(f"{made} is damaged: remove that folder, and it is made again.") from error
+    try:
+        check_source(SMOLLM2)
+    except ModelError as error:
+        print(f"Replies are not chosen by a language model: {error}", file=sys.stderr)
+        return supporter
+    return supporter.ranked_by(SMOLLM2)
 
 
 def _saved(path: Path) -> "Conversation":

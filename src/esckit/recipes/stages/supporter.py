@@ -32,6 +32,7 @@ class SupporterStage(Stage):
         model, base, base_url, extra_body, strategy_form: of a model as it is (`supporters.own_model.OwnOptions`).
         system: its system text, the text itself.
         concurrency, budget_calls, budget_tokens: of a model behind a URL.
+        ranker: of a generator from a replies stage: the language model that chooses among the nearest replies.
         calibrated: an encoder planner's scores with its calibration, or as they are.
         past_strategies: what an encoder planner, or a model as it is, sees unless a predict stage says otherwise; a
             model under a planner sees none by default.
@@ -41,6 +42,7 @@ class SupporterStage(Stage):
     coupled: str | None = None
     planner: str | None = None
     generator: str | None = None
+    ranker: str | None = None
     calibrated: bool = True
     past_strategies: Literal["gold", "hidden"] = "gold"
     model: str | None = None
@@ -108,6 +110,8 @@ class SupporterStage(Stage):
             raise ValueError(f"stage {self.name!r} takes a part from a stage that trained another part")
         if len({sft.past_strategies for sft in trained.values()}) > 1:
             raise ValueError(f"the parts of {self.name!r} must be trained with the same past_strategies")
+        if self.ranker and not (self.generator and recipe.named(self.generator).makes == "replies"):
+            raise ValueError(f"stage {self.name!r} has a ranker and no replies to choose among: name a replies stage")
         self.check_shown(recipe, self.shown(recipe), f"stage {self.name!r}")
 
     def check_shown(self, recipe: "Recipe", mode: PastStrategies, who: str) -> None:
@@ -131,9 +135,14 @@ class SupporterStage(Stage):
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         if self.model:
             self.own_options().check_askable()
+        if self.ranker:
+            from esckit.language_models.backbone import check_source
+
+            check_source(self.ranker)
 
     def depends_on(self, run: "RunFolder") -> Any:
-        return [run.source(each) for each in (self.model, self.base) if each] if self.model else None
+        named = [each for each in (self.model, self.base, self.ranker) if each]
+        return [run.source(each) for each in named] or None
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Put parts together, or name the model, in a folder that `Supporter.load` reads."""
@@ -172,6 +181,11 @@ class SupporterStage(Stage):
             base = None if run.recipe.model.path else Path(run.backbone_source)
         if not self.coupled and "generator" not in adapters:
             about["generator"] = "retrieval" if self.generator else "none"
+        if self.ranker:
+            from esckit.language_models.backbone import load_backbone
+
+            ranker = load_backbone(self.ranker)
+            about |= {"ranker": ranker.source, "ranker_hash": ranker.weights_hash}
         if not self.coupled and "planner" not in adapters:
             about |= {"planner": "encoder", "calibrated": self.calibrated}
         card = SupporterCard(kind="coupled" if self.coupled else "decoupled", **about)
