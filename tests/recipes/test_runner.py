@@ -224,7 +224,7 @@ def test_a_supporter_on_a_folder_s_backbone_is_loaded_from_wherever_one_stands(
 
 def test_a_model_folder_without_weights_is_refused(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(ModelError, match="has no weights"):
+    with pytest.raises(ModelError, match="it has no config"):
         run(load_recipe(str(recipe), [f"model.path={tmp_path / 'model'}"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

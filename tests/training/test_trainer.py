@@ -20,7 +20,7 @@ from esckit.language_models.token_tree import build_tries
 from esckit.rendering import Example, Part
 from esckit.training.batches import TrieDataset, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint
-from esckit.training.trainer import Likelihood, Trained, TrieTrainer, mean_loss, train
+from esckit.training.trainer import Likelihood, Trained, TrieTrainer, _say_slow, mean_loss, train
 from esckit.training.training_options import TrainingOptions
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, with_lora
 from tests.tolerance import tolerance
@@ -356,6 +356,18 @@ def test_bfloat16_trains_under_autocast_and_keeps_float32_weights(
     assert {weight.dtype for weight in half.weights.values()} == {torch.float32}
     assert half.trained.curve[0]["loss"] != exact.trained.curve[0]["loss"]
     assert half.trained.curve[0]["loss"] == pytest.approx(exact.trained.curve[0]["loss"], rel=0.02)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="models are trained on the CUDA device")
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_on_a_cpu_without_its_instructions_is_said_to_be_slow(
+    fast: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("esckit.training.trainer.fast_bfloat16", lambda: fast)
+    for precision, said in (("auto", ""), ("float32", ""), ("bfloat16", "" if fast else "many times slower")):
+        _say_slow(TrainingOptions(precision=precision))
+        assert said in (told := capsys.readouterr().err)
+        assert bool(said) == bool(told)
 
 
 # -------------------------------------------------------------------------------------------------------------- resume

@@ -96,6 +96,10 @@ class ChatModelOptions(BaseModel):
         if self.model.startswith(REMOTE):
             open_chat_model(self)
         elif not is_chat_model(self.model):
+            if Path(self.model).is_dir():
+                from esckit.language_models.folders import check_folder
+
+                check_folder(Path(self.model))
             raise ModelError(
                 f"{self.model} is no chat model: give the folder or the Hub id of one, smollm2, or {REMOTE}MODEL."
             )
@@ -130,7 +134,7 @@ class PromptedOptions(ChatModelOptions):
 def is_chat_model(source: str) -> bool:
     """True for ``remote:MODEL``, ``smollm2``, a model's or supporter's folder, a GGUF file, and ``owner/name``."""
     named = is_smollm2(source) or source.lower().endswith(".gguf") or ("/" in source and is_hub_id(source))
-    here = any((Path(source) / name).exists() for name in ("config.json", "supporter.json"))
+    here = any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json", "supporter.json"))
     return source.startswith(REMOTE) or named or here
 
 

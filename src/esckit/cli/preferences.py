@@ -1,4 +1,4 @@
-"""``esckit export preferences``, ``export replies`` and ``check preferences``. Heavy imports happen inside commands."""
+"""``esckit export preferences``, ``replies`` and ``model``, and ``check preferences``; heavy imports inside."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from esckit.cli import shared
 from esckit.errors import CorpusError, EsckitError
+from esckit.quiet import quiet
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
@@ -98,6 +100,38 @@ def export_replies_command(
         write_jsonl(out / f"{name}.jsonl", map(prediction_to_json, side))
     write_conversations(talks, conversations)
     print(f"{len(sides[0])} chosen and as many rejected replies of the {wanted} ({len(pairs)} pairs), in {out}")
+
+
+@export_app.command("model")
+def export_model_command(
+    model: Annotated[Path, typer.Argument(help="A supporter's folder, an adapter's, or a GGUF file.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    part: Annotated[
+        str | None, typer.Option(help="Of a supporter: planner, generator or coupled; default: what words its replies.")
+    ] = None,
+    stored: Annotated[
+        str, typer.Option(help="Number format of the weights: float32, bfloat16 or float16.")
+    ] = "float32",
+    trust_remote_code: shared.TrustOption = False,
+) -> None:
+    """Write a whole model for other tools: an adapter merged into its base, with tokenizer and chat template.
+
+    transformers, vLLM and llama.cpp's converter read the folder (docs/backbone.md).
+
+    Example: esckit export model runs/starter/decoupled merged --part generator
+    """
+    asked: Any = _part(part)
+    _known("--stored", stored, ("float32", "bfloat16", "float16"))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "esckit.json").exists():
+        raise EsckitError(f"{out} holds something else than an exported model: choose another folder.")
+    if model.exists() and out.exists() and out.samefile(model):
+        raise EsckitError(f"{out} is the folder that is read: write to another one.")
+    quiet()
+    from esckit.supporters.export_model import export_model
+
+    written = export_model(model, out, asked, stored)  # type: ignore[arg-type]
+    what = f"the {written.part} on {written.base}" if written.part else written.base
+    print(f"{what}, {written.parameters:,} parameters in {stored}, in {out}")
 
 
 @check_app.command("preferences")

@@ -16,8 +16,9 @@ from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, is_smollm2, unreachable
 from esckit.language_models.attention import attention_for, takes_no_attention
+from esckit.language_models.folders import adapter_base, check_folder
 from esckit.language_models.gguf_files import is_gguf
-from esckit.language_models.pretrained import read_config, read_pretrained
+from esckit.language_models.pretrained import read_config, read_pretrained, read_tokenizer
 from esckit.language_models.sources import check_named, settled
 from esckit.language_models.token_tree import check_exactness
 
@@ -105,9 +106,14 @@ def check_source(source: str) -> None:
     if is_smollm2(source) or is_gguf(source):
         check_named(source)
         return
-    if folder.is_dir():
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise ModelError(f"{source} has no weights (*.safetensors): give a folder saved by save_pretrained.")
+    if (base := adapter_base(source)) is not None:
+        if not Path(base).exists() and not is_hub_id(base) and not is_smollm2(base):
+            raise ModelError(f"{source} is an adapter on {base}, which is not here: correct adapter_config.json.")
+        check_source(base)
+    elif folder.is_dir():
+        check_folder(folder)
+    elif folder.is_file():
+        raise ModelError(f"{source} is a file: give a model's folder, or a GGUF file (*.gguf).")
     elif folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         raise ModelError(
             f"{source} is no folder and no Hub id (owner/name): give one of the two as model.path, or smollm2."
@@ -120,6 +126,7 @@ def check_reachable(source: str) -> None:
     Raises:
         ModelError: it cannot.
     """
+    source = adapter_base(source) or source
     if is_hub_id(source) and (reason := unreachable(source)):
         raise ModelError(
             f"{source} is no folder here, and {reason}: give a folder instead, which "
@@ -184,23 +191,25 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     would not read a trie as separate sequences is refused, by what its configuration says and by trying it.
 
     Args:
-        source: a folder, a Hub id, a GGUF file, or ``smollm2`` (`sources`).
+        source: a folder, a Hub id, a GGUF file, ``smollm2`` (`sources`), or a PEFT adapter's folder, which is merged.
         quantisation: of what is loaded.
 
     Raises:
         ModelError: the folder has no weights or no tokenizer, the id cannot be had, the trie is not exact on it, or
             what quantisation needs is missing.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     check_source(source)
     check_reachable(source)
+    if base := adapter_base(source):
+        return _merged(source, base, quantisation)
     source = settled(source)
     stored: dict[str, Any] = {"quantization_config": _in_four_bits(), "device_map": {"": 0}} if quantisation else {}
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with _sentences(source):
-        tokenizer = read_pretrained(AutoTokenizer, source)
+        tokenizer = read_tokenizer(source)
         config, renamed = read_config(source)
         stored |= {"config": config, "key_mapping": renamed, "attn_implementation": attention_for(config, device)}
         try:
@@ -209,6 +218,9 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
             )
         except KeyError as error:
             raise takes_no_attention(source, config) from error
+    if renamed:  # or saving would give the weights the names of the whole again
+        used = model._weight_conversions
+        model._weight_conversions = [each for each in used if not renamed.keys() & {*each.source_patterns}]
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
         raise ModelError(f"the weights of {source} lack {missing}: restore the weights, or the config that fits them.")
@@ -218,3 +230,17 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None) -> B
     placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded
     check_exactness(placed.eval(), source)
     return Backbone(placed, tokenizer, source)
+
+
+def _merged(source: str, base: str, quantisation: Quantisation | None) -> Backbone:
+    """A PEFT adapter in its base's weights, with a tokenizer of its own where it brings one."""
+    from peft import PeftModel
+
+    if quantisation:
+        raise ModelError(f"{source} is an adapter, which is not merged into 4-bit weights: leave quantisation out.")
+    backbone = load_backbone(base)
+    with _sentences(source):
+        adapted = PeftModel.from_pretrained(backbone.model, source)
+        if not hasattr(adapted, "merge_and_unload"):
+            raise ModelError(f"{source} is no adapter that can be merged into its base: merge it, or train LoRA.")
+        return Backbone(adapted.merge_and_unload().eval(), read_tokenizer(source), source)

@@ -4,11 +4,13 @@ Code that a model brings along is never run and never asked about, unless the us
 model of text and images is read as its text part alone.
 """
 
+from pathlib import Path
 from typing import Any, Final
 
 from esckit.errors import ModelError
 from esckit.hub import allows_code
 from esckit.language_models.attention import SUPPORTED, check_layers
+from esckit.language_models.folders import adapter_base
 from esckit.language_models.sources import folder_of
 
 _TWINS: Final = {
@@ -45,6 +47,18 @@ def read_pretrained(kind: Any, source: str, **how: Any) -> Any:
         ) from error
 
 
+def read_tokenizer(source: str) -> Any:
+    """A model's tokenizer; an adapter's where it brings one, else its base's.
+
+    Raises:
+        ModelError, Exception: see `read_pretrained`.
+    """
+    from transformers import AutoTokenizer
+
+    own = (Path(source) / "tokenizer_config.json").exists()
+    return read_pretrained(AutoTokenizer, source if own else adapter_base(source) or source)
+
+
 def read_config(source: str) -> tuple[Any, dict[str, str] | None]:
     """The config of a causal language model; of a model of text and images, its text part's.
 
@@ -57,9 +71,14 @@ def read_config(source: str) -> tuple[Any, dict[str, str] | None]:
         OSError, ValueError: transformers' own.
     """
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    whole = read_pretrained(AutoConfig, source)
+    whole = read_pretrained(AutoConfig, adapter_base(source) or source)
     check_layers(whole, source)
+    if whole.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(whole, "is_decoder", False):
+        raise ModelError(
+            f"{source} is an encoder ({whole.model_type}), which writes no text: give a causal language model."
+        )
     part = whole.get_text_config()
     if part is whole:
         return whole, None

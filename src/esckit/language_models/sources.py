@@ -41,7 +41,7 @@ def settled(source: str) -> str:
     """
     if source != SMOLLM2:
         return source
-    if (cache_folder() / kept_name(GGUF_HASH) / "config.json").exists():
+    if _kept().exists():
         return EMBEDDED
     reason = unreachable(HUB_ID, file="model.safetensors", revision=REVISION, seconds=_SECONDS)
     if reason is None:

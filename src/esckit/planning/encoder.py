@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from esckit.errors import ModelError
 from esckit.files import hash_file
 from esckit.language_models.backbone import check_reachable, default_device, hash_weights
+from esckit.language_models.folders import check_folder
 from esckit.language_models.pretrained import read_pretrained
 
 EMBEDDED: Final = "embedded"
@@ -123,13 +124,15 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def check_encoder(source: str) -> None:
-    """Check, without loading it, that an encoder's package is installed or the Hub has it.
+    """Check, without loading it, that an encoder's package is installed, or its folder is a model's, or the Hub has it.
 
     Raises:
-        ModelError: neither.
+        ModelError: it cannot be had.
     """
     if source == EMBEDDED:
         _embedded_folder()
+    elif Path(source).is_dir():
+        check_folder(Path(source))
     else:
         check_reachable(source)
 

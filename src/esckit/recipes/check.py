@@ -11,8 +11,9 @@ from esckit.errors import ModelError
 from esckit.hub import code_allowed
 from esckit.language_models.attention import TRIE_ERRORS, takes_no_attention, takes_no_trie
 from esckit.language_models.backbone import check_source
+from esckit.language_models.folders import adapter_base, check_folder
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
-from esckit.language_models.pretrained import read_config, read_pretrained
+from esckit.language_models.pretrained import read_config, read_tokenizer
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
 from esckit.recipes.recipe import Recipe
@@ -78,10 +79,10 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
         tokenizer = train_tokenizer(corpus.train, recipe.model.vocabulary)
         with torch.device("meta"):
             return make_pocket_model(recipe.model.pocket, tokenizer).config, tokenizer
-    from transformers import AutoTokenizer
-
     source = recipe.model.path
-    if not Path(source).is_dir():
+    if Path(source).is_dir() and not adapter_base(source):
+        check_folder(Path(source), weights=False)
+    else:
         check_source(source)
     try:
         config, _ = read_config(source)
@@ -92,7 +93,7 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
             "folder (its config.json is enough for --check) and give it with --set model.path=FOLDER."
         ) from error
     try:
-        tokenizer = read_pretrained(AutoTokenizer, source)
+        tokenizer = read_tokenizer(source)
     except (OSError, ValueError):
         return config, None
     return config, tokenizer if tokenizer("a")["input_ids"] else None  # an empty one where there is none

@@ -28,6 +28,8 @@ def source_identity(source: str) -> Any:
         id the revision; of ``smollm2`` the source that it comes from; None where it cannot be told, or the name says
         all.
     """
+    from esckit.language_models.folders import adapter_base
+
     folder = Path(source)
     if is_smollm2(source):
         from esckit.language_models.sources import settled
@@ -35,7 +37,8 @@ def source_identity(source: str) -> Any:
         return settled(source)
     if folder.is_dir():
         files = (file for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES or file.name in _NAMES)
-        return {file.name: hash_file(file) for file in files}
+        base = adapter_base(source)
+        return {file.name: hash_file(file) for file in files} | ({"base": source_identity(base)} if base else {})
     if folder.is_file():
         return hash_file(folder)
     return _revision(source) if is_hub_id(source) and source != "embedded" else None

@@ -342,13 +342,23 @@ def _together(requests: Sequence[TurnRequest], places: Sequence[int]) -> list[li
     return list(groups.values())
 
 
-def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
+def load_base(folder: Path, card: SupporterCard) -> Backbone:
+    """The model that a supporter's adapters stand on.
+
+    Raises:
+        ModelError: it cannot be loaded, or has other weights than those that they were trained on.
+    """
     assert card.base is not None
-    assert card.max_context is not None
     source = str(folder / card.base) if card.base.startswith(".") else card.base
     backbone = load_backbone(source, quantisation=card.quantisation)
     if backbone.weights_hash != card.base_hash:
         raise ModelError(f"the weights of {backbone.source} are not those that {folder} was trained on: restore them.")
+    return backbone
+
+
+def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
+    assert card.max_context is not None
+    backbone = load_base(folder, card)
     adapted = load_adapters(backbone, {part: folder / part for part in card.adapters})
     for adapter, wanted in (card.adapter_hashes or {}).items():
         if hash_file(folder / adapter / _ADAPTER) != wanted:

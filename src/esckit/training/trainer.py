@@ -6,6 +6,7 @@ before the first step, so resuming is skipping. A batch is a step; processes and
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,11 +21,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from esckit.errors import EsckitError
 from esckit.files import make_folder, writing
+from esckit.language_models.precision import SLOW_BFLOAT16, fast_bfloat16
 from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, token_log_probabilities
 from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, divide, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
-from esckit.training.processes import from_main
+from esckit.training.processes import from_main, is_main
 from esckit.training.references import in_evaluation
 from esckit.training.training_options import TrainingOptions
 
@@ -264,6 +266,12 @@ def _arguments(options: TrainingOptions, folder: Path, steps: int, seed: int) ->
     return arguments
 
 
+def _say_slow(options: TrainingOptions) -> None:
+    """Who asks for bfloat16 gets it, and a line where that is a bad idea."""
+    if options.precision == "bfloat16" and not torch.cuda.is_available() and not fast_bfloat16() and is_main():
+        print(f"esckit: {SLOW_BFLOAT16}: leave precision at auto.", file=sys.stderr)
+
+
 def train(
     model: Any,
     dataset: ConversationDataset,
@@ -290,6 +298,7 @@ def train(
     Raises:
         EsckitError: a loss is not finite, or none would be after the last step.
     """
+    _say_slow(options)
     epochs = plan_batches(dataset.counts(), options.batch_size, options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
     steps, epoch_ends = len(batches), [*accumulate(map(len, epochs))]

@@ -32,7 +32,8 @@ class TrainingOptions(BaseModel):
         max_grad_norm: gradients are clipped to this norm.
         max_tokens_per_row: a trie longer than this is divided over rows, each with the prefix it needs (exact), and no
             forward pass reads more, but for a single target that is longer: the limit of memory.
-        precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast.
+        precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast, which a CPU
+            without instructions for it does slowly.
         gradient_checkpointing: trade time for memory.
         checkpoint_seconds: a checkpoint is written when this time has passed since the last one, at the next
             point of the curve (at most a hundredth of the run later).
