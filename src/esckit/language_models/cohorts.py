@@ -112,9 +112,10 @@ class Cohort:
         last, row = torch.unique(ends, return_inverse=True)
         keep = torch.zeros_like(batch.keep)
         keep[0, last.to(keep.device)] = True
+        one_text = min(trie.end) == len(trie)  # which the model's own mask does for, and attention is faster without
         read = model(
             input_ids=batch.input_ids,
-            attention_mask=trie_masks(model, batch.end, batch.position_ids),
+            attention_mask=None if one_text else trie_masks(model, batch.end, batch.position_ids),
             position_ids=batch.position_ids,
             past_key_values=DynamicCache(),  # a model's own would keep the last rows of a window, not of a path
             logits_to_keep=keep,
