@@ -28,8 +28,10 @@ from esckit.language_models.backbone import load_backbone, seed_everything
 from esckit.language_models.pocket import PocketSize, make_pocket_model, train_tokenizer
 from esckit.language_models.precision import fast_precision
 from esckit.rendering import supporter_turns
+from esckit.training.adapters import fresh_adapter
 from esckit.training.batches import plan_batches
 from esckit.training.trainer import Objective, TrieTrainer
+from esckit.training.training_options import LoraOptions
 
 OURS: Final = "esckit"
 OUR_BATCH: Final = 32  # pairs or turns a step: the default of a stage
@@ -168,7 +170,8 @@ def train_tries(model: Any, dataset: Any, objective: Objective, bf16: bool) -> T
             dataloader_pin_memory=False,
             **quiet(bf16),
         )
-        trainer = TrieTrainer(batches, objective, model=adapted(model), args=arguments, train_dataset=dataset)
+        ours = fresh_adapter(model, LoraOptions(dropout=0.0), "default")  # the same adapter as `lora`, computed our way
+        trainer = TrieTrainer(batches, objective, model=ours, args=arguments, train_dataset=dataset)
         return run(trainer, sum(dataset.counts()))
 
 

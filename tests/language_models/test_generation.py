@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from esckit.decoding import Decoding
-from esckit.language_models import generation
+from esckit.language_models import cohorts, generation
+from esckit.language_models.attention import attention_for
 from esckit.language_models.backbone import Backbone, load_backbone
-from esckit.language_models.generation import Reply, generate
+from esckit.language_models.generation import Reply, draw, generate
 from tests.tiny import Architecture, save_base, tiny_model, tiny_tokenizer, with_lora
 
 NEVER: Final = 2  # the id of <|im_end|>, which random weights do not choose within a few steps
@@ -73,6 +74,43 @@ def test_greedy_is_the_step_by_step_argmax_whatever_the_padding(
     assert len(set(together)) > 1
 
 
+SIZES: Final = {
+    "vocab_size": 600,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "sliding_window": 16,
+    "pad_token_id": 0,
+}
+OTHERS: Final[dict[str, dict[str, Any]]] = {
+    "GptOssConfig": {**SIZES, "num_local_experts": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "Gemma3TextConfig": {**SIZES, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "Qwen3Config": SIZES,
+    "GPT2Config": {"vocab_size": 600, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
+    "GPTJConfig": {"vocab_size": 600, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 512},
+}
+"""Sinks, two kinds of layers, norms of keys, learned positions; and one that takes no attention but its own."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures_write_what_they_write_alone(kind: str) -> None:
+    import transformers
+
+    config = getattr(transformers, kind)(**OTHERS[kind])
+    how = attention_for(config, torch.device("cpu"))
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=how).eval()
+    weights = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.2, generator=weights)
+    wanted = [argmax_loop(model, prompt, 8) for prompt in LONG]
+    assert generation.generate_ids(model, LONG, -1, greedy(8), SEEDS) == wanted
+    assert model.config._attn_implementation == how, "left as it was"
+
+
 def test_a_reply_ends_before_the_end_of_turn_and_says_how_it_ended(model: Any) -> None:
     wanted = [argmax_loop(model, prompt, 12) for prompt in PROMPTS]
     end = next(token for token in wanted[0] if wanted[0].index(token) >= 3)
@@ -115,7 +153,9 @@ def test_a_reply_is_drawn_by_its_own_seed_whatever_stands_beside_it(model: Any) 
 def test_more_prompts_than_a_batch_holds_are_written_alike(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = written(model, SHARING, range(6))
     monkeypatch.setattr(generation, "_ROWS", 4)
-    assert written(model, SHARING, range(6)) == whole
+    for rows in (1, 2, 3):
+        monkeypatch.setattr(cohorts, "COHORT_ROWS", rows)
+        assert written(model, SHARING, range(6)) == whole
 
 
 def test_the_process_s_random_state_is_neither_read_nor_changed(model: Any) -> None:
@@ -133,10 +173,9 @@ def test_draws_follow_temperature_and_nucleus(temperature: float, top_p: float) 
     """20,000 rows with a seed each, against the exact probabilities of the smallest nucleus."""
     logits = torch.linspace(3, -4, 12)[torch.randperm(12, generator=torch.Generator().manual_seed(4))]
     rows = 20_000
-    draw = generation._OwnDraws(Decoding(temperature=temperature, top_p=top_p), range(rows))
-    left = draw(torch.zeros(rows, 1, dtype=torch.long), logits.expand(rows, -1))
-    assert (left.isfinite().sum(-1) == 1).all(), "one token is left"
-    shares = np.bincount(left.argmax(-1).numpy(), minlength=12) / rows
+    uniform = torch.cat([torch.rand(1, 1, generator=torch.Generator().manual_seed(seed)) for seed in range(rows)])
+    drawn = draw(logits.expand(rows, -1), Decoding(temperature=temperature, top_p=top_p), uniform)
+    shares = np.bincount(drawn.numpy(), minlength=12) / rows
     tempered = np.exp(logits.double().numpy() / temperature)
     tempered /= tempered.sum()
     order = np.argsort(-tempered)
@@ -150,23 +189,32 @@ def test_draws_follow_temperature_and_nucleus(temperature: float, top_p: float) 
     assert chi_square < freedom + 5 * (2 * freedom) ** 0.5 + 1e-9, "five standard deviations above what is expected"
 
 
+@pytest.mark.parametrize("few", [1, 3, 12])
+def test_a_nucleus_is_the_same_wherever_it_is_looked_for(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(500, 12, generator=torch.Generator().manual_seed(3)) * 2
+    uniform = torch.rand(500, 1, generator=torch.Generator().manual_seed(4))
+    decoding = Decoding(temperature=0.9, top_p=0.8)
+    wanted = draw(logits, decoding, uniform)
+    monkeypatch.setattr(generation, "_LIKELIEST", few)
+    assert torch.equal(draw(logits, decoding, uniform), wanted)
+
+
 def test_a_row_s_draws_go_on_from_token_to_token() -> None:
-    draw = generation._OwnDraws(Decoding(temperature=1.0, top_p=1.0), [5, 6])
-    ids, scores = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1000)
-    one, other = zip(*(draw(ids, scores).argmax(-1).tolist() for _ in range(20)), strict=True)
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    scores, decoding = torch.zeros(2, 1000), Decoding(temperature=1.0, top_p=1.0)
+    one, other = zip(*(generation._next_tokens(scores, decoding, generators).tolist() for _ in range(20)), strict=True)
     assert len(set(one)) > 15
     assert one != other
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
-def test_the_ends_of_the_nucleus_are_not_overstepped(uniform: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ends_of_the_nucleus_are_not_overstepped(uniform: float) -> None:
     """The nucleus adds up to a little more or less than 1 in floats; the generator's largest number is 1 - 2^-24."""
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([uniform]))
     for size in range(2, 200):
         scores = torch.zeros(1, size + 1)
         scores[0, -1] = -200.0  # its probability is 0 in floats
-        drawn = generation._OwnDraws(Decoding(temperature=1.0, top_p=1.0), [0])(torch.zeros(1, 1), scores)
-        assert int(drawn.argmax()) < size
+        drawn = draw(scores, Decoding(temperature=1.0, top_p=1.0), torch.tensor([[uniform]]))
+        assert int(drawn) < size
 
 
 def test_a_draw_is_not_limited_to_the_likeliest_tokens(model: Any) -> None:

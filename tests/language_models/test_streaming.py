@@ -1,7 +1,5 @@
 """Pieces of text add up to the reply, half characters and last spaces wait."""
 
-import torch
-
 from esckit.decoding import Decoding
 from esckit.language_models.generation import TextStreamer, generate
 from tests.tiny import tiny_model, tiny_renderer, tiny_tokenizer
@@ -14,9 +12,8 @@ def told(tokens: list[str | bytes]) -> list[str]:
     streamer = TextStreamer(
         lambda ids: b"".join(parts[i] for i in ids).decode("utf-8", "replace").strip(), pieces.append
     )
-    streamer.put(torch.tensor([[5, 6, 7]]))
     for number in range(len(parts)):
-        streamer.put(torch.tensor([number]))
+        streamer.put(number)
     streamer.end()
     return pieces
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from esckit.errors import EsckitError
 from esckit.language_models.backbone import load_backbone
-from esckit.training.adapters import Policy, load_policy, open_adapter, save_policy
+from esckit.training.adapters import Policy, fresh_adapter, load_policy, open_adapter, save_policy
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 from tests.tiny import randomise_adapter, save_base, starter_dialogues, tiny_model, tiny_renderer, with_lora
 from tests.tolerance import tolerance
@@ -120,3 +121,12 @@ def test_a_saved_policy_starts_another_round(form: Form, base: Path, start: Path
     torch.testing.assert_close(
         logits(plain(base, place)), logits(policy.model.eval()), atol=2 * tolerance(), rtol=2 * tolerance()
     )
+
+
+def test_the_last_layers_alone_are_adapted() -> None:
+    model = fresh_adapter(tiny_model(), LoraOptions(layers=1), PART)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all(".layers.1." in name for name in trained)
+    with pytest.raises(EsckitError, match=r"lora\.layers is 3, and the model has 2 layers: say at most 2, or none\."):
+        fresh_adapter(tiny_model(), LoraOptions(layers=3), PART)

@@ -9,6 +9,7 @@ with the whole mask, up to rounding. Registered with transformers as the attenti
 ``trie_flex`` (CUDA: torch's flex_attention); whatever is no trie (one new token, no mask) goes the ordinary way.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -85,11 +86,22 @@ def trie_masks(model: Any, end: Tensor, depth: Tensor) -> Any:
         dtype = next(plain.parameters()).dtype
         return torch.zeros(seen.shape, dtype=dtype, device=end.device).masked_fill(~seen, torch.finfo(dtype).min)
 
+    return by_layers(config, mask)
+
+
+def windows_of(config: Any) -> dict[str | None, int | None]:
+    """How many tokens a layer of each kind sees, None for all of them; the kind is None where all layers are alike."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None or window is None:
-        return mask(window)
-    return {_FULL: mask(None), _SLIDING: mask(window)} if _SLIDING in kinds else mask(None)
+        return {None: window}
+    return {_FULL: None, _SLIDING: window} if _SLIDING in kinds else {None: None}
+
+
+def by_layers(config: Any, mask: Callable[[int | None], Any]) -> Any:
+    """What a model takes as ``attention_mask``: the mask of a window, or a dict of them by kind of layer."""
+    windows = windows_of(config)
+    return mask(windows[None]) if None in windows else {kind: mask(window) for kind, window in windows.items()}
 
 
 def check_layers(config: Any, source: str) -> None:

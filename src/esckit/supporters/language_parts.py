@@ -14,6 +14,7 @@ from esckit.decoding import seed_of
 from esckit.errors import ModelError
 from esckit.language_models.backbone import Backbone, hash_weights
 from esckit.language_models.generation import Reply, generate, score_strategies
+from esckit.language_models.low_rank import quicken
 from esckit.rendering import OwnLayout, Part, Renderer
 from esckit.supporters.parts import OnText, Wording
 
@@ -152,4 +153,4 @@ def load_adapters(backbone: Backbone, folders: Mapping[Part, Path]) -> Backbone:
             model.load_adapter(other, adapter_name=part)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"an adapter of {folder.parent} is missing or broken: make the supporter again.") from error
-    return Backbone(model.eval(), backbone.tokenizer, backbone.source, backbone.lock)
+    return Backbone(quicken(model).eval(), backbone.tokenizer, backbone.source, backbone.lock)

@@ -1,9 +1,15 @@
 """LoRA adapters of a recipe's parts: made, loaded, put under a frozen reference, saved."""
 
 from pathlib import Path
+from re import search
 from typing import Any, Final, NamedTuple
 
+from torch.nn import Linear
+from transformers.pytorch_utils import Conv1D
+
+from esckit.errors import EsckitError
 from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
+from esckit.language_models.low_rank import quicken
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 
@@ -17,13 +23,31 @@ class Policy(NamedTuple):
     reference: Reference
 
 
+def last_layers(model: Any, count: int) -> list[str]:
+    """Names of the linear layers in a model's last ``count`` blocks; what is below them needs no gradient.
+
+    Raises:
+        EsckitError: the model has fewer.
+    """
+    blocks = int(model.config.get_text_config().num_hidden_layers)
+    if count > blocks:
+        raise EsckitError(f"lora.layers is {count}, and the model has {blocks} layers: say at most {blocks}, or none.")
+    numbered = [
+        (int(number[1]), name)
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Conv1D) and (number := search(r"\.(\d+)\.", name))
+    ]
+    return [name for number, name in numbered if number >= blocks - count]
+
+
 def fresh_adapter(model: Any, lora: LoraOptions, part: str) -> Any:
     """The model under a new LoRA adapter, which changes nothing yet."""
     from peft import LoraConfig, get_peft_model
 
     sizes = {"r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
-    config = LoraConfig(**sizes, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, config, adapter_name=part)
+    targets = last_layers(model, lora.layers) if lora.layers else "all-linear"
+    config = LoraConfig(**sizes, target_modules=targets, task_type="CAUSAL_LM")
+    return quicken(get_peft_model(model, config, adapter_name=part))
 
 
 def open_adapter(
@@ -33,7 +57,7 @@ def open_adapter(
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(backbone.model, folder / part, adapter_name=name or part, is_trainable=trainable)
-    return model.eval()
+    return quicken(model).eval()
 
 
 def load_policy(

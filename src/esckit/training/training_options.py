@@ -37,13 +37,21 @@ def usual_rates(parameters: int) -> Rates:
 
 
 class LoraOptions(BaseModel):
-    """Low-rank adaptation of all linear layers but the head (Hu et al. 2021); defaults of DecoupledESC, section 5.1."""
+    """Low-rank adaptation of all linear layers but the head (Hu et al. 2021); defaults of DecoupledESC, section 5.1.
+
+    Attributes:
+        r, alpha: rank, and scale times rank.
+        dropout: share of each layer's input that the adapter does not see in a step.
+        layers: adapts the last so many layers only, all by default; a step then costs less, as what is below needs no
+            gradient.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     r: int = Field(16, ge=1)
     alpha: float = Field(16, gt=0)
     dropout: float = Field(0.05, ge=0, lt=1)
+    layers: int | None = Field(None, ge=1)
 
 
 class TrainingOptions(BaseModel):
