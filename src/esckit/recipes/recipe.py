@@ -1,6 +1,7 @@
 """What a recipe may say, checked before anything runs; the keys of each kind of stage stand in `recipes.stages`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, model_validator
@@ -24,6 +25,8 @@ class CorpusConfig(Keys):
     Attributes:
         split_seed: of a split by ratio. It is not the recipe's: runs with other seeds are measured on the same test.
         labels: a map of the files' labels to a taxonomy's, YAML or JSON.
+        dialogues: only so many of the training part, drawn by ``split_seed``: for a small version of a run.
+        held_out: only so many of the validation part, and of the test part.
         turn_rule: ``merged`` joins a speaker's utterances in a row; ``merged_label`` says whose strategy counts.
     """
 
@@ -37,6 +40,25 @@ class CorpusConfig(Keys):
     labels: str | None = None
     turn_rule: TurnRule = "decoupled-esc"
     merged_label: MergedLabel = "first"
+    dialogues: int | None = Field(None, ge=1)
+    held_out: int | None = Field(None, ge=1)
+
+    def load(self) -> "Corpus":
+        """Read it.
+
+        Raises:
+            CorpusError: see `corpora.load_corpus`.
+        """
+        from esckit.corpora import load_corpus
+        from esckit.mining.inferential import draw_dialogues
+
+        corpus = load_corpus(**self.model_dump(exclude={"dialogues", "held_out"}))
+        return replace(
+            corpus,
+            train=draw_dialogues(corpus.train, self.dialogues, self.split_seed),
+            valid=draw_dialogues(corpus.valid, self.held_out, self.split_seed),
+            test=draw_dialogues(corpus.test, self.held_out, self.split_seed),
+        )
 
     @model_validator(mode="after")
     def _label_is_for_merged(self) -> Self:

@@ -8,7 +8,7 @@ stop. What a stage does stands in its kind (`recipes.stages`).
 import time
 from pathlib import Path
 
-from esckit.corpora import Corpus, load_corpus
+from esckit.corpora import Corpus
 from esckit.errors import CorpusError, RunError
 from esckit.hub import code_allowed
 from esckit.judging.open_annotator import check_annotator
@@ -63,7 +63,7 @@ def load_checked(recipe: Recipe) -> Corpus:
     """
     if recipe.needs_backbone and not recipe.model.path and not recipe.makes_backbone:
         raise RunError("the recipe has no backbone: add a pretrain stage, or set model.path to a causal LM.")
-    corpus = load_corpus(**recipe.corpus.model_dump())
+    corpus = recipe.corpus.load()
     if recipe.asks_annotator:
         check_annotator(recipe.annotator, corpus.train)
     if not any(supporter_turns(conversation) for conversation in corpus.train):
