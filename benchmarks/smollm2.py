@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as esckit's commands do; read when torch is loaded
+
 import torch
 import transformers
 
