@@ -20,7 +20,7 @@ from esckit.errors import EsckitError, ModelError
 from esckit.supporters import embedded
 from esckit.supporters.chat import STATEMENT, Chat
 from tests.server import KEY, MODEL, ChatServer
-from tests.tiny import TINY_PLANNER, first_turns, one_thread, write_supporter
+from tests.tiny import TINY_PLANNER, first_turns, one_thread, save_base, write_supporter
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,6 +57,7 @@ def with_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "read_starter", few_dialogues)
     small = partial(embedded.embedded_supporter, options=TINY_PLANNER)
     monkeypatch.setattr(embedded, "embedded_supporter", small)
+    monkeypatch.setattr(embedded, "RANKER", "no/such/model")
 
 
 def chat(monkeypatch: pytest.MonkeyPatch, lines: str | bytes, *arguments: str | Path) -> int:
@@ -74,6 +75,27 @@ def chat(monkeypatch: pytest.MonkeyPatch, lines: str | bytes, *arguments: str | 
 def saved(path: Path) -> Conversation:
     (conversation,) = read_conversations(path)
     return conversation
+
+
+def test_a_language_model_chooses_where_it_can_be_had(
+    with_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_base(tmp_path / "model")
+    monkeypatch.setattr(embedded, "RANKER", str(model))
+    assert chat(monkeypatch, "I failed my exam.\n/other\n/quit\ny\n") == 0
+    printed = capsys.readouterr().out
+    assert "A small language model chooses among them" in printed
+    assert "[2] " in printed
+    assert "[3] " in printed
+
+
+def test_without_the_language_model_the_nearest_reply_is_taken_and_it_is_said_why(
+    with_cache: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(monkeypatch, "/quit\n") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("The nearest reply is taken, not the one that a language model would choose: no/such")
+    assert "chooses among them" not in printed.out
 
 
 def test_a_newcomers_chat_with_the_embedded_supporter(

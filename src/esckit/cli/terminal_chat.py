@@ -135,10 +135,9 @@ def _loaded(options: "BaselineOptions | OwnOptions | None") -> "Iterator[tuple[A
 
 def _embedded() -> "Supporter":
     from esckit.cache import cache_folder
-    from esckit.hub import SMOLLM2
-    from esckit.language_models.backbone import check_source
     from esckit.supporters import Supporter
-    from esckit.supporters.embedded import embedded_supporter
+    from esckit.supporters.embedded import RANKER, embedded_supporter
+    from esckit.supporters.reranked import ranked_by, why_not_ranked
 
     said = f"Making the embedded supporter, once, in {cache_folder()}; it takes a minute or two."
     made = embedded_supporter(lambda: print(said, file=sys.stderr))
@@ -146,12 +145,10 @@ def _embedded() -> "Supporter":
         supporter = Supporter.load(made)
     except ModelError as error:
         raise ModelError(f"{made} is damaged: remove that folder, and it is made again.") from error
-    try:
-        check_source(SMOLLM2)
-    except ModelError as error:
-        print(f"Replies are not chosen by a language model: {error}", file=sys.stderr)
-        return supporter
-    return supporter.ranked_by(SMOLLM2)
+    if (reason := why_not_ranked(RANKER)) is None:
+        return ranked_by(supporter, RANKER)
+    print(f"The nearest reply is taken, not the one that a language model would choose: {reason}", file=sys.stderr)
+    return supporter
 
 
 def _saved(path: Path) -> "Conversation":

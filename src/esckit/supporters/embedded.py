@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from esckit import __version__
 from esckit.cache import kept_in_cache
@@ -15,6 +15,9 @@ from esckit.corpora.starter import LICENCE, read_starter
 from esckit.errors import CorpusError
 from esckit.planning.planner_options import PlannerOptions
 from esckit.safety import words_hash
+
+RANKER: Final = "smollm2"
+"""The language model that chooses the embedded supporter's replies in a chat, where it can be had."""
 
 
 def make_supporter(

@@ -109,7 +109,7 @@ class ReplyStore:
         best: Callable[[Wording, list[StoredReply]], str],
         on_text: OnText | None = None,
     ) -> list[Reply | None]:
-        """What ``best`` makes of the nearest replies, at most ``count``, that have not been said; None: there is none."""
+        """What ``best`` makes of the nearest replies that have not been said, at most ``count``; None: none is."""
         paths = [each.conversation.path(each.parent) for each in wanted]
         said: dict[str, set[str]] = {}
         found: list[Reply | None] = []

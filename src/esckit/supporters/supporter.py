@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _ADAPTER = "adapter_model.safetensors"
-RANKER_CONTEXT = 1024
-"""The most tokens of a path that a ranker reads: what was said last decides, and a person waits."""
 Kind = Literal["coupled", "decoupled"]
 PlannerKind = Literal["language", "encoder"]
 GeneratorKind = Literal["language", "retrieval", "none"]
@@ -174,29 +172,13 @@ class Supporter:
             generator = ReplyStore.load(folder / "generator")
         assert planner is not None
         made = cls(card, planner, None if card.generator == "none" else generator)
-        if card.ranker is None:
-            return made
-        ranked = made.ranked_by(card.ranker)
-        if ranked.card.ranker_hash != card.ranker_hash:
+        if card.ranker is not None:
+            from esckit.supporters.reranked import ranked_by
+
+            made = ranked_by(made, card.ranker)
+        if made.card.ranker_hash != card.ranker_hash:
             raise ModelError(f"the weights of {card.ranker} are not those that {folder} was made with: restore them.")
-        return ranked
-
-    def ranked_by(self, source: str) -> "Supporter":
-        """This supporter, the replies of its store chosen by a language model (`RerankedReplies`).
-
-        Raises:
-            ModelError: it has no reply store, or the model cannot be loaded.
-        """
-        from esckit.supporters.reranked import RerankedReplies
-        from esckit.supporters.retrieval import ReplyStore
-
-        if not isinstance(self.generator, ReplyStore):
-            raise ModelError("this supporter has no store of replies that a language model could choose among.")
-        backbone = load_backbone(source)
-        most = min(backbone.max_context, RANKER_CONTEXT)
-        renderer = Renderer(backbone.tokenizer, self.taxonomy, max_context=most)
-        card = replace(self.card, ranker=backbone.source, ranker_hash=backbone.weights_hash)
-        return Supporter(card, self.planner, RerankedReplies(self.generator, backbone, renderer))
+        return made
 
     @classmethod
     def of_adapters(
