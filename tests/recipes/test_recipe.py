@@ -34,7 +34,30 @@ def test_defaults_are_the_papers() -> None:
     recipe = load_recipe("starter")
     shown = {s.part: s.past_strategies for s in recipe.stages if isinstance(s, SftStage)}
     assert shown == {"planner": "hidden", "generator": "hidden", "coupled": "gold"}
-    assert isinstance(recipe.stages[0], PretrainStage)
+    assert any(isinstance(stage, PretrainStage) for stage in recipe.stages)
+
+
+def test_a_small_version_draws_dialogues_and_the_same_ones_again() -> None:
+    whole = load_recipe("starter").corpus.load()
+    small = load_recipe("starter", ["corpus.dialogues=5", "corpus.held_out=2"]).corpus.load()
+    assert [len(part) for part in (small.train, small.valid, small.test)] == [5, 2, 2]
+    assert {each.id for each in small.train} < {each.id for each in whole.train}
+    again = load_recipe("starter", ["corpus.dialogues=5"]).corpus.load()
+    assert [each.id for each in again.train] == [each.id for each in small.train]
+    other = load_recipe("starter", ["corpus.dialogues=5", "corpus.split_seed=1"]).corpus.load()
+    assert [each.id for each in other.train] != [each.id for each in small.train]
+    assert len(again.test) == len(whole.test)
+
+
+@pytest.mark.parametrize("ranker", ["a/b", "smollm2"])
+def test_a_ranker_needs_replies_to_choose_among(ranker: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "format: 1\nstages:\n- {stage: planner, name: p}\n"
+        f"- {{stage: supporter, name: s, planner: p, ranker: {ranker}}}\n"
+    )
+    with pytest.raises(RecipeError, match="stage 's' has a ranker and no replies to choose among"):
+        load_recipe(str(path))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,8 @@ def test_the_folder_says_what_it_is(kind: Kind, folders: dict[Kind, Path]) -> No
         "generator": "language",
         "calibrated": True,
         "quantisation": None,
+        "ranker": None,
+        "ranker_hash": None,
         "adapter_hashes": {part: hash_file(folder / part / "adapter_model.safetensors") for part in parts},
         "adapters": {part: part for part in parts},
     }
