@@ -19,7 +19,8 @@ from esckit.measures import Prediction, evaluate, read_predictions
 from esckit.measures.text import make_tokenizer
 from esckit.report import write_report
 from esckit.report.extremes import EXTREMES, extreme_turns
-from esckit.report.run import read_run
+from esckit.report.run import read_run, supporter_parts
+from esckit.report.run_records import StageConfig
 from esckit.strategy import ESCONV
 from tests.report.folder import HOSTILE, RECIPE, make_run
 
@@ -398,3 +399,17 @@ def _change(path: Path, change: Any) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("keys", "parts"),
+    [
+        ({"coupled": "c"}, ("coupled",)),
+        ({"planner": "p", "generator": "g"}, ("planner", "generator")),
+        ({"planner": "p"}, ("planner",)),
+        ({"planner": "p", "model": "smollm2"}, ("planner", "model")),
+        ({"model": "smollm2"}, ("model",)),
+    ],
+)
+def test_a_report_says_what_a_supporter_is_made_of(keys: dict[str, str], parts: tuple[str, ...]) -> None:
+    assert supporter_parts(StageConfig(stage="supporter", name="one", **keys)) == parts

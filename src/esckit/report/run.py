@@ -148,7 +148,7 @@ def _systems(
             System(
                 name=stage.supporter if stage.supporter and uses[stage.supporter] == 1 else stage.name,
                 stage=stage.name,
-                parts=_parts(supporters.get(stage.supporter or "")),
+                parts=supporter_parts(supporters.get(stage.supporter or "")),
                 split=str(done[stage.name].facts.get("split", "predicted")),
                 number=number,
                 taxonomy=taxonomy,
@@ -160,9 +160,11 @@ def _systems(
     return systems
 
 
-def _parts(supporter: StageConfig | None) -> tuple[str, ...]:
-    """Which parts a supporter is made of: (coupled) or (planner, generator)."""
-    return tuple(part for part in ("coupled", "planner", "generator") if supporter and getattr(supporter, part))
+def supporter_parts(supporter: StageConfig | None) -> tuple[str, ...]:
+    """What a supporter is made of: (coupled), (planner, generator), (planner), or a model as it is, with a planner."""
+    return tuple(
+        part for part in ("coupled", "planner", "generator", "model") if supporter and getattr(supporter, part)
+    )
 
 
 def _taxonomy(conversations: list[Conversation]) -> Taxonomy:

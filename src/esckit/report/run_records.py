@@ -31,6 +31,7 @@ class StageConfig(_Record):
     coupled: str | None = None
     planner: str | None = None
     generator: str | None = None
+    model: str | None = None
 
 
 class ModelConfig(_Record):
