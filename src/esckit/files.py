@@ -365,3 +365,16 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_IDEOGRAPH: Final = re.compile(r"[\u4e00-\u9fff]")
+# Some of the most frequent characters of written Chinese: a tenth of a text and more. Korean or Japanese bytes that are
+# read as GBK give rare ones.
+_FREQUENT: Final = frozenset("的一是不了在人有我他这个们来到时大地为子你说就那和要会也得着下想没么自好很过心")
+_LEAST_FREQUENT: Final = 0.05
+
+
+def reads_like_chinese(text: str) -> bool:
+    """Whether a text that was decoded as Chinese looks like it: enough of its ideographs are frequent ones."""
+    ideographs = _IDEOGRAPH.findall(text)
+    return sum(one in _FREQUENT for one in ideographs) >= _LEAST_FREQUENT * max(1, len(ideographs))

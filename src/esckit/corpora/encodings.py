@@ -6,13 +6,12 @@ or two bytes a character cannot be told from each other, so they are refused.
 """
 
 import codecs
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from esckit.errors import CorpusError
-from esckit.files import read_lines, readable
+from esckit.files import read_lines, readable, reads_like_chinese
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -23,11 +22,6 @@ _MARKS: Final = (
 )
 _CHINESE: Final = ("gb18030", "utf-16-le", "utf-16-be")
 _CHUNK: Final = 1 << 20
-_IDEOGRAPH: Final = re.compile(r"[\u4e00-\u9fff]")
-# Some of the most frequent characters of written Chinese: a tenth of a text and more. Korean or Japanese bytes that are
-# read as GBK give rare ones.
-_FREQUENT: Final = frozenset("的一是不了在人有我他这个们来到时大地为子你说就那和要会也得着下想没么自好很过心")
-_LEAST_FREQUENT: Final = 0.05
 
 
 def text_of(path: Path, what: str = "a dialogue file") -> str:
@@ -66,7 +60,7 @@ def _encoding_of(path: Path, what: str) -> str:
         if bad is None:
             return "utf-8-sig"
         for name in _CHINESE:
-            if _undecodable(path, name) is None and _reads_like_chinese(path.read_bytes().decode(name)):
+            if _undecodable(path, name) is None and reads_like_chinese(path.read_bytes().decode(name)):
                 return name
     raise CorpusError(
         f"{path} is not UTF-8 text (byte {bad}), and neither UTF-16 nor GB18030 (GBK) makes text of it: save it as "
@@ -96,8 +90,3 @@ def _undecodable(path: Path, encoding: str) -> int | None:
             if not chunk:
                 return None
             read += len(chunk)
-
-
-def _reads_like_chinese(text: str) -> bool:
-    ideographs = _IDEOGRAPH.findall(text)
-    return sum(one in _FREQUENT for one in ideographs) >= _LEAST_FREQUENT * max(1, len(ideographs))

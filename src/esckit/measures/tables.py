@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from esckit.errors import EsckitError
-from esckit.files import readable
+from esckit.files import readable, reads_like_chinese
 
 _DELIMITERS: Final = ",;\t|"
 _MARKS: Final = (  # the longer of two that begin alike stands first
@@ -23,10 +23,6 @@ _MARKS: Final = (  # the longer of two that begin alike stands first
 _ARCHIVE: Final = b"PK\x03\x04"
 _LONGEST_CELL: Final = 1 << 30
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's own way to name the delimiter
-
-_IDEOGRAPH: Final = re.compile(r"[\u4e00-\u9fff]")
-_FREQUENT: Final = frozenset("的一是不了在人有我他这个们来到时大地为子你说就那和要会也得着下想没么自好很过心")
-_LEAST_FREQUENT: Final = 0.05  # these are a tenth of what is written in Chinese, and more
 
 
 class CsvTable(NamedTuple):
@@ -72,9 +68,7 @@ def read_table_text(path: Path, *, what: str, error: type[EsckitError], chinese:
 def _as_chinese(data: bytes) -> str | None:
     """GB18030 text; None where it is none: bytes of another encoding give rare characters."""
     text = data.decode("gb18030", errors="replace")
-    ideographs = _IDEOGRAPH.findall(text)
-    frequent = sum(one in _FREQUENT for one in ideographs)
-    return text if "\ufffd" not in text and ideographs and frequent >= _LEAST_FREQUENT * len(ideographs) else None
+    return text if "\ufffd" not in text and reads_like_chinese(text) else None
 
 
 def _without_mark(data: bytes) -> str:
