@@ -18,12 +18,3 @@ def data_dir() -> Path:
     if not (folder / "esconv/train.json").exists():
         pytest.skip(f"no datasets under {folder}: set ESCKIT_DATA to the folder that holds esconv/train.json")
     return folder
-
-
-@pytest.fixture(scope="session")
-def field_dir() -> Path:
-    """The folder of field cases; a test that asks for it is skipped where there is none."""
-    folder = Path(os.environ.get("ESCKIT_FIELD", ROOT / "../shared/field")).resolve()
-    if not (folder / "servers.md").exists():
-        pytest.skip(f"no field cases under {folder}: set ESCKIT_FIELD to the folder that holds servers.md")
-    return folder

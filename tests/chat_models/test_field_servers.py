@@ -19,6 +19,7 @@ from esckit.files import write_jsonl
 from esckit.measures import Prediction, prediction_to_json, read_predictions
 from tests import field_server as field
 from tests.cli.test_entry import call
+from tests.field import field as field_case
 from tests.field_server import FieldServer, Server, refused
 from tests.judging.judged import predicted
 
@@ -62,7 +63,7 @@ def material(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("esckit.chat_models.opening.Pace", lambda **given: Pace(**{**vars(quick), **given}))
     if request.param == "ours":
         return _ours(tmp_path)
-    folder: Path = request.getfixturevalue("field_dir")
+    folder = field_case("talks.jsonl").parent
     replies = folder / "replies-a.jsonl", folder / "replies-b.jsonl"
     return Material(folder / "talks.jsonl", replies, 20, {"B": 4, "D": 4, "A": 5, "J": 8})
 

@@ -123,7 +123,6 @@ def test_a_reply_is_trained_as_the_last_and_read_as_the_template_writes_earlier_
         *generator.context,
         *generator.given,
     )
-    assert renderer.template.prompt_ids([renderer.system("coupled", ""), *to_messages([], {})])
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
@@ -136,9 +135,10 @@ def test_the_prompt_of_a_chat_model_is_the_template_asked_for_an_answer(family: 
     assert ChatTemplate(tokenizer).prompt_ids(chat) == tuple(wanted)
 
 
-def test_a_prompt_that_opens_a_thought_says_so() -> None:
-    opened = [name for name, f in FAMILIES.items() if ChatTemplate(tokenizer_with(*f[:2])).opens_thought]
-    assert opened == ["the prompt opens a thought that history never has"]
+def test_a_thought_is_closed_where_the_prompt_opens_one() -> None:
+    leads = {name: ChatTemplate(tokenizer_with(*family[:2])).lead for name, family in FAMILIES.items()}
+    closed = [name for name, lead in leads.items() if lead == "\n</think>\n\n"]
+    assert closed == ["the prompt opens a thought that history never has"]
 
 
 def sharing(renderer: Renderer, conversation: Conversation) -> float:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Final
 
+from esckit.conversation.thoughts import opened_thought
 from esckit.conversation.turn_rule import BLANK_FILLER, Message
 from esckit.errors import TemplateError
 from esckit.rendering.pieces import Ids, PieceEncoder, Tokenizer
@@ -19,7 +20,6 @@ _TODAY: Final = datetime(2025, 1, 1)  # templates that print a date would otherw
 _DATED: Final = "".join(f"|replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
 _FIXED_CLOCK: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATED} }}}}{{% endmacro +%}}"
 _NO_THOUGHTS: Final = {"enable_thinking": False, "thinking": False, "reasoning": False, "thinking_budget": 0}
-_THOUGHT: Final = "</think>"
 _WAY_OUT: Final = "put a plain one into chat_template.jinja in the model's folder, or choose another model"
 _ANSWER: Final = "Esckit9Probe"
 
@@ -63,7 +63,6 @@ class ChatTemplate:
         blank: the blanks that an answer begins with.
         end: what stands between an answer and its last token.
         end_of_turn: the token that ends an answer.
-        opens_thought: the prompt for an answer begins a thought, so a free answer holds the closing tag alone.
 
     Raises:
         TemplateError: there is no template, it raises, or it leaves out what somebody said.
@@ -77,7 +76,6 @@ class ChatTemplate:
         self._jinja = _FIXED_CLOCK + tokenizer.get_chat_template()
         self._prompt = lru_cache(maxsize=4096)(self._render_prompt)
         self._form = self._find_form()
-        self.opens_thought = self._open_thought(self._prompt(_probe(2)))
         self.lead, self.blank, self.end, self.end_of_turn = self._around_an_answer()
 
     def prompt(self, messages: Sequence[Message]) -> str:
@@ -146,7 +144,7 @@ class ChatTemplate:
         if not answered:
             raise TemplateError(f"the chat template drops or rewrites what the assistant says: {_WAY_OUT}.")
         prompt = self._prompt(_probe(2))
-        closing = f"\n{_THOUGHT}\n\n" if self.opens_thought else ""
+        closing = "\n</think>\n\n" if opened_thought(prompt) == "<think>" else ""
         lead = before.removeprefix(prompt) if before.startswith(prompt) else closing
         mark = self.encoder.first_mark(after)
         if mark:
@@ -159,10 +157,6 @@ class ChatTemplate:
                 "or give the tokenizer an eos_token."
             )
         return lead.rstrip(" "), lead[len(lead.rstrip(" ")) :], end, end_of_turn
-
-    @staticmethod
-    def _open_thought(prompt: str) -> bool:
-        return prompt.rfind("<think>") > prompt.rfind(_THOUGHT)
 
 
 def _probe(exchanges: int, user: str | None = None) -> tuple[Message, ...]:
