@@ -15,7 +15,13 @@ PSYCHOLOGICAL_ERRORS: Final = (
 
 DECOUPLED_ESC_REASONS: Final = "decoupled-esc"
 
-REASONS: Final[dict[str, tuple[str, ...]]] = {DECOUPLED_ESC_REASONS: PSYCHOLOGICAL_ERRORS}
+CSO_REASONS: Final = "cso"
+
+REASONS: Final[dict[str, tuple[str, ...]]] = {
+    DECOUPLED_ESC_REASONS: PSYCHOLOGICAL_ERRORS,
+    # the rejected turn is worth too little; the same, but that rests on one judgement; nobody judged
+    CSO_REASONS: ("low_value", "low_value_once", "random"),
+}
 """Taxonomies of reasons by name: what an error or a preference may say. A method adds its own in one line."""
 
 Speaker = Literal["seeker", "supporter"]
