@@ -20,6 +20,7 @@ from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
 from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
+from esckit.cli.toxicity import check_toxicity_command
 from esckit.cli.train import train_app
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
@@ -213,3 +214,4 @@ check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
+check_app.command("toxicity")(check_toxicity_command)
