@@ -22,6 +22,7 @@ from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
 from esckit.cli.toxicity import check_toxicity_command
 from esckit.cli.train import train_app
+from esckit.cli.tree import tree_command
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
@@ -205,6 +206,7 @@ def predict_command(
 app.command("baseline")(baseline_command)
 app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
+app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
