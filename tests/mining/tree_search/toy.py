@@ -1,10 +1,10 @@
 """A scripted model of a search: every reply has a true quality, which judges see through noise.
 
-A reply's quality is Gaussian (mean -.15, deviation .42; .4 for people's replies), and .25 of what its parent's has above
-the mean is added; it is clipped to -3..1. One judgement adds noise of .4 and is rounded to .1. A strategy's score is 6 +
-2.2 times the standardised quality + noise of 1.8, rounded, 0 to 10. The seeker ends with probability .01 before the fifth
-reply, then .08 for each reply beyond the fourth. All is drawn from hashes of what was said, so answers depend on nothing
-else.
+A reply's quality is Gaussian (mean -.15, deviation .42; .4 for people's replies); .25 of what its parent's has above
+the mean is added; it is clipped to -3..1. One judgement adds noise of .4 and is rounded to .1. A strategy's score is
+6 + 2.2 times the standardised quality + noise of 1.8, rounded, 0 to 10. The seeker ends with probability .01 before the
+fifth reply, then .08 for each reply beyond the fourth. All is drawn from hashes of what was said and of the sample, so
+answers depend on nothing else.
 """
 
 import asyncio
