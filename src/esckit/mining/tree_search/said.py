@@ -10,13 +10,14 @@ __all__ = ["clean_reply", "ends_the_talk"]
 
 _END: Final = re.compile(r"\[\s*/?\s*end\s*/?\s*\]|<\s*/?\s*end\s*/?\s*>|/end/", re.IGNORECASE)
 _NAMES: Final = frozenset(
-    {"seeker", "supporter", "user", "assistant", "person", "helper", "me", "you", "reply", "response", "strategy"}
+    {"seeker", "supporter", "user", "assistant", "person", "helper", "reply", "response", "strategy"}
 )
 _MARK: Final = re.compile(
-    r"\s*(?:[\[(]\s*(?P<marked>[^\[\]()\n]{1,60}?)\s*[\])]|(?P<named>\**[^:\n\[\]()]{1,60}?\**)(?=:)):?\**[ \t]*\n*"
+    r"\**\[[^\[\]\n]{1,60}\]\**:?\**"  # in our own form of a strategy, whatever it names
+    r"|\**(?:\((?P<round>[^()\n]{1,60})\)\**:?|(?P<plain>[^:\n()\[\]]{1,60})(?::|\n|\Z))\**"
 )
 _OTHER_SPEAKS: Final = re.compile(r"\n\s*\**(?:seeker|supporter|user|assistant|person)\**\s*:", re.IGNORECASE)
-_QUOTES: Final = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "「": "」"}
+_QUOTES: Final = {'"': '"', "“": "”", "«": "»", "「": "」"}
 _SENTENCE_END: Final = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？]+[”」]?")
 
 
@@ -47,14 +48,15 @@ def clean_reply(text: str, taxonomy: Taxonomy, *, cut: bool = False) -> str | No
 
 def _without_mark(text: str, names: frozenset[str]) -> str:
     found = _MARK.match(text)
-    if found is None or fold_label(found["marked"] or found["named"]) not in names:
-        return text
-    return text[found.end() :].strip()
+    name = found and (found["round"] or found["plain"])
+    return text if found is None or (name and fold_label(name) not in names) else text[found.end() :].strip()
 
 
 def _unquoted(text: str) -> str:
-    """A text without the pair of quotes around all of it; quotes of two words in it stay."""
-    inner = text[1:-1]
-    closing = _QUOTES.get(text[:1])
-    around = len(text) > 1 and closing is not None and text[-1] == closing
-    return inner.strip() if around and text[0] not in inner and closing not in inner.replace("'", "") else text
+    """A text without the quotes around all of it, or before it where the end was cut; quotes of a few words stay."""
+    opening, inner = text[:1], text[1:]
+    closing = _QUOTES.get(opening)
+    if closing is None:
+        return text
+    inner = inner.removesuffix(closing)
+    return text if opening in inner or closing in inner else inner.strip()
