@@ -91,9 +91,9 @@ def test_a_request_that_is_too_long_fails_alone() -> None:
 
 
 def test_the_identity_tells_digits_from_words_and_prompts_apart() -> None:
-    model = local()
-    ours, own = (DigitsModel(model, prompts).identity for prompts in (PROMPTS, replace(PROMPTS, texts={"reward_digit": "{{quality}}?"})))
-    assert len({json.dumps(each, sort_keys=True) for each in (ours, own, model.identity)}) == 3
+    model, own = local(), replace(PROMPTS, texts={"reward_digit": "{{quality}}?"})
+    told = [model.identity, *(DigitsModel(model, prompts).identity for prompts in (PROMPTS, own))]
+    assert len({json.dumps(each, sort_keys=True) for each in told}) == 3
 
 
 def test_an_adapter_scores_by_itself() -> None:
