@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -215,6 +215,5 @@ def _sentence(error: ValidationError, model: type[BaseModel], *at: str) -> str:
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        model = annotation
+        model = next(each for each in (annotation, *get_args(annotation)) if isinstance(each, type))
     return list(model.model_fields)
