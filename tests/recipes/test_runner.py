@@ -19,7 +19,7 @@ from esckit.recipes.runner import print_results, run
 from esckit.recipes.stages import KINDS
 from esckit.recipes.stages.pretrain import PretrainStage
 from esckit.recipes.stages.supporter import SupporterStage
-from esckit.recipes.stages.trees import TREES
+from esckit.recipes.trees import TREES
 from esckit.rendering import supporter_turns
 from esckit.supporters import Supporter
 from tests.recipes.tiny import write_tiny

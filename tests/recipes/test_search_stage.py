@@ -19,7 +19,7 @@ from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import SftStage
-from esckit.recipes.stages.trees import PAIRS, TREES, mined_trees
+from esckit.recipes.trees import PAIRS, TREES, mined_trees
 from esckit.rendering import Part, past_strategies
 from esckit.training.preferences import make_item
 from tests.recipes.searched import KEPT, StandIn, searched_tree

@@ -15,7 +15,7 @@ from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import pair_statistics
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
-from esckit.recipes.stages.trees import PAIRS, TREES, TreesStage, mined_trees
+from esckit.recipes.trees import PAIRS, TREES, TreesStage, mined_trees
 from esckit.rendering import Part
 from esckit.strategy import TAXONOMIES
 

@@ -15,7 +15,7 @@ from esckit.measures import Prediction, add_predictions, read_predictions
 from esckit.recipes.stage import DecodingConfig, Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
 from esckit.recipes.stages.supporter import supporter_of
-from esckit.recipes.stages.trees import TREES
+from esckit.recipes.trees import TREES
 from esckit.rendering import PastStrategies
 from esckit.strategy import TAXONOMIES
 

@@ -10,7 +10,7 @@ from esckit.errors import CorpusError
 from esckit.mining.pairs import Pair, PairKind, check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.recipes.stage import TrainingStage
 from esckit.recipes.stages.sft import SftStage, sft_of
-from esckit.recipes.stages.trees import TreesStage, Whose, mined_trees
+from esckit.recipes.trees import TreesStage, Whose, mined_trees
 from esckit.rendering import PairExample, supporter_turns
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 

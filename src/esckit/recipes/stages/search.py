@@ -9,7 +9,7 @@ from esckit.files import write_json
 from esckit.mining.pairs import pair_statistics
 from esckit.mining.tree_search.options import SearchOptions
 from esckit.recipes.identity import prompt_texts
-from esckit.recipes.stages.trees import PAIRS, TreesStage, mined_trees
+from esckit.recipes.trees import PAIRS, TreesStage, mined_trees
 from esckit.rendering import Part
 from esckit.strategy import TAXONOMIES
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from esckit.conversation import read_conversations
 from esckit.errors import CorpusError
 from esckit.recipes.stage import Stage, TrainingStage
-from esckit.recipes.stages.trees import TREES, TreesStage
+from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.training.training_options import LoraOptions
 
