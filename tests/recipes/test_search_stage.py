@@ -9,9 +9,11 @@ from typing import Any, Final
 import pytest
 
 from esckit.conversation import read_conversations, write_conversations
-from esckit.errors import CorpusError, RecipeError
+from esckit.errors import CorpusError, EsckitError, RecipeError
 from esckit.mining.export import export_judged
 from esckit.mining.pairs import pairs_of, render_pairs
+from esckit.mining.tree_search.open_roles import check_roles
+from esckit.mining.tree_search.options import SearchOptions
 from esckit.recipes.check import check
 from esckit.recipes.folder import RunFolder
 from esckit.recipes.recipe import Recipe
@@ -21,6 +23,7 @@ from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import SftStage
 from esckit.recipes.trees import PAIRS, TREES, mined_trees
 from esckit.rendering import Part, past_strategies
+from esckit.strategy import ESCONV
 from esckit.training.preferences import make_item
 from tests.recipes.searched import KEPT, StandIn, searched_tree
 from tests.tiny import save_base, starter_dialogues, tiny_encoder, tiny_renderer
@@ -96,6 +99,13 @@ def test_a_stage_searches_by_a_planner_of_the_recipe(stand_in: StandIn, tmp_path
     assert (tmp_path / "run/plan/planner.json").exists(), "which is a planner's folder"
     assert stand_in.checked[0]["planned"], "no other planner is looked for"
     assert stand_in.checked[0]["taxonomy"] == "esconv"
+
+
+def test_a_planner_that_is_not_made_yet_is_not_looked_for() -> None:
+    options = SearchOptions.model_validate({"strategy": {"planner": "/nowhere"}})
+    check_roles(options, ESCONV, planned=True)
+    with pytest.raises(EsckitError, match="the strategy role: "):
+        check_roles(options, ESCONV)
 
 
 def identity(path: str, *settings: str) -> str:
