@@ -62,7 +62,7 @@ class ComparedPair(NamedTuple):
 
 
 def published_figures(kinds: Collection[str]) -> list[tuple[str, list[Published]]]:
-    """Return each source with its rows, from published.yaml: those that are shown of a run with these kinds of stages."""
+    """Return sources with their rows, from published.yaml: those for a run with these kinds of stages."""
     text = (resources.files("esckit.report") / "published.yaml").read_text(encoding="utf-8")
     shown = [table for table in yaml.safe_load(text) if table.get("stage") in (None, *kinds)]
     return [(table["source"], [Published(*row) for row in table["rows"]]) for table in shown]
