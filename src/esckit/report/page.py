@@ -67,7 +67,7 @@ def render(run: ReportedRun) -> str:
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
-            published=published_figures() if measured else [],
+            published=published_figures({stage.stage for stage in run.stages}) if measured else [],
             qualities=QUALITIES,
             judged=judged_qualities(run),
             distributions=charts.distribution_charts(planned),

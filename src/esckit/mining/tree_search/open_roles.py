@@ -30,8 +30,10 @@ _HOW: Final = {"decoding", "prompts", "planner", "by", "alpha", "bias", "budget_
 """Options of a role that do not say which model is opened."""
 
 
-def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = ()) -> None:
-    """Refuse at once what would fail later.
+def check_roles(
+    options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = (), *, planned: bool = False
+) -> None:
+    """Refuse at once what would fail later; ``planned``: a planner that is not made yet plays the strategy role.
 
     Raises:
         EsckitError: a role names no model or an unknown one, a chat model has no key, a planner knows other strategies,
@@ -39,6 +41,8 @@ def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conv
             URL, or a user's prompts are wrong; one sentence says which role.
     """
     for role, each in _given(options):
+        if role == "strategy" and planned:
+            continue
         try:
             _check_role(role, each, taxonomy, seeds)
         except EsckitError as error:
