@@ -136,3 +136,9 @@ def test_a_wrong_field_is_named(run: Path) -> None:
     _change(run / "search/search.json", lambda record: record.update(pairs="many"))
     with pytest.raises(RunError, match=r"search\.json: pairs: .*remove stages/search\.json and run the recipe again"):
         write_report(run)
+
+
+def test_other_stages_mean_something_else_by_pairs_and_trees(run: Path) -> None:
+    others = [{"stage": "judge", "name": "judged", "pairs": True}, {"stage": "planner", "name": "plans", "trees": 60}]
+    _change(run / "recipe.json", lambda recipe: recipe["stages"].extend(others))
+    assert "Not done yet: judged, plans" in Page(write_report(run)).text

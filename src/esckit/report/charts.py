@@ -7,7 +7,7 @@ side by side.
 import io
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.measures.results import PerStrategy, Reliability
@@ -180,7 +180,7 @@ def _curves(stage: str, points: Sequence[Point], looks: dict[str, tuple[str, str
 
 
 def _lines(
-    curves: dict[str, list[tuple[float, Any]]], looks: dict[str, tuple[str, str, str]], across: str, unit: str
+    curves: Mapping[str, Sequence[tuple[float, Any]]], looks: dict[str, tuple[str, str, str]], across: str, unit: str
 ) -> Callable[[Any], None]:
     """What draws curves from 0 on, each with its look: field, colour, marker."""
 

@@ -36,8 +36,8 @@ class StageConfig(_Record):
     generator: str | None = None
     model: str | None = None
     start: str | None = None
-    pairs: str | None = None
-    trees: str | None = None
+    pairs: str | bool | None = None  # a stage's name; of a judge stage, whether it compares
+    trees: str | int | None = None  # a stage's name; of a planner stage, how many its forest has
 
 
 class ModelConfig(_Record):
