@@ -86,7 +86,7 @@ def test_the_reward_is_said_to_mean_little_where_it_is_embedded(run: Path, page:
 
 
 def test_the_tree_with_most_pairs_is_drawn_and_text_is_text(page: Page) -> None:
-    assert "The tree with most pairs: random" in page.text
+    assert "search: its tree with most pairs, random" in page.text
     assert list(page.all("script")) == []
     assert page.open == []
     assert EMOJI in page.text
@@ -104,7 +104,7 @@ def test_a_large_tree_is_cut_and_the_page_says_so(tmp_path: Path) -> None:
 def test_a_search_without_pairs_is_shown(tmp_path: Path) -> None:
     page = Page(write_report(make_search_run(tmp_path, [searched(200, deep=True)])))
     assert rows_of(page, "What each stage found")[0][4:9] == ["–", "65 45 to 85  of 20", "–", "–", "–"]
-    assert "The tree with most pairs: random" in page.text
+    assert "search: its tree with most pairs, random" in page.text
 
 
 def test_pairs_of_a_search_stand_beside_mined_ones(page: Page) -> None:

@@ -69,6 +69,8 @@ def test_marks_and_figures_say_what_is_known() -> None:
     }
     assert figures_of(tree.turn("b")) == ["−0.40", "1 visit", "P 0.12"]
     assert figures_of(tree.turn("c"))[1] == "3 visits"
+    simulated = replace(tree.turn("f"), scores={"visits": 0, "value": 0, "reward": 0.4, "judgements": 2, "prior": 0.5})
+    assert figures_of(simulated) == ["own +0.40 (2)", "P 0.50"]
 
 
 def test_a_drawing_that_is_cut_keeps_the_ways_to_pairs() -> None:
@@ -90,7 +92,8 @@ def test_folds_nest_as_ways_do() -> None:
     assert inside.index("Nothing at all.") < inside.index("Good luck!") < inside.index("no answer")
     assert [mark in drawn for mark in ("✓ kept", "✗ rejected", "1 not tried: Que")] == [True] * 3
     assert "0.60 (7) over -0.40 (1)" in drawn
-    assert "its own reward −0.30, 1 judgement: empathy 2.0" in drawn
+    assert "−0.30, 2 visits, own −0.30 (1), P 0.12" in drawn
+    assert "empathy 2.00" in drawn
 
 
 def test_a_talk_longer_than_the_stack_is_drawn_without_deep_tags() -> None:

@@ -14,7 +14,6 @@ MOST_TURNS: Final = 1000
 """Turns of a tree that a page draws; `esckit tree` prints all."""
 
 _PEEK: Final = 90  # characters of a folded reply
-_MINUS: Final = "\u2212"
 
 
 def draw_tree(tree: Conversation, most: int = MOST_TURNS) -> "Markup":
@@ -84,13 +83,9 @@ class _Drawing:
 
 
 def _judged(turn: Turn) -> str:
-    """The reward of the turn itself and what it is made of."""
-    if "reward" not in turn.scores:
-        return ""
-    times = turn.scores.get("judgements", 1)
-    made_of = [f"{name} {value:.1f}" for verdict in turn.verdicts for name, value in verdict.scores.items()]
-    own = f"its own reward {turn.scores['reward']:+.2f}, {times:.0f} judgement{'s' * (times != 1)}"
-    return ": ".join([own.replace("-", _MINUS), *filter(None, [", ".join(made_of)])])
+    """What the search's judges scored."""
+    scored = (verdict.scores.items() for verdict in turn.verdicts if "visits" in turn.scores)
+    return ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for scores in scored for name, value in scores)
 
 
 def _cut(text: str) -> str:

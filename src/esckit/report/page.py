@@ -102,7 +102,10 @@ def _searches(run: ReportedRun) -> dict[str, Any]:
         "search_roles": ROLES,
         "trained": {name: systems for name, systems in trained.items() if systems},
         "search_curves": [
-            chart for name, found in run.searches.items() if found.curve for chart in charts.search_charts(name, found)
+            chart
+            for name, found in run.searches.items()
+            if len(found.curve) > 1
+            for chart in charts.search_charts(name, found)
         ],
         "drawn": {stage: draw_tree(tree) for stage, tree in trees.items()},
         "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
