@@ -97,7 +97,10 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/prompted.py", "supporters/open_model.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
-    *(f"mining/tree_search/{name}.py" for name in ("options", "roles", "said", "asked_roles", "open_roles")),
+    *(
+        f"mining/tree_search/{name}.py"
+        for name in ("options", "roles", "said", "asked_roles", "open_roles", "statistics")
+    ),
     *("recipes/stage.py", "recipes/recipe.py", "recipes/recipe_files.py", "recipes/rounds.py", "recipes/identity.py"),
     *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("recipes/stages/*.py"))),
 )

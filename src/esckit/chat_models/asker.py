@@ -17,7 +17,7 @@ BYTES_PER_TOKEN: Final = 4
 
 
 @contextmanager
-def _runner() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+def runner() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """What runs coroutines, one after the other: here, or where a loop runs already (a notebook), on a thread."""
     try:
         asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class Asker:
         Raises:
             BudgetSpent, ChatError, LedgerError: see `answers`; what came until then is on record.
         """
-        with _runner() as run:
+        with runner() as run:
             found: list[Outcome] = run(self._collect(requests))
             return found
 
@@ -123,7 +123,7 @@ class Asker:
         async def end() -> None:
             await answers.aclose()
 
-        with _runner() as run:
+        with runner() as run:
             try:
                 while (found := run(following())) is not None:
                     yield found

@@ -20,7 +20,9 @@ from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
 from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
+from esckit.cli.toxicity import check_toxicity_command
 from esckit.cli.train import train_app
+from esckit.cli.tree import tree_command
 from esckit.errors import EsckitError
 from esckit.quiet import quiet
 
@@ -204,6 +206,7 @@ def predict_command(
 app.command("baseline")(baseline_command)
 app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
+app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)
 app.command("agreement")(agreement_command)
@@ -213,3 +216,4 @@ check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
+check_app.command("toxicity")(check_toxicity_command)

@@ -14,6 +14,7 @@ from esckit.conversation.disk import (
     write_conversations,
 )
 from esckit.conversation.records import (
+    CSO_REASONS,
     DECOUPLED_ESC_REASONS,
     PSYCHOLOGICAL_ERRORS,
     REASONS,
@@ -34,6 +35,7 @@ from esckit.conversation.tree import (
 )
 
 __all__ = [
+    "CSO_REASONS",
     "DECOUPLED_ESC_REASONS",
     "FORMAT",
     "PSYCHOLOGICAL_ERRORS",

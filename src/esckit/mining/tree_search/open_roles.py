@@ -30,8 +30,10 @@ _HOW: Final = {"decoding", "prompts", "planner", "by", "alpha", "bias", "budget_
 """Options of a role that do not say which model is opened."""
 
 
-def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = ()) -> None:
-    """Refuse at once what would fail later.
+def check_roles(
+    options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = (), *, planned: bool = False
+) -> None:
+    """Refuse at once what would fail later; ``planned``: a planner that is not made yet plays the strategy role.
 
     Raises:
         EsckitError: a role names no model or an unknown one, a chat model has no key, a planner knows other strategies,
@@ -39,6 +41,8 @@ def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conv
             URL, or a user's prompts are wrong; one sentence says which role.
     """
     for role, each in _given(options):
+        if role == "strategy" and planned:
+            continue
         try:
             _check_role(role, each, taxonomy, seeds)
         except EsckitError as error:
@@ -93,7 +97,9 @@ def _check_planner(name: str, taxonomy: Taxonomy) -> None:
 
 
 @asynccontextmanager
-async def open_roles(options: SearchOptions, ledger: Ledger, taxonomy: Taxonomy) -> AsyncIterator[Roles]:
+async def open_roles(
+    options: SearchOptions, ledger: Ledger, taxonomy: Taxonomy, planner: Path | None = None
+) -> AsyncIterator[Roles]:
     """Open all roles of a search, each model once, for the running event loop; what is under way at the end is
     cancelled.
 
@@ -101,6 +107,7 @@ async def open_roles(options: SearchOptions, ledger: Ledger, taxonomy: Taxonomy)
         options: who plays which role.
         ledger: open; nothing that is in it is asked again.
         taxonomy: of the seed dialogues.
+        planner: the folder of whoever plays the strategy role, in the place of what the options name.
 
     Raises:
         EsckitError: see `check_roles`; ModelError also where a model cannot be loaded.
@@ -111,7 +118,7 @@ async def open_roles(options: SearchOptions, ledger: Ledger, taxonomy: Taxonomy)
         yield Roles(
             seeker=AskedSeeker(await opened.live("seeker", seeker), _name(seeker), seeker, taxonomy),
             supporter=AskedSupporter(await opened.live("supporter", supporter), _name(supporter), supporter, taxonomy),
-            strategy=await opened.strategies(options, taxonomy),
+            strategy=await opened.strategies(options, taxonomy, planner),
             reward=await opened.reward("reward", options.reward),
             check=None if options.check is None else await opened.reward("check", options.check),
         )
@@ -148,17 +155,17 @@ class _Opened:
             self._stack.push_async_callback(self._models[key].close)
         return self._models[key]
 
-    async def strategies(self, options: SearchOptions, taxonomy: Taxonomy) -> StrategyRole:
+    async def strategies(self, options: SearchOptions, taxonomy: Taxonomy, planner: Path | None) -> StrategyRole:
         """The strategy role."""
-        asked, name = options.strategy, options.strategy.planner
+        asked = options.strategy
+        name = str(planner) if planner else asked.planner
         if name is None:
             live = await self.live("strategy", asked)
             return AskedStrategies(live, _name(asked), asked, taxonomy, options.prior_temperature)
         from esckit.mining.tree_search.silent_roles import PlannerStrategies
         from esckit.supporters.own_model import open_planner
 
-        planner = open_planner(name, taxonomy)
-        return PlannerStrategies(planner, _planner_name(name), taxonomy, hidden=_hides(Path(name)))
+        return PlannerStrategies(open_planner(name, taxonomy), _planner_name(name), taxonomy, hidden=_hides(Path(name)))
 
     async def reward(self, role: RoleName, options: RewardOptions) -> RewardRole:
         """Whoever judges."""

@@ -28,6 +28,7 @@ _PAPER: Final[Mapping[str, Any]] = {
     "prior_temperature": 1.0,
     "sees_opening": True,
     "ask_seeker": "at_once",
+    "follow": "all",
     "keep": "path",
     "judgements": 1,
     "iterations": 100,
@@ -55,6 +56,7 @@ _OURS: Final[Mapping[str, Any]] = {
     "prior_temperature": 5.0,
     "sees_opening": True,
     "ask_seeker": "when_needed",
+    "follow": "kept",
     "keep": "turn",
     "judgements": 3,
     "iterations": 100,
@@ -62,6 +64,9 @@ _OURS: Final[Mapping[str, Any]] = {
     "ends": 0,
     "most_ends": 1_000_000,
 }
+
+_CONTROL: Final[Mapping[str, Any]] = {"expand": "leaf", "rewards_stay": True, "keep": "turn", "judgements": 1}
+"""What a control needs, whatever the mode: it has no tree to search."""
 
 MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
     {"ours": _OURS, "paper": _PAPER, "as_coded": _AS_CODED}
@@ -154,6 +159,8 @@ class SearchOptions(BaseModel):
         prior_temperature: P = softmax(score / this), of a chat model's scores. A planner's probabilities are P.
         sees_opening: false: the strategy role does not see the seeker's first turn where gold turns are planted.
         ask_seeker: ``at_once`` after each reply, or ``when_needed``: when the search goes beyond it.
+        follow: ``all``: a search and its simulations go on from any turn; ``kept``: from people's turns, and from those
+            that are worth more than theta.
         keep: ``path``: the turns of a talk to its end, where each is worth more than theta (CSO, equation 5); ``end``:
             where the end is, with two visits; ``turn``: each turn by its own judgements, where what stands before it
             was said by people or is kept.
@@ -191,6 +198,7 @@ class SearchOptions(BaseModel):
     prior_temperature: float = Field(gt=0)
     sees_opening: bool
     ask_seeker: Literal["at_once", "when_needed"]
+    follow: Literal["all", "kept"]
     keep: Literal["path", "end", "turn"]
     judgements: int = Field(ge=1)
     iterations: int = Field(ge=1)
@@ -211,6 +219,8 @@ class SearchOptions(BaseModel):
         if not isinstance(given, dict) or given.get("mode", "ours") not in MODES:
             return given
         usual = dict(MODES[given.get("mode", "ours")])
+        if given.get("method", "search") != "search":
+            usual |= _CONTROL
         if isinstance(given.get("iterations"), int):
             scale = usual["most_iterations"] // usual["iterations"]
             usual["most_iterations"] = given["iterations"] * scale

@@ -1,0 +1,155 @@
+"""The tree that a search grows, and what its nodes are worth (CSO, equation 4)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, Final, NamedTuple
+
+from esckit.conversation import Conversation, GrowingTree, Preference, Speaker, Turn, Verdict, mined_id
+from esckit.errors import CorpusError
+from esckit.mining.tree_search.extraction import Extracted
+from esckit.mining.tree_search.nodes import Node
+from esckit.mining.tree_search.roles import Roles
+
+__all__ = ["RUBRIC", "SearchedTree", "gold_turns"]
+
+RUBRIC: Final = "cso/1"
+"""Name of the rubric in verdicts: what a reward is made of."""
+
+
+class _Step(NamedTuple):
+    """A reward on its way back: from which node, and whose judgements it is the mean of, or what it was."""
+
+    node: Node
+    judged: Sequence[Node]
+    reward: float
+
+
+def gold_turns(seed: Conversation) -> list[Turn]:
+    """The trunk's turns that a search starts from.
+
+    Of each run of supporter turns after the seeker's first turn it is the first one with a strategy and a text.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    found: list[Turn] = []
+    heard = answered = False
+    for turn in seed.trunk:
+        if turn.speaker == "seeker":
+            heard, answered = True, False
+        elif heard and not answered and turn.strategy and not turn.planned:
+            answered = True
+            found.append(turn)
+    if not found:
+        raise CorpusError(
+            f"conversation {seed.id!r} has no supporter turn with a strategy after a seeker's turn, and a search "
+            "starts from such turns: label it, or leave it out."
+        )
+    return found
+
+
+class SearchedTree:
+    """A dialogue, the turns that a search adds, and a node for each supporter turn that it knows.
+
+    Args:
+        seed: the dialogue; its trunk is the gold path.
+        roles: who speaks, chooses and judges; only their names are read.
+        extract: finds what is kept and rejected in the tree as it stands.
+    """
+
+    def __init__(self, seed: Conversation, roles: Roles, extract: Callable[[Conversation], Extracted]) -> None:
+        self.seed = seed
+        self._roles, self._extract = roles, extract
+        self._tree = GrowingTree(seed)
+        turns = gold_turns(seed)
+        self.nodes = [Node(str(turns[0].parent), None, human=True, written=True)]
+        for turn in turns:
+            before = self.nodes[-1]
+            node = Node(turn.id, before, str(turn.strategy), human=True, written=True)
+            before.state, before.gold = turn.parent, node
+            self.nodes.append(node)
+        self.nodes[-1].end = True
+        self.gold = self.nodes[1:]
+        self._steps: list[_Step] = []
+
+    @property
+    def root(self) -> Node:
+        """What stands before the first node."""
+        return self.nodes[0]
+
+    @property
+    def ends(self) -> int:
+        """Nodes after which the talk ends, the seed's own last one included."""
+        return sum(node.end for node in self.nodes)
+
+    def path(self, turn: str | None) -> list[Turn]:
+        """The turns up to one, inclusive."""
+        return self._tree.conversation.path(turn)
+
+    def turn(self, parent: str, speaker: Speaker, text: str, strategy: str | None = None) -> Turn:
+        """A turn that a role says; it is not in the tree yet."""
+        name = self._roles.seeker.name if speaker == "seeker" else self._roles.supporter.name
+        return Turn(mined_id(parent, name, strategy, text), parent, speaker, text, strategy, name)
+
+    def plan(self, node: Node, label: str, score: float, prior: float) -> Node:
+        """Add a planned child: a strategy without words."""
+        source = self._roles.supporter.name
+        child = Node(mined_id(node.state, source, label, None), node, label, prior, score)
+        child.told = child.numbers()
+        self._tree.add(Turn(child.turn, node.state, "supporter", None, label, source, scores={**child.told}))
+        self.nodes.append(child)
+        return child
+
+    def write(self, node: Node, text: str) -> None:
+        """Give a planned node its words."""
+        self._tree.update(node.turn, text=text)
+        node.written = True
+
+    def hear(self, node: Node, text: str) -> None:
+        """Add what the seeker answers to a node."""
+        node.state = self._tree.add(self.turn(node.turn, "seeker", text)).id
+
+    def back_up(self, node: Node, judged: Sequence[Node], reward: float = 0.0) -> None:
+        """Equation 4, from a node to the root: the mean of what the judged nodes are worth, or a reward as it is."""
+        self._steps.append(_Step(node, judged, reward))
+        self._add(self._steps[-1])
+
+    def _add(self, step: _Step) -> None:
+        reward = fmean(node.reward for node in step.judged) if step.judged else step.reward
+        for node in step.node.line():
+            node.visits += 1
+            node.total += reward
+
+    def value_again(self) -> None:
+        """After more judgements, what was backed up is another mean."""
+        for node in self.nodes:
+            node.visits, node.total = node.planted, float(node.planted)
+        for step in self._steps:
+            self._add(step)
+
+    def found(self) -> Extracted:
+        """What is kept and rejected as things stand, which the turns are told first."""
+        for node in self.nodes:
+            if (numbers := node.numbers()) != node.told:
+                self._tree.update(node.turn, scores=numbers, verdicts=self._verdicts(node))
+                node.told = numbers
+        return self._extract(self._tree.conversation)
+
+    def _verdicts(self, node: Node) -> list[Verdict]:
+        if not node.scores:
+            return []
+        means = {name: round(fmean(scores[name] for scores in node.scores), 6) for name in node.scores[-1]}
+        return [Verdict(self._roles.reward.name, RUBRIC, scores=means)]
+
+    def finish(
+        self, prefer: Callable[[Conversation, Extracted], Iterable[Preference]], told: dict[str, Any]
+    ) -> Conversation:
+        """The tree with kept turns marked, preferences, and how it was searched; checked in full."""
+        found = self.found()
+        for turn in found.kept:
+            self._tree.update(turn, scores={"kept": 1})
+        for preference in prefer(self._tree.conversation, found):
+            self._tree.prefer(preference)
+        tree = self._tree.finish()
+        return replace(tree, provenance={**tree.provenance, "search": told})
