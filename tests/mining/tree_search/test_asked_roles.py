@@ -155,6 +155,13 @@ def test_a_cut_reply_ends_with_its_last_whole_sentence() -> None:
     assert say(Listener(cut), AskedSupporter, Talk(TALK, TALK.trunk[:3]), "Question") == "It is hard."
 
 
+def test_a_reply_that_only_repeats_the_question_is_none() -> None:
+    asked = "(Write your next reply to this, the words alone, about 25 of them. Support strategy: Question."
+    assert say(Listener(asked), AskedSupporter, Talk(TALK, TALK.trunk[:3]), "Question") is None
+    asked = "I do not know.\n\n(Write the next words of the person who is going through this, in the first person.)"
+    assert say(Listener(asked), AskedSeeker, Talk(TALK, TALK.trunk)) == "I do not know."
+
+
 ROLES: Final[dict[str, tuple[str, Callable[[LiveAsker], Callable[[Talk], Awaitable[object]]]]]] = {
     "seeker": ("{}", lambda live: AskedSeeker(live, "m", RoleOptions(), ESCONV).say),
     "supporter": (
