@@ -34,9 +34,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def search(monkeypatch: pytest.MonkeyPatch, models: Path, corpus: Path, out: Path, *more: object) -> int:
+def search(monkeypatch: pytest.MonkeyPatch, models: Path, corpus: Path, out: Path, *more: str | Path) -> int:
     own = ("--seeker", models / "base", "--supporter", models / "base", "--planner", models / "supporter")
-    return call(monkeypatch, "search", corpus, out, *own, "--iterations", 4, *more)
+    return call(monkeypatch, "search", corpus, out, *own, "--iterations", "4", *more)
 
 
 def calls(out: Path) -> int:
@@ -76,8 +76,8 @@ def test_a_file_of_options_says_the_rest(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--theta", 1), "theta 1 is outside what embedded"),
-        (("--budget-calls", 5), "budget_calls 5 is below one iteration of each of the 2 dialogues"),
+        (("--theta", "1"), "theta 1 is outside what embedded"),
+        (("--budget-calls", "5"), "budget_calls 5 is below one iteration of each of the 2 dialogues"),
         (("--strategy", "smollm2"), "the strategy role needs one of planner (a folder, or embedded) and model"),
         (("--reward", "nobody"), "the reward role: nobody is no chat model and no annotator"),
         (("--reward", "remote:m", "--by", "digits"), "the reward role: by: digits reads the probabilities of a model"),
