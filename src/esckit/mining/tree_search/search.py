@@ -222,11 +222,11 @@ class TreeSearch:
         if child is None or not (child.written or await self._write(child)):
             return
         simulated = [] if child.end else await self._simulated(child)
-        own = [child.rewards[-1]] if await self._judge(child, self._sample) else []
-        rewards = [judged.reward for path in simulated if (judged := await self.asking.judge(path, self._sample))]
-        over = rewards if rewards and self.options.reward_over == "rollout" else own + rewards
-        if over:
-            self.tree.back_up(child, [], fmean(over))
+        own = not simulated or self.options.reward_over == "all"
+        rewards = [child.rewards[-1]] if own and await self._judge(child, self._sample) else []
+        rewards += [judged.reward for path in simulated if (judged := await self.asking.judge(path, self._sample))]
+        if rewards:
+            self.tree.back_up(child, [], fmean(rewards))
 
     async def _simulated(self, node: Node) -> list[list[Turn]]:
         """Greedy turns after a node, which leave no trace in the tree: the path up to each (section 3.1.4)."""
