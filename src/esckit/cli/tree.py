@@ -57,7 +57,9 @@ def _choose(file: Path, wanted: str | None) -> "Conversation":
         raise EsckitError(f"{file} holds no conversation: give a file of conversation trees.")
     if wanted is not None:
         near = get_close_matches(wanted, others, _SHOWN, 0.4) or others[:_SHOWN]
-        raise EsckitError(f"{file} has no conversation {wanted!r}: give one of its {len(others)}, such as {_few(near)}.")
+        raise EsckitError(
+            f"{file} has no conversation {wanted!r}: give one of its {len(others)}, such as {_few(near)}."
+        )
     if len(others) > 1:
         told = f"{len(others) - 1} more conversations, such as {_few(others[1 : _SHOWN + 1])}"
         print(f"note: {first.id} is the first one; the file holds {told}", file=sys.stderr)

@@ -35,7 +35,9 @@ class TreeLine(NamedTuple):
     untried: tuple[Turn, ...] = ()
 
 
-def tree_lines(tree: Conversation, shown: Container[str] | None = None, deepest: int | None = None) -> Iterator[TreeLine]:
+def tree_lines(
+    tree: Conversation, shown: Container[str] | None = None, deepest: int | None = None
+) -> Iterator[TreeLine]:
     """Yield every line, linear in the tree: a turn, the ways beside it, then what follows it.
 
     Args:

@@ -80,12 +80,14 @@ class TreeSearch:
         step = roles.seeker.calls + roles.supporter.calls + roles.strategy.calls + roles.reward.calls
         if options.expand == "child":
             return step * (options.rollout + 1) + roles.seeker.calls + roles.supporter.calls
-        return options.leaves * step * (options.rollout + 1)
+        # On its way a search asks for the strategies after people's turns as well, once each.
+        way = roles.strategy.calls * sum(node.children is None for node in (self.tree.root, *self.tree.gold[:-1]))
+        return options.leaves * step * (options.rollout + 1) + way
 
     @property
     def _sample(self) -> int:
-        """Which answer to a question: where rewards stay the first; else this iteration's own, as nothing is kept."""
-        return 0 if self.options.rewards_stay else self.iterations + 1
+        """Which answer to a question: where simulations stay the first; else this iteration's own, as nothing is kept."""
+        return 0 if self.options.rollouts_stay else self.iterations + 1
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -134,7 +136,7 @@ class TreeSearch:
                 # As coded, the strategy role then sees nothing of what stands before the first node.
                 await self._grow(before, 0 if options.sees_opening else len(self.tree.path(self.tree.root.turn)))
             if options.gold == "judged" and await self._judge(node, 0):
-                self.tree.back_up(node, [node])
+                self.tree.back_up(node, [node] if options.expand == "leaf" else [], node.reward)
         if options.gold == "planted":
             for node in path:
                 node.planted = _PLANTED
@@ -161,6 +163,8 @@ class TreeSearch:
                 each.virtual -= 1
             if judged:
                 self.tree.back_up(node, judged)
+        if any(len(node.rewards) > 1 for judged in looked for node in judged):
+            self.tree.value_again()
         return bool(chosen)
 
     # ----------------------------------------------------------------------------------------------------- selection
@@ -192,12 +196,15 @@ class TreeSearch:
         return node
 
     async def _unvisited(self) -> Node | None:
-        """By PUCB down to a node that was not visited, or an end; what was visited gets its children on the way."""
+        """By PUCB down to a node that was not looked at, or an end; what was looked at gets its children on the way.
+
+        Where that fails it returns the node, which is closed then: an iteration asks for no more than `dearest`.
+        """
         node = self.tree.root
-        while node is self.tree.root or (node.visits and not node.end):
+        while node is self.tree.root or ((node.visits or node.asked) and not node.end):
             if node.children is None:
                 await self._grow(node)
-                if node.end:
+                if node.end or node.closed:
                     return node
             if (best := self._best(node)) is not None:
                 node = best
@@ -214,7 +221,8 @@ class TreeSearch:
         if not (leaf.written or await self._write(leaf)):
             return
         if leaf.end:
-            if await self._judge(leaf, self._sample):
+            known = self.options.rewards_stay and leaf.rewards
+            if known or await self._judge(leaf, self._sample):
                 self.tree.back_up(leaf, [], leaf.rewards[-1])
             return
         await self._grow(leaf)
@@ -225,6 +233,7 @@ class TreeSearch:
         own = not simulated or self.options.reward_over == "all"
         rewards = [child.rewards[-1]] if own and await self._judge(child, self._sample) else []
         rewards += [judged.reward for path in simulated if (judged := await self.asking.judge(path, self._sample))]
+        child.closed = not rewards
         if rewards:
             self.tree.back_up(child, [], fmean(rewards))
 
@@ -250,7 +259,7 @@ class TreeSearch:
 
     async def _expand_leaf(self, leaf: Node) -> list[Node]:
         """Write and judge a leaf and the likeliest turns after it; return the nodes whose judgements count."""
-        if not await self._looked_at(leaf):
+        if leaf.closed or not await self._looked_at(leaf):
             return []
         judged, node = [leaf], leaf
         for _ in range(self.options.rollout):
@@ -266,14 +275,13 @@ class TreeSearch:
         return judged[1:] if self.options.reward_over == "rollout" and len(judged) > 1 else judged
 
     async def _looked_at(self, node: Node) -> bool:
-        """Whether a node has a text and a judgement now; an end gets one more each time, until it has enough."""
+        """Whether a node has a text and a judgement now; an end is to be judged once more each time, until enough."""
         if not (node.written or await self._write(node)):
             return False
         enough = 1 if not node.end else self.options.judgements
-        if len(node.rewards) < enough and not await self._judge(node, len(node.rewards)):
-            return False
-        node.closed |= node.end and len(node.rewards) >= enough
-        return True
+        judged = await self._judge(node, node.asked) if node.asked < enough else bool(node.rewards)
+        node.closed |= node.end and node.asked >= enough
+        return judged
 
     def _likeliest(self, node: Node) -> Node | None:
         """The open child of the greatest strategy score, of equal ones the first."""
@@ -300,12 +308,12 @@ class TreeSearch:
             self.tree.hear(node, answer)
         return True
 
-    async def _judge(self, node: Node, sample: int, *, again: bool = False) -> bool:
-        """Judge a node once more; where that could not be had the search does not come back, unless it was judged."""
+    async def _judge(self, node: Node, sample: int) -> bool:
+        """Judge a node once more; where that could not be had the search does not come back, unless it was visited."""
         judged = await self.asking.judge(self.tree.path(node.turn), sample)
         node.asked += 1
         if judged is None:
-            node.closed |= not again and not node.human
+            node.closed |= not (node.visits or node.rewards or node.human)
             return False
         node.rewards.append(judged.reward)
         node.scores.append(judged.scores)
@@ -344,7 +352,7 @@ class TreeSearch:
         if self.curve and self.curve[-1][0] == self.iterations and self.curve[-1][3] == self.spent:
             return
         while again := self._in_doubt(allowance):
-            await asyncio.gather(*(self._judge(node, node.asked, again=True) for node in again))
+            await asyncio.gather(*(self._judge(node, -node.asked) for node in again))  # other samples than elsewhere
             self.tree.value_again()
         pairs = len(self.tree.found().pairs)
         most = max((point[2] for point in self.curve), default=0)
