@@ -48,7 +48,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "safety",
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
-    "mining": TREE | {"chat_models", "decoding", "judging", "language_models", "measures", "rendering", "supporters"},
+    "mining": TREE
+    | {"chat_models", "decoding", "judging", "language_models", "measures", "prompts", "rendering", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
@@ -96,7 +97,10 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/prompted.py", "supporters/open_model.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
-    *("mining/tree_search/options.py", "mining/tree_search/roles.py", "mining/tree_search/statistics.py"),
+    *(
+        f"mining/tree_search/{name}.py"
+        for name in ("options", "roles", "said", "asked_roles", "open_roles", "statistics")
+    ),
     *("recipes/stage.py", "recipes/recipe.py", "recipes/recipe_files.py", "recipes/rounds.py", "recipes/identity.py"),
     *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("recipes/stages/*.py"))),
 )

@@ -34,7 +34,7 @@ class LocalChatModel:
     def __init__(self, backbone: Backbone, batch_size: int = 8, adapter: str | None = None) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
-        self._adapter = adapter
+        self.adapter = adapter
         self._template = ChatTemplate(backbone.tokenizer)
 
     @property
@@ -45,7 +45,7 @@ class LocalChatModel:
             "weights": self.backbone.weights_hash,
             "dtype": str(self.backbone.model.dtype),
             "template": template,
-        } | ({"adapter": self._adapter} if self._adapter else {})
+        } | ({"adapter": self.adapter} if self.adapter else {})
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
@@ -58,7 +58,7 @@ class LocalChatModel:
                 groups.setdefault(request.decoding, []).append(place)
         for decoding, places in groups.items():
             seeds = [request_seed(requests[place]) for place in places]
-            with self.backbone.playing(self._adapter) as model:
+            with self.backbone.playing(self.adapter) as model:
                 written = generate_ids(
                     model, [prompts[place] for place in places], self._template.end_of_turn, decoding, seeds
                 )

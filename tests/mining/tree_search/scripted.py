@@ -87,7 +87,7 @@ class _Strategies:
 
 class _Judge:
     name, calls = "judge", 1
-    lowest, highest, theta = -3.0, 1.0, 0.5
+    lowest, highest, theta, deterministic = -3.0, 1.0, 0.5, False
 
     def __init__(self, script: Script) -> None:
         self.script = script

@@ -82,7 +82,8 @@ def searched(turns: int, *, conversation_id: str = "random", seed: int = 0, deep
     ``deep`` words one strategy of the newest state each time: a talk as long as the tree has room for.
     """
     rng = random.Random(seed)
-    grown, states, open_nodes = _gold_path(), [], []
+    grown = _gold_path()
+    open_nodes: list[int] = []
     states = [turn.id for turn in grown if turn.speaker == "seeker"][:-1]
     pairs: list[Preference] = []
     while len(grown) < turns:

@@ -121,6 +121,7 @@ class _Judge:
     name = "toy-judge"
     calls = 1
     lowest, highest, theta = -3.0, 1.0, 0.5
+    deterministic = False
 
     def __init__(self, toy: Toy) -> None:
         self.toy = toy

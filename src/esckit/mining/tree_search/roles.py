@@ -86,6 +86,8 @@ class RewardRole(Protocol):
     highest: float
     theta: float
     """What is worth keeping, where nobody says otherwise."""
+    deterministic: bool
+    """Another sample says the same."""
 
     async def judge(self, talk: Talk) -> Judged | None:
         """Judge the last turn, of which everything before is the context."""

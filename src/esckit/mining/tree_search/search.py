@@ -278,7 +278,8 @@ class TreeSearch:
         """Whether a node has a text and a judgement now; an end is to be judged once more each time, until enough."""
         if not (node.written or await self._write(node)):
             return False
-        enough = 1 if not node.end else self.options.judgements
+        once = not node.end or self.asking.roles.reward.deterministic
+        enough = 1 if once else self.options.judgements
         judged = await self._judge(node, node.asked) if node.asked < enough else bool(node.rewards)
         node.closed |= node.end and node.asked >= enough
         return judged
@@ -361,12 +362,12 @@ class TreeSearch:
 
     def _in_doubt(self, allowance: int | None) -> list[Node]:
         """The nodes that decide a pair by fewer judgements than they may have; as many as can be paid for."""
-        options, each = self.options, self.asking.roles.reward.calls
-        if options.judgements == 1 or not options.rewards_stay:
+        options, reward = self.options, self.asking.roles.reward
+        if reward.deterministic or not options.rewards_stay:
             return []
         deciding = {turn for pair in self.tree.found().pairs for turn in pair}
         found = [node for node in self.tree.nodes if node.turn in deciding and node.asked < options.judgements]
-        return found if allowance is None or not each else found[: max(0, (allowance - self.spent) // each)]
+        return found if allowance is None else found[: max(0, (allowance - self.spent) // reward.calls)]
 
     def extract(self, tree: Conversation) -> Extracted:
         """What is kept and rejected in the tree."""
