@@ -38,7 +38,7 @@ from esckit.language_models.pocket import make_pocket_model, train_tokenizer
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
-from esckit.recipes.stages.mine import TREES
+from esckit.recipes.trees import TREES
 from tests.chat_models.questions import questions
 from tests.judging.judged import dialogues, predicted
 from tests.recipes.tiny import shorten

@@ -15,10 +15,11 @@ class LetterEncoder:
 
     source = "letters"
     weights_hash = "0" * 64
+    width = 8
 
     def embed(self, texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float32]:
-        rows = np.array([[text.lower().count(letter) + 0.01 for letter in "aeioutsr"] for text in texts])
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32).reshape(len(texts), 8)
+        rows = np.array([[text.lower().count(letter) + 0.01 for letter in "aeioutsr"] for text in texts]).reshape(-1, 8)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def letters() -> Any:

@@ -20,9 +20,9 @@ from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.recipes.stages import mine as mine_stage
-from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import fine_tune as plain_fine_tune
+from esckit.recipes.trees import TREES
 from esckit.rendering import Part
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter

@@ -26,7 +26,8 @@ from esckit.prompts.own import read_prompts
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
-from esckit.recipes.stages.mine import SAMPLED, TREES
+from esckit.recipes.stages.mine import SAMPLED
+from esckit.recipes.trees import TREES
 from esckit.rendering import Part
 from tests.children import KILL, Ended, Signal, esckit
 from tests.recipes.tiny import shorten

@@ -12,8 +12,8 @@ from esckit.measures import predictions_of, read_predictions
 from esckit.mining.pairs import kind_of, pairs_of
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
-from esckit.recipes.stages.mine import PAIRS, TREES
 from esckit.recipes.stages.predict import PredictStage
+from esckit.recipes.trees import PAIRS, TREES
 from tests.recipes.tiny import shorten
 from tests.tiny import save_base, starter_dialogues
 

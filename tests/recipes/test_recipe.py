@@ -89,7 +89,7 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
     ("settings", "sentence"),
     [
         (["planner-dpo.pairs=mine-generator"], "'planner-dpo' aligns a part on pairs that were mined for another part"),
-        (["planner-dpo.pairs=planner-sft"], "'planner-dpo' needs an earlier mine stage named 'planner-sft'"),
+        (["planner-dpo.pairs=planner-sft"], "'planner-dpo' needs an earlier mine or search stage named 'planner-sft'"),
         (["planner-dpo.start=mine-planner"], "needs an earlier sft or preference stage named 'mine-planner'"),
         (["planner-dpo.start=generator-dpo"], "needs an earlier sft or preference stage named 'generator-dpo'"),
         (["planner-dpo.loss=ppo"], "planner-dpo.loss: input should be 'dpo', 'ipo', 'simpo', 'kto' or 'orpo'"),
@@ -174,3 +174,11 @@ def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="does not exist"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize("ratios", ["8:1:1", "9:1", "7:1.5:1.5", "1:1.5"])
+def test_ratios_are_no_numbers_to_the_base_of_sixty(ratios: str, tmp_path: Path) -> None:
+    assert load_recipe("starter", [f"corpus.split={ratios}"]).corpus.split == ratios
+    own = tmp_path / "own.yaml"
+    own.write_text(f"format: 1\nbase: starter\ncorpus: {{split: {ratios}, split_seed: 0x10}}\n", encoding="utf-8")
+    assert (load_recipe(str(own)).corpus.split, load_recipe(str(own)).corpus.split_seed) == (ratios, 16)

@@ -17,9 +17,9 @@ from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import print_results, run
 from esckit.recipes.stages import KINDS
-from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.pretrain import PretrainStage
 from esckit.recipes.stages.supporter import SupporterStage
+from esckit.recipes.trees import TREES
 from esckit.rendering import supporter_turns
 from esckit.supporters import Supporter
 from tests.recipes.tiny import write_tiny

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from esckit.report import write_report
+from tests.mining.tree_search.searched import searched
 from tests.report.folder import make_run
+from tests.report.search_folder import hostile, make_search_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -63,4 +65,19 @@ def test_print_is_light_and_unfolded(browser: Any, report: Path) -> None:
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 252)"
     assert page.get_by_text("Bradley-Terry").first.is_visible()
+    page.close()
+
+
+def test_an_unfolded_tree_fits_a_telephone(browser: Any, tmp_path: Path) -> None:
+    report = write_report(make_search_run(tmp_path, [hostile(searched(5000))]))
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(report.as_uri())
+    assert not page.get_by_text("Gold reply 1.").is_visible()  # the tree is folded
+    page.focus(".tree > summary")
+    page.keyboard.press("Enter")
+    assert page.get_by_text("Gold reply 1.").is_visible()
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    widths = "[...document.querySelectorAll('.way > .said, .step > .said')].map(said => said.clientWidth)"
+    assert min(page.evaluate(widths)) > 250
     page.close()

@@ -109,9 +109,13 @@ def kto(
     folder: Path,
     *,
     beta: float,
+    weights: tuple[float, float] = (1.0, 1.0),
     **own: Any,
 ) -> tuple[Outcome, float]:
-    """KTOTrainer's loss and KL over both sides of pairs, its KL completions replaced by ours (a prompt each)."""
+    """KTOTrainer's loss and KL over both sides of pairs, its KL completions replaced by ours (a prompt each).
+
+    ``weights`` are those of desirable and undesirable replies.
+    """
     by_prompt = {tuple(prompt): reply for prompt, reply in mismatched}
     examples = []
     for number, label in enumerate((True, False)):
@@ -119,7 +123,8 @@ def kto(
             prompt, reply = sequence(pair[number])
             wrong = by_prompt[tuple(prompt)]
             examples.append({"prompt_ids": prompt, "completion_ids": reply, "KL_completion_ids": wrong, "label": label})
-    arguments = KTOConfig(output_dir=str(folder), beta=beta, per_device_train_batch_size=2, **PLAIN)
+    options = {"beta": beta, "desirable_weight": weights[0], "undesirable_weight": weights[1]}
+    arguments = KTOConfig(output_dir=str(folder), per_device_train_batch_size=2, **options, **PLAIN)
     data = Dataset.from_list(examples)
     trainer = TokenisedKTO(model=model, args=arguments, train_dataset=data, processing_class=tiny_tokenizer(), **own)
     model = trainer.model.train()

@@ -186,8 +186,12 @@ def mismatched(pairs: Sequence[Sequence[PairExample]]) -> list[tuple[list[int], 
     return found
 
 
-@pytest.mark.parametrize("seeds", [(1, 2), (2, 1), (5, 6)])
-def test_kto_equals_trls_given_the_same_mismatched_replies(seeds: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "weights"), [((1, 2), (1.0, 1.0)), ((2, 1), (1.0, 0.5)), ((5, 6), (1.0, 0.3)), ((1, 2), (2.0, 0.7))]
+)
+def test_kto_equals_trls_given_the_same_mismatched_replies(
+    seeds: tuple[int, int], weights: tuple[float, float], tmp_path: Path
+) -> None:
     """TRL moves completions on within a batch; ours stay in their conversation."""
     pairs = pairs_for("coupled")
     policy, reference = seeds
@@ -197,9 +201,11 @@ def test_kto_equals_trls_given_the_same_mismatched_replies(seeds: tuple[int, int
         mismatched(pairs),
         tmp_path,
         beta=0.2,
+        weights=weights,
         ref_model=tiny_model(seed=reference),
     )
-    ours = tries(tiny_model(seed=policy), pairs, frozen_model(tiny_model(seed=reference)), loss="kto", beta=0.2)
+    own: dict[str, Any] = {"beta": 0.2, "desirable_weight": weights[0], "undesirable_weight": weights[1]}
+    ours = tries(tiny_model(seed=policy), pairs, frozen_model(tiny_model(seed=reference)), loss="kto", **own)
     assert_equal(ours, wanted, pairs)
     assert divergence >= 0
 
@@ -267,9 +273,9 @@ def caught(reference: Any, seed: int, pairs: Sequence[Sequence[PairExample]], in
 
     plain: Callable[..., Tensor] = objectives.kto
 
-    def kto(*given: Any, divergence: Tensor, beta: float) -> Tensor:
+    def kto(*given: Any, divergence: Tensor, **options: float) -> Tensor:
         into.append(divergence)
-        return plain(*given, divergence=divergence, beta=beta)
+        return plain(*given, divergence=divergence, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objectives, "kto", kto)

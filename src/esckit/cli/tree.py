@@ -56,7 +56,7 @@ def _choose(file: Path, wanted: str | None) -> "Conversation":
     if first is None:
         raise EsckitError(f"{file} holds no conversation: give a file of conversation trees.")
     if wanted is not None:
-        near = get_close_matches(wanted, others, _SHOWN, 0.4) or others[:_SHOWN]
+        near = get_close_matches(wanted, others, _SHOWN) or others[:_SHOWN]
         raise EsckitError(
             f"{file} has no conversation {wanted!r}: give one of its {len(others)}, such as {_few(near)}."
         )

@@ -17,6 +17,7 @@ from esckit.judging.annotation import RUBRIC
 from esckit.judging.error_model import FILE, NONE, Array, Decision, ErrorModel, model_to_json, read_model
 from esckit.judging.evidence import Case, Evidence, lexical_evidence, lists_text, recent_turns, stock_sentences
 from esckit.planning.encoder import EMBEDDED, Encoder, load_encoder
+from esckit.planning.turn_batches import TextVectors
 
 _SHIPPED: Final = "embedded_annotator.json"
 _BEFORE: Final = 0.5  # what a turn weighs in times the speaker's next one
@@ -82,21 +83,21 @@ def save_annotator(folder: Path, model: ErrorModel) -> None:
 
 
 class CaseReader:
-    """Reads cases with an encoder; what does not change from case to case is embedded once."""
+    """Reads cases with an encoder; what does not change from case to case is embedded once, and remembered."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+        self._embed = TextVectors(encoder)
 
     @cached_property
     def _stock(self) -> NDArray[np.float32]:
         """Vectors (S, D) of the stock sentences."""
-        return self.encoder.embed(stock_sentences())
+        return self._embed(stock_sentences())
 
     def read(self, cases: Sequence[Case]) -> tuple[list[dict[str, Evidence]], Array]:
         """Return each case's evidence, and vectors (N, 3 D): `VECTORS` names the three parts.
 
         A text that stands in several cases, such as the turns that a dialogue's replies have before them, is embedded
-        once.
+        once, and not again where it comes back soon.
         """
         replies = [case.response for case in cases]
         speakers: tuple[Speaker, Speaker] = ("seeker", "supporter")
@@ -104,7 +105,7 @@ class CaseReader:
             [[turn.text or "" for turn in recent_turns(case, speaker)] for case in cases] for speaker in speakers
         )
         texts = list(dict.fromkeys([*replies, *(text for said in (*seeker, *supporter) for text in said)]))
-        vectors = dict(zip(texts, self.encoder.embed(texts).astype(np.float64), strict=True))
+        vectors = dict(zip(texts, self._embed(texts).astype(np.float64), strict=True))
         reply = np.stack([vectors[text] for text in replies])  # (N, D)
         heard, earlier = (np.stack([_mean(said, vectors, reply[0]) for said in side]) for side in (seeker, supporter))
         likeness = np.maximum(0.0, reply @ self._stock.T)  # (N, S)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,20 @@ from esckit.recipes.stages import KINDS
 
 Checked = TypeVar("Checked", bound=BaseModel)
 _BACKBONE: Final = re.compile(r"model\.path=(?!(null|~)?\s*$)|model=.*\bpath:")  # settings that name one
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 but for its numbers to the base of sixty: a recipe's ``8:1:1`` is a split."""
+
+
+def _number_or_ratios(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    if ":" in node.value:
+        return node.value
+    return loader.construct_yaml_int(node) if node.tag.endswith("int") else loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number_or_ratios)
 
 
 def shipped_recipes() -> list[str]:
@@ -65,7 +79,7 @@ def _read(name: str, inside: Sequence[str], kinds: Sequence[type[Stage]]) -> dic
     else:
         raise RecipeError(f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}")
     try:
-        value = _unshared(yaml.safe_load(text))
+        value = _unshared(yaml.load(text, _Loader))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise RecipeError(f"{name}:{line}: not valid YAML; mend that line.") from error
@@ -163,7 +177,7 @@ def _apply(recipe: dict[str, Any], stages: dict[str, dict[str, Any]], setting: s
         if not isinstance(target, dict):
             raise RecipeError(f"--set {setting!r}: {part!r} has no keys below it.")
     try:
-        target[path[-1]] = _number(yaml.safe_load(text))
+        target[path[-1]] = _number(yaml.load(text, _Loader))
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {setting!r}: the value is not valid YAML; quote it.") from error
 
@@ -215,6 +229,5 @@ def _sentence(error: ValidationError, model: type[BaseModel], *at: str) -> str:
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        model = annotation
+        model = next(each for each in (annotation, *get_args(annotation)) if isinstance(each, type))
     return list(model.model_fields)

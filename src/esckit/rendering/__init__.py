@@ -2,7 +2,15 @@
 
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.rendering.layouts import Layout, OwnLayout, Part
-from esckit.rendering.renderer import Example, PairExample, PastStrategies, Renderer, past_strategies, supporter_turns
+from esckit.rendering.renderer import (
+    Example,
+    PairExample,
+    PastStrategies,
+    Renderer,
+    kept_turns,
+    past_strategies,
+    supporter_turns,
+)
 from esckit.rendering.templates import ChatTemplate
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "Part",
     "PastStrategies",
     "Renderer",
+    "kept_turns",
     "past_strategies",
     "supporter_turns",
     "to_messages",

@@ -62,6 +62,11 @@ def supporter_turns(conversation: Conversation) -> list[Turn]:
     return [turn for turn in conversation.trunk if turn.speaker == "supporter" and turn.strategy and not turn.planned]
 
 
+def kept_turns(conversation: Conversation) -> list[Turn]:
+    """The labelled supporter turns that a tree search kept, on any of its paths, in the tree's order."""
+    return [turn for turn in conversation.turns if turn.scores.get("kept") and turn.strategy and not turn.planned]
+
+
 def past_strategies(
     conversation: Conversation, mode: PastStrategies, predicted: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -242,11 +247,17 @@ class Renderer:
         return PairExample(self._example(context, chosen, part), self._example(context, rejected, part))
 
     def examples(
-        self, conversation: Conversation, part: Part, shown: Mapping[str, str], *, label_weight: float = 1.0
+        self,
+        conversation: Conversation,
+        part: Part,
+        shown: Mapping[str, str],
+        turns: Sequence[Turn] | None = None,
+        *,
+        label_weight: float = 1.0,
     ) -> list[Example]:
-        """Render every trunk supporter turn as a target of one part (`example`)."""
-        turns = supporter_turns(conversation)
-        return [self.example(conversation, turn, part, shown, label_weight=label_weight) for turn in turns]
+        """Render supporter turns, by default those of the trunk, as targets of one part (`example`)."""
+        targets = supporter_turns(conversation) if turns is None else turns
+        return [self.example(conversation, turn, part, shown, label_weight=label_weight) for turn in targets]
 
     # What is asked at inference: token for token what was trained on.
 

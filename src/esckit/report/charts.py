@@ -7,12 +7,13 @@ side by side.
 import io
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.measures.results import PerStrategy, Reliability
 from esckit.report.run import SERIES, System
 from esckit.report.run_records import Point
+from esckit.report.searches import Search
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -152,26 +153,49 @@ def alignment_chart(stage: str, points: Sequence[Point]) -> "Markup":
     return _curves(stage, points, {"loss": ("loss", "gold", ""), "margin": ("margin", "ink", "")}, "nats a pair")
 
 
+def search_charts(stage: str, search: Search) -> "list[Markup]":
+    """Draw how ends and pairs, and the calls for them, grew over the iterations of a search stage."""
+    first = _search_chart(stage, search, {"pairs": ("pairs", "ink", ""), "ends": ("ends", "gold", "")})
+    return [first, _search_chart(stage, search, {"calls": ("calls", "ink", "")})]
+
+
+def _search_chart(stage: str, search: Search, looks: dict[str, tuple[str, str, str]]) -> "Markup":
+    curves = {label: [(p.iteration, getattr(p, name)) for p in search.curve] for label, (name, _, _) in looks.items()}
+    what = " and ".join(looks)
+    told = ", ".join(f"{label} reach {curve[-1][1]:,}" for label, curve in curves.items())
+    alt = f"Line chart of search stage {stage}, all its seeds together, over iterations: {told}."
+    draw = _lines(curves, looks, "iteration of each seed", what)
+    return _svg(f"search-{stage}-{what}", f"{_short(stage, 19)}: {what}", alt, draw, 2.7)
+
+
 def _curves(stage: str, points: Sequence[Point], looks: dict[str, tuple[str, str, str]], unit: str) -> "Markup":
     """Draw what there is of curves over epochs; ``looks`` gives each its field of a point, a colour and a marker."""
     found = {label: [(p.epoch, getattr(p, name)) for p in points] for label, (name, _, _) in looks.items()}
     whole = {label: [(epoch, y) for epoch, y in curve if y is not None] for label, curve in found.items()}
     curves = {label: curve for label, curve in whole.items() if curve}
 
+    told = (f"{label} from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
+    alt = f"Line chart of stage {stage} over epochs, in {unit}: {', '.join(told)}."
+    return _svg(f"training-{stage}", _short(stage), alt, _lines(curves, looks, "epoch", unit), 2.7)
+
+
+def _lines(
+    curves: Mapping[str, Sequence[tuple[float, Any]]], looks: dict[str, tuple[str, str, str]], across: str, unit: str
+) -> Callable[[Any], None]:
+    """What draws curves from 0 on, each with its look: field, colour, marker."""
+
     def draw(axes: Any) -> None:
         for label, curve in curves.items():
             _, colour, marker = looks[label]
             axes.plot(*zip(*curve, strict=True), color=_COLOURS[colour], marker=marker, markersize=3.5, label=label)
         axes.grid(axis="y")
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(across)
         axes.set_ylabel(unit)
         axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes)
 
-    told = (f"{label} from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
-    alt = f"Line chart of stage {stage} over epochs, in {unit}: {', '.join(told)}."
-    return _svg(f"training-{stage}", _short(stage), alt, draw, 2.7)
+    return draw
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing

@@ -11,6 +11,7 @@ from esckit import __version__
 from esckit.files import atomic_write
 from esckit.measures.judging_results import Judging
 from esckit.report import charts
+from esckit.report.drawn_tree import MOST_TURNS, draw_tree
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.reading import read_record
 from esckit.report.report_tables import (
@@ -24,6 +25,8 @@ from esckit.report.report_tables import (
 )
 from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
+from esckit.report.searches import ROLES, trained_on
+from esckit.report.tree_lines import short_names
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,13 +70,14 @@ def render(run: ReportedRun) -> str:
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
-            published=published_figures() if measured else [],
+            published=published_figures({stage.stage for stage in run.stages}) if measured else [],
             qualities=QUALITIES,
             judged=judged_qualities(run),
             distributions=charts.distribution_charts(planned),
             preferences=charts.preference_chart(planned) if planned else None,
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
+            **_searches(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -86,6 +90,27 @@ def render(run: ReportedRun) -> str:
             non_commercial=bool(re.search(r"\bNC\b|non-?commercial", run.corpus.licence, re.IGNORECASE)),
         )
     )
+
+
+def _searches(run: ReportedRun) -> dict[str, Any]:
+    """What the section on search stages shows."""
+    trees = {stage: search.tree for stage, search in run.searches.items() if search.tree}
+    by_stage = {system.stage: system for system in run.systems if system.figures}
+    trained = {name: [by_stage[s] for s in trained_on(run.recipe, name) if s in by_stage] for name in run.searches}
+    return {
+        "searches": run.searches,
+        "search_roles": ROLES,
+        "trained": {name: systems for name, systems in trained.items() if systems},
+        "search_curves": [
+            chart
+            for name, found in run.searches.items()
+            if len(found.curve) > 1
+            for chart in charts.search_charts(name, found)
+        ],
+        "drawn": {stage: draw_tree(tree) for stage, tree in trees.items()},
+        "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
+        "most_turns": MOST_TURNS,
+    }
 
 
 def _recipe_yaml(recipe: dict[str, Any]) -> str:

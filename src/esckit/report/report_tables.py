@@ -1,6 +1,6 @@
 """What tables and notes say beyond the figures of evaluation.json."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from statistics import fmean
 from typing import Final, NamedTuple
@@ -61,10 +61,11 @@ class ComparedPair(NamedTuple):
     tests: list[tuple[str, Difference]]  # the figure's short name, its test
 
 
-def published_figures() -> list[tuple[str, list[Published]]]:
-    """Return each source with its rows, from published.yaml."""
+def published_figures(kinds: Collection[str]) -> list[tuple[str, list[Published]]]:
+    """Return sources with their rows, from published.yaml: those for a run with these kinds of stages."""
     text = (resources.files("esckit.report") / "published.yaml").read_text(encoding="utf-8")
-    return [(table["source"], [Published(*row) for row in table["rows"]]) for table in yaml.safe_load(text)]
+    shown = [table for table in yaml.safe_load(text) if table.get("stage") in (None, *kinds)]
+    return [(table["source"], [Published(*row) for row in table["rows"]]) for table in shown]
 
 
 def judged_qualities(run: ReportedRun) -> dict[str, dict[str, SystemScore]]:

@@ -23,12 +23,15 @@ from esckit.report.run_records import (
     StageConfig,
     StageRecord,
 )
+from esckit.report.searches import Search, read_search
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
 __all__ = ["SERIES", "ReportedRun", "System", "read_run"]
 
 SERIES: Final = 4
 """Supporters with a colour of their own (style.css); after these, markers and names tell them apart."""
+
+_MINING: Final = ("mine", "search")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class ReportedRun:
     events: list[Event]
     curves: dict[str, list[Point]]
     alignments: dict[str, Alignment]
-    mined: dict[str, MinedPairs]  # by mine stage
+    mined: dict[str, MinedPairs]  # by mine or search stage
+    searches: dict[str, Search]  # by search stage
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
     judgings: dict[str, Judging]  # by judge stage
@@ -117,7 +121,8 @@ def read_run(folder: Path) -> ReportedRun:
         events=read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
-        mined={s.name: read_record(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage == "mine"},
+        mined={s.name: read_record(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage in _MINING},
+        searches={s.name: read_search(folder / s.name) for s in stages if s.stage == "search"},
         curves={s.name: read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],

@@ -10,8 +10,11 @@ __all__ = [
     "CorpusRecord",
     "Event",
     "MinedPairs",
+    "PartFigures",
     "Point",
     "RecipeRecord",
+    "SearchFigures",
+    "SearchRecord",
     "StageConfig",
     "StageRecord",
 ]
@@ -32,6 +35,9 @@ class StageConfig(_Record):
     planner: str | None = None
     generator: str | None = None
     model: str | None = None
+    start: str | None = None
+    pairs: str | bool | None = None  # a stage's name; of a judge stage, whether it compares
+    trees: str | int | None = None  # a stage's name; of a planner stage, how many its forest has
 
 
 class ModelConfig(_Record):
@@ -144,3 +150,61 @@ class MinedPairs(_Record):
     reasons: dict[str, int]
     strategies: dict[str, Sides]
     mean_characters: MeanCharacters
+
+
+class PartFigures(_Record):
+    """How many turns of a search play a part, and how long they are."""
+
+    turns: int
+    mean_words: float | None
+    mean_characters: float | None
+
+
+class SeedAndKept(_Record):
+    """A figure of the seed dialogues and of the kept ones."""
+
+    seed: float | None
+    kept: float | None
+
+
+class SearchFigures(_Record):
+    """What a search kept (`mining.tree_search.statistics`); shares 0..1."""
+
+    dialogues: SeedAndKept
+    mean_utterances: SeedAndKept
+    turns: dict[str, PartFigures]
+    strategies: dict[str, list[dict[str, float]]]
+    longer_wins: float | None
+    human_pairs: int
+    human_wins: float | None
+    once: float | None
+
+
+class Checked(_Record):
+    """How many of some pairs keep their sign when another judge, or the same, judges them again."""
+
+    judge: str
+    pairs: int
+    kept_sign: float | None
+    interval: tuple[float, float] | None
+
+
+class SearchRecord(_Record):
+    """search.json of a search stage; docs/mining.md says what its fields are."""
+
+    method: str
+    mode: str
+    theta: float | None
+    range: tuple[float, float]
+    roles: dict[str, str]
+    seeds: int
+    iterations: int
+    ends: int
+    pairs: int
+    calls: dict[str, int]
+    calls_per_pair: float | None
+    unanswered: dict[str, int]
+    stopped: dict[str, int]
+    checked: Checked | None
+    statistics: SearchFigures
+    embedded_reward: bool

@@ -113,7 +113,7 @@ class Marks:
             "✓ chosen": turn.id in self._chosen and not kept,
             "✗ rejected": turn.id in self._rejected,
             "end": "end" in turn.scores,
-            "no answer": "closed" in turn.scores,
+            "no answer": turn.planned and "closed" in turn.scores,
         }
         return [mark for mark, true in told.items() if true]
 
@@ -123,13 +123,17 @@ class Marks:
 
 
 def figures_of(turn: Turn) -> list[str]:
-    """What a search knows of a turn: its value, its visits, its prior."""
-    if not turn.scores.get("visits"):
-        return []
-    visits = f"{turn.scores['visits']:.0f}"
-    told = [f"{turn.scores['value']:+.2f}".replace("-", _MINUS)] if "value" in turn.scores else []
-    told.append(f"{visits} visit{'s' * (visits != '1')}")
-    return [*told, f"P {turn.scores['prior']:.2f}"] if "prior" in turn.scores else told
+    """What a search knows of a turn: its value and visits, its own judgements' mean and number, its prior."""
+    scores, told = turn.scores, []
+    if visits := scores.get("visits"):
+        told += [_signed(scores["value"]), f"{visits:.0f} visit{'s' * (visits != 1)}"]
+    if "reward" in scores:
+        told.append(f"own {_signed(scores['reward'])} ({scores.get('judgements', 1):.0f})")
+    return [*told, f"P {scores['prior']:.2f}"] if told and "prior" in scores else told
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", _MINUS)  # no minus before 0.00
 
 
 def short_names(tree: Conversation) -> dict[str, str]:

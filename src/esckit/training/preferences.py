@@ -227,22 +227,32 @@ def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, margin: float) -> Te
     return -logsigmoid(beta * (chosen - rejected) - margin)
 
 
-def kto(log_ratio: Tensor, desirable: Tensor, *, divergence: Tensor, beta: float) -> Tensor:
-    """Kahneman-Tversky Optimization with both weights 1 (Ethayarajh et al. 2024, eq. 8).
+def kto(
+    log_ratio: Tensor,
+    desirable: Tensor,
+    *,
+    divergence: Tensor,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Tensor:
+    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024, eq. 8).
 
-    ``1 - sigmoid(beta (r - z))`` for a desirable reply, ``1 - sigmoid(beta (z - r))`` for an undesirable one.
+    ``w (1 - sigmoid(beta (r - z)))`` for a desirable reply, ``w' (1 - sigmoid(beta (z - r)))`` for an undesirable one.
 
     Args:
         log_ratio: (R,) r, a reply each.
         desirable: (R,) bool.
         divergence: () z, the estimate of KL(policy || reference) from mismatched replies, at least 0; not trained.
         beta: above 0.
+        desirable_weight, undesirable_weight: w and w', the paper's lambdas, above 0.
 
     Returns:
-        (R,) losses, 0..1.
+        (R,) losses, from 0 to the reply's weight.
     """
     distance = log_ratio - divergence.detach()
-    return 1 - torch.sigmoid(beta * torch.where(desirable, distance, -distance))
+    losses = 1 - torch.sigmoid(beta * torch.where(desirable, distance, -distance))
+    return torch.where(desirable, desirable_weight * losses, undesirable_weight * losses)
 
 
 def log_odds(mean_log_probability: Tensor) -> Tensor:
@@ -338,7 +348,14 @@ class PreferenceObjective:
                 divergence = wrong.mean().clamp(min=0) if len(wrong) else scores.new_zeros(())
                 both = torch.cat([chosen, rejected])
                 desirable = torch.arange(len(both), device=both.device) < len(chosen)
-                return kto(both, desirable, divergence=divergence, beta=options.beta)
+                return kto(
+                    both,
+                    desirable,
+                    divergence=divergence,
+                    beta=options.beta,
+                    desirable_weight=options.desirable_weight,
+                    undesirable_weight=options.undesirable_weight,
+                )
 
     def _note(self, scores: Tensor, inputs: dict[str, Any]) -> None:
         chosen, rejected = (self.options.beta * scores[inputs[side]].double() for side in ("chosen", "rejected"))

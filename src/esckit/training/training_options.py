@@ -104,6 +104,7 @@ class PreferenceOptions(BaseModel):
         beta: strength of that pull; SimPO's scale, ORPO's lambda, IPO's tau.
         margin: SimPO's gamma.
         sft_weight: adds this times the mean token loss of the chosen replies; ORPO's is 1, whatever is said here.
+        desirable_weight, undesirable_weight: KTO's, of the losses of chosen and of rejected replies.
         length_normalised: IPO's log ratios are divided by each reply's tokens, as in TRL; false is the paper's.
         reference: where the reference's log-probabilities come from, the model after SFT in each case. ``frozen``: the
             SFT adapter is loaded a second time; ``merged``: it is merged into the base under a fresh adapter (saved
@@ -116,6 +117,8 @@ class PreferenceOptions(BaseModel):
     beta: float = Field(0.1, gt=0)
     margin: float = Field(0.5, ge=0)
     sft_weight: float = Field(0.0, ge=0)
+    desirable_weight: float = Field(1.0, gt=0)
+    undesirable_weight: float = Field(1.0, gt=0)
     length_normalised: bool = True
     reference: Literal["frozen", "merged", "stored"] = "frozen"
 

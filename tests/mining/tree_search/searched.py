@@ -23,7 +23,7 @@ def node(
 def hand_made(conversation_id: str = "by-hand") -> Conversation:
     """Two replies of the seed; the first beats one sibling, a sibling beats the second; two talks reach a kept end.
 
-    The seed has 5 utterances. Kept: 1 (the seed's), c, e. Talks to an end: 0 1 2 3 4 (3 is not kept), 0 1 2 c d e.
+    The seed has 5 utterances. Kept: 1 (the seed's), c, e. Talks to an end: 0 1 2 3 4 (3 is not kept) and 0 1 2 c d e.
     """
     turns = [
         Turn("0", None, "seeker", "I failed my exam.", scores={"visits": 9.0, "value": 0.3}),
@@ -82,7 +82,7 @@ def searched(turns: int, *, conversation_id: str = "random", seed: int = 0, deep
     ``deep`` words one strategy of the newest state each time: a talk as long as the tree has room for.
     """
     rng = random.Random(seed)
-    grown = _gold_path()
+    grown: list[Turn] = _gold_path()
     open_nodes: list[int] = []
     states = [turn.id for turn in grown if turn.speaker == "seeker"][:-1]
     pairs: list[Preference] = []

@@ -30,6 +30,7 @@ from esckit.strategy import CSO, ESCONV
         ("(sigh) I know.", "(sigh) I know."),
         ("I know [she told me].", "I know [she told me]."),
         ("[Support, warmly] That sounds lonely.", "That sounds lonely."),
+        ("[Self-disclosure: Shares a similar experience or feeling of one's own.]\n\nMe too.", "Me too."),
         ("Question", None),
         ("Me", "Me"),
         ("That sounds lonely.\n\nSeeker: It is.\nSupporter: Yes.", "That sounds lonely."),

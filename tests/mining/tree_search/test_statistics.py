@@ -88,12 +88,6 @@ def test_a_kept_turn_that_leads_to_no_end_is_placed_by_the_seed_s_length() -> No
     assert [n for n, sixth in enumerate(sixths) if sixth["Affirmation and Reassurance"]] == [2]  # 6 * 2 / 5
 
 
-def test_an_unjudged_reply_of_the_seed_breaks_no_kept_talk() -> None:
-    tree = hand_made()
-    turns = [replace(turn, scores={}) if turn.id == "1" else turn for turn in tree.turns]
-    assert search_statistics([replace(tree, turns=turns)])["dialogues"]["kept"] == 1
-
-
 def test_a_kept_end_of_the_seed_counts_with_what_the_seed_says_after_it() -> None:
     tree = hand_made()
     turns = [replace(turn, scores={**turn.scores, "kept": 1.0}) if turn.id == "3" else turn for turn in tree.turns]

@@ -13,6 +13,7 @@ from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatR
 from esckit.conversation import Conversation
 from esckit.errors import EsckitError, ModelError
 from esckit.files import hash_file
+from esckit.judging.error_model import FILE
 from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
 from esckit.mining.tree_search.asked_roles import AskedReward, AskedSeeker, AskedStrategies, AskedSupporter
 from esckit.mining.tree_search.options import EMBEDDED, RewardOptions, SearchOptions, StrategyOptions
@@ -29,8 +30,10 @@ _HOW: Final = {"decoding", "prompts", "planner", "by", "alpha", "bias", "budget_
 """Options of a role that do not say which model is opened."""
 
 
-def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = ()) -> None:
-    """Refuse at once what would fail later.
+def check_roles(
+    options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation] = (), *, planned: bool = False
+) -> None:
+    """Refuse at once what would fail later; ``planned``: a planner that is not made yet plays the strategy role.
 
     Raises:
         EsckitError: a role names no model or an unknown one, a chat model has no key, a planner knows other strategies,
@@ -38,6 +41,8 @@ def check_roles(options: SearchOptions, taxonomy: Taxonomy, seeds: Sequence[Conv
             URL, or a user's prompts are wrong; one sentence says which role.
     """
     for role, each in _given(options):
+        if role == "strategy" and planned:
+            continue
         try:
             _check_role(role, each, taxonomy, seeds)
         except EsckitError as error:
@@ -51,12 +56,19 @@ def _given(options: SearchOptions) -> list[tuple[RoleName, PromptedOptions]]:
 
 def _check_role(role: RoleName, options: PromptedOptions, taxonomy: Taxonomy, seeds: Sequence[Conversation]) -> None:
     if isinstance(options, StrategyOptions) and options.planner is not None:
+        _check_unheard(options, "planner")
         _check_planner(options.planner, taxonomy)
         return
     if options.model is None:
         raise ModelError("nobody plays it: set its model (smollm2, a model's folder, or remote:MODEL).")
     if isinstance(options, RewardOptions):
         if not _asks(options):
+            _check_unheard(options, "model")
+            if options.model != EMBEDDED and not (Path(options.model) / FILE).exists():
+                raise ModelError(
+                    f"{options.model} is no chat model and no annotator: give {EMBEDDED}, a trained annotator's "
+                    f"folder, or a chat model (smollm2, a model's folder, {REMOTE}MODEL)."
+                )
             check_annotator(AnnotatorOptions(model=options.model), seeds)
             return
         if options.by == "digits" and options.model.startswith(REMOTE):
@@ -65,6 +77,11 @@ def _check_role(role: RoleName, options: PromptedOptions, taxonomy: Taxonomy, se
                 "set by to words."
             )
     check_model(options)
+
+
+def _check_unheard(options: PromptedOptions, heard: str) -> None:
+    if other := ", ".join(sorted(options.model_fields_set - {"model", heard})):
+        raise ModelError(f"{other} is for a chat model, and none plays it: set its model, or leave {other} out.")
 
 
 def _asks(options: RewardOptions) -> bool:
@@ -203,8 +220,6 @@ def roles_identity(options: SearchOptions) -> dict[str, Any]:
 
 
 def _identity(options: PromptedOptions) -> dict[str, Any]:
-    from esckit.judging.error_model import FILE
-
     told = options.model_dump(mode="json", exclude=PACE_KEYS | {"prompts"})
     file = Path(str(options.model)) / FILE
     return {

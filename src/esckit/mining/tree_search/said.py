@@ -13,7 +13,7 @@ _NAMES: Final = frozenset(
     {"seeker", "supporter", "user", "assistant", "person", "helper", "reply", "response", "strategy"}
 )
 _MARK: Final = re.compile(
-    r"\**\[[^\[\]\n]{1,60}\]\**:?\**"  # in our own form of a strategy, whatever it names
+    r"\**\[[^\[\]\n]{1,150}\]\**:?\**"  # in our own form of a strategy, whatever it names
     r"|\**(?:\((?P<round>[^()\n]{1,60})\)\**:?|(?P<plain>[^:\n()\[\]]{1,60})(?::|\n|\Z))\**"
 )
 _OTHER_SPEAKS: Final = re.compile(r"\n\s*\**(?:seeker|supporter|user|assistant|person)\**\s*:", re.IGNORECASE)

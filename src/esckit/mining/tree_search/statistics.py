@@ -28,11 +28,11 @@ def search_statistics(trees: Iterable[Conversation]) -> dict[str, Any]:
     The paper counts a turn once for each kept dialogue that it stands in; here it counts once.
 
     Returns:
-        ``dialogues`` and ``mean_utterances`` (a dialogue) of the ``seed`` and of the ``kept`` dialogues: kept paths to
-        an end. ``turns``: for each of `PARTS` the number of ``turns``, ``mean_words`` (between white space) and
-        ``mean_characters``. ``strategies``: of the ``seed`` and the ``kept`` turns the shares, 0..1, in each sixth of
-        the dialogue (`sixth_of`); a kept turn's dialogue is the longest one to an end that it stands in, or as long as
-        the seed where it stands in none. ``pairs`` of replies; ``longer_wins``, the share of them whose chosen side
+        ``dialogues`` and ``mean_utterances`` (a dialogue) of the ``seed`` and of the ``kept`` dialogues: talks to an
+        end that is kept. ``turns``: for each of `PARTS` the number of ``turns``, ``mean_words`` (between white space)
+        and ``mean_characters``. ``strategies``: of the ``seed`` and the ``kept`` turns the shares, 0..1, in each sixth
+        of the dialogue (`sixth_of`); a kept turn's dialogue is the longest one to an end that it stands in, or as long
+        as the seed where it stands in none. ``pairs`` of replies; ``longer_wins``, the share of them whose chosen side
         has more characters (equal ones count half); ``human_pairs``, those of which one side is the seed's own, and
         ``human_wins``, the share of these that prefer it; ``once``, the share of judged pairs that rest on one
         judgement. Means and shares of nothing are None.
@@ -160,7 +160,7 @@ class _Talks:
 
     Attributes:
         places: of each turn, its number in its talk, from 1; planned turns do not count.
-        kept: the lengths of the talks to an end whose every judged turn is kept.
+        kept: the lengths of the talks to an end that is kept.
         longest: of each turn that stands in a talk to an end, the longest one's length.
     """
 
@@ -168,15 +168,12 @@ class _Talks:
         self.places: dict[str | None, int] = {None: 0}
         self.kept: list[int] = []
         self.longest: dict[str | None, int] = {}
-        whole: dict[str | None, bool] = {None: True}
         for turn in tree.turns:
             self.places[turn.id] = self.places[turn.parent] + (not turn.planned)
-            judged = turn.speaker == "supporter" and "visits" in turn.scores
-            whole[turn.id] = whole[turn.parent] and ("kept" in turn.scores or not judged)
             if "end" in turn.scores and not turn.planned:
                 # the seed's remaining turns follow its last reply
                 self.longest[turn.id] = len(seed) if turn.id in seed else self.places[turn.id]
-                if whole[turn.id]:
+                if "kept" in turn.scores:
                     self.kept.append(self.longest[turn.id])
         for turn in reversed(tree.turns):
             if turn.id in self.longest:

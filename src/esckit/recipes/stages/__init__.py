@@ -14,6 +14,7 @@ from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.pretrain import PretrainStage
 from esckit.recipes.stages.replies import RepliesStage
 from esckit.recipes.stages.report import ReportStage
+from esckit.recipes.stages.search import SearchStage
 from esckit.recipes.stages.sft import SftStage
 from esckit.recipes.stages.supporter import SupporterStage
 
@@ -23,6 +24,7 @@ KINDS: Final[tuple[type[Stage], ...]] = (
     PretrainStage,
     SftStage,
     MineStage,
+    SearchStage,
     PreferenceStage,
     PlannerStage,
     RepliesStage,

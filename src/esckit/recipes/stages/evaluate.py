@@ -9,8 +9,8 @@ from esckit.errors import RunError
 from esckit.files import write_json
 from esckit.measures import Prediction, compare, predictions_of
 from esckit.recipes.stage import Stage
-from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.predict import PredictionsStage
+from esckit.recipes.trees import TREES
 from esckit.strategy import TAXONOMIES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from esckit.judging.plan import JudgingOptions, mining_judges
 from esckit.judging.rubric import load_rubrics
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.evaluate import ComparingStage
-from esckit.recipes.stages.mine import TREES
+from esckit.recipes.trees import TREES
 
 if TYPE_CHECKING:
     from esckit.corpora import Corpus

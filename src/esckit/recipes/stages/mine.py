@@ -2,21 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from esckit.chat_models.ledger import LEDGER
-from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, iterate_conversations, read_conversations
+from esckit.conversation import PSYCHOLOGICAL_ERRORS, Conversation, read_conversations
 from esckit.files import write_json
 from esckit.judging.open_annotator import annotator_identity, open_annotator
 from esckit.mining.mining_options import MiningOptions
 from esckit.mining.pairs import pair_statistics
 from esckit.recipes.identity import prompt_texts
-from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, fine_tune, sft_of
+from esckit.recipes.trees import PAIRS, TREES, TreesStage, mined_trees
 from esckit.rendering import Part
 from esckit.strategy import TAXONOMIES
 
@@ -26,17 +25,8 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-TREES: Final = "trees.jsonl"
-"""In the folder of a mine, predict or baseline stage: the trees that it started from, grown."""
-
-PAIRS: Final = "pairs.json"
-"""What a mine stage says of its own pairs (`mining.pairs.pair_statistics`)."""
-
 SAMPLED: Final = "sampled.jsonl"
 """In a mine stage's folder: the trees with what was sampled, before anyone has judged it."""
-
-Whose = Literal["mined", "accumulated", "all"]
-"""Preferences in a mine stage's trees: its own; those of the mine stages that it builds on, too; the corpus's, too."""
 
 _STATES: Final = ("unparsed", "refused", "failed")
 
@@ -52,64 +42,22 @@ _EVENTS: Final = {
 """What miners and keepers count, and the words for it among the run's events."""
 
 
-class TreesStage(Stage):
-    """Grows the training part's trees by what a trained part says, and prefers some turns to others: `MineStage`.
-
-    Attributes:
-        model: name of an sft or a preference stage.
-        trees: name of an earlier mine stage, whose trees are grown further; null starts from the training part. Then
-            turns and preferences of both stand in the trees, and what is counted is this stage's own.
-    """
-
-    model: str
-    trees: str | None = None
-
-    makes: ClassVar[str] = "trees"
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",)}
-
-    @property
-    def source(self) -> str:
-        """The name under which its turns and counts stand in the trees."""
-        return self.model
-
-    @property
-    def rejected_sides(self) -> int:
-        """Turns that may be found worse than a gold one, at most."""
-        return 1
-
-    def builds_on(self, recipe: "Recipe") -> "Iterator[TreesStage]":
-        """The stages whose trees it grows further, the last one first."""
-        name = self.trees
-        while name:
-            stage = recipe.named(name)
-            assert isinstance(stage, TreesStage)
-            yield stage
-            name = stage.trees
-
-    def check_recipe(self, recipe: "Recipe") -> None:
-        for earlier in self.builds_on(recipe):
-            if earlier.source == self.source:
-                raise ValueError(
-                    f"stage {self.name!r} grows the trees of {earlier.name!r}, which mined with {self.source} too: "
-                    "mine with another model, or leave out trees"
-                )
-
-    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
-        """What the corpus's trees hold must not be taken for what is mined here."""
-        self.check_source(self.source, "train", corpus)
-
-
 class MineStage(TreesStage, MiningOptions):
     """Mines preferences on the training part's trees with a trained part, named by its sft or preference stage.
 
     Attributes:
+        model: name of an sft or a preference stage.
+        trees: name of an earlier mine or search stage, whose trees are grown further; null starts from the training
+            part. Then turns and preferences of both stand in the trees, and what is counted is this stage's own.
         wording: rule ``judged``, planner: the generator's stage that words what it chose, so that it can be judged.
     """
 
     stage: Literal["mine"]
+    model: str
+    trees: str | None = None
     wording: str | None = None
 
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {**TreesStage.reads, "wording": ("adapter",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",), "wording": ("adapter",)}
     in_all_processes: ClassVar[bool] = True
     version: ClassVar[int] = 2  # names of counts in the trees
 
@@ -118,25 +66,47 @@ class MineStage(TreesStage, MiningOptions):
         return self.rule == "judged"
 
     @property
+    def grows(self) -> str | None:
+        return self.trees
+
+    @property
     def source(self) -> str:
-        """At random, no model said what is mined."""
+        """The name under which its turns and counts stand in the trees; at random, no model said what is mined."""
         return "random" if self.rule == "random" else self.model
 
     @property
     def rejected_sides(self) -> int:
         return self.top_k or self.samples
 
+    @property
+    def for_more_pairs(self) -> str:
+        judged = "set its clean_chosen to false, take another annotator, or " if self.asks_annotator else ""
+        return f"{judged}raise its samples or its temperature"
+
+    def parts(self, recipe: "Recipe") -> tuple[Part, ...]:
+        return (sft_of(recipe, self.model).part,)
+
     def check_recipe(self, recipe: "Recipe") -> None:
         part = sft_of(recipe, self.model).part
         if self.folds > 1 and not isinstance(recipe.named(self.model), SftStage):
             raise ValueError(f"stage {self.name!r} mines in folds, which needs an sft stage as its model")
+        if self.folds > 1 and sft_of(recipe, self.model).trees:
+            raise ValueError(
+                f"stage {self.name!r} mines in folds of the training part, and {self.model!r} is trained on a search's "
+                "trees: leave out folds"
+            )
         if self.folds > 1 and self.rule == "random":
             raise ValueError(f"stage {self.name!r} mines at random, which asks no model: leave out folds")
         if self.top_k and (self.rule == "random" or part == "generator"):
             raise ValueError(f"stage {self.name!r} chooses no strategy by its probability: leave out top_k")
         if self.rule != "judged" and "clean_chosen" in self.model_fields_set:
             raise ValueError(f"stage {self.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
-        super().check_recipe(recipe)
+        for earlier in self.builds_on(recipe):
+            if isinstance(earlier, MineStage) and earlier.source == self.source:
+                raise ValueError(
+                    f"stage {self.name!r} grows the trees of {earlier.name!r}, which mined with {self.source} too: "
+                    "mine with another model, or leave out trees"
+                )
         self._check_wording(recipe, part)
 
     def _check_wording(self, recipe: "Recipe", part: str) -> None:
@@ -158,6 +128,10 @@ class MineStage(TreesStage, MiningOptions):
                 f"the model and the wording of {self.name!r} must be trained with the same past_strategies"
             )
 
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        """What the corpus's trees hold must not be taken for what is mined here."""
+        self.check_source(self.source, "train", corpus)
+
     def depends_on(self, run: "RunFolder") -> Any:
         if not self.asks_annotator:
             return None
@@ -170,7 +144,7 @@ class MineStage(TreesStage, MiningOptions):
         from esckit.mining.inferential import draw_dialogues, mining_counts
         from esckit.training.processes import is_main
 
-        drawn = draw_dialogues(_started_from(run, self), self.dialogues, run.recipe.seed)
+        drawn = draw_dialogues(self.started_from(run), self.dialogues, run.recipe.seed)
         if self.folds > 1:  # all first: here, other processes take part
             self._train_folds(run, drawn)
         if not is_main():
@@ -283,18 +257,3 @@ def _judged_facts(counts: Counter[str]) -> dict[str, Any]:
         "reasons": table("kept", PSYCHOLOGICAL_ERRORS),
         "kinds": table("kept", ("PsNr", "NsNr", "NsPr")),
     }
-
-
-def _started_from(run: "RunFolder", stage: TreesStage) -> list[Conversation]:
-    """The trees before a stage mined: the training part, or another stage's."""
-    return read_conversations(run.folder / stage.trees / TREES) if stage.trees else run.corpus.train
-
-
-def mined_trees(run: "RunFolder", name: str, whose: Whose = "mined") -> Iterator[Conversation]:
-    """A mine stage's trees with those preferences alone that it mined, or with more of them (`Whose`)."""
-    stage = run.recipe.named(name)
-    assert isinstance(stage, TreesStage)
-    before = _started_from(run, stage) if whose == "mined" else run.corpus.train
-    known = {tree.id: tree.preferences for tree in before} if whose != "all" else {}
-    for tree in iterate_conversations(run.folder / name / TREES):
-        yield replace(tree, preferences=[p for p in tree.preferences if p not in known.get(tree.id, ())])

@@ -14,8 +14,8 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_predictions, read_predictions
 from esckit.recipes.stage import DecodingConfig, Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
-from esckit.recipes.stages.mine import TREES
 from esckit.recipes.stages.supporter import supporter_of
+from esckit.recipes.trees import TREES
 from esckit.rendering import PastStrategies
 from esckit.strategy import TAXONOMIES
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from esckit.errors import CorpusError
 from esckit.mining.pairs import Pair, PairKind, check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.recipes.stage import TrainingStage
-from esckit.recipes.stages.mine import TreesStage, Whose, mined_trees
 from esckit.recipes.stages.sft import SftStage, sft_of
+from esckit.recipes.trees import TreesStage, Whose, mined_trees
 from esckit.rendering import PairExample, supporter_turns
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 
@@ -28,7 +28,9 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
 
     Attributes:
         start: name of the stage whose adapter is aligned and is the reference.
-        pairs: name of the mine stage.
+        pairs: name of the mine or search stage.
+        dialogues: train on the pairs of so many dialogues that have any, drawn by the recipe's seed; more of them hold
+            the fewer. Null is all.
         preferences: ``mined``, what that stage mined; ``accumulated``, also what the mine stages did whose trees it
             grew; ``all``, also what the corpus's trees brought.
         kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
@@ -41,6 +43,7 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
     stage: Literal["preference"]
     start: str
     pairs: str
+    dialogues: int | None = Field(None, ge=1)
     preferences: Whose = "mined"
     kinds: list[PairKind] | None = Field(None, min_length=1)
     epochs: int = Field(1, ge=1)
@@ -55,7 +58,7 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         part = self.root(recipe).part
         if recipe.model.quantisation and self.reference == "merged":
             raise ValueError(f"stage {self.name!r} cannot merge into 4-bit weights: set reference to frozen")
-        if sft_of(recipe, self._mined(recipe).model).part != part:
+        if part not in self._mined(recipe).parts(recipe):
             raise ValueError(f"stage {self.name!r} aligns a part on pairs that were mined for another part")
         if self.kinds and part != "coupled":
             raise ValueError(f"stage {self.name!r} chooses kinds of pairs, which only a coupled part's differ in")
@@ -140,19 +143,25 @@ class PreferenceStage(TrainingStage, PreferenceOptions):
         wanted = [pair for pair in mined if self.kinds is None or kind_of(pair) in self.kinds]
         if not wanted:
             raise CorpusError(self._no_pairs(run.recipe, len(mined)))
-        pairs = check_pairs(wanted, drop=self.drop_faulty)
+        pairs = check_pairs(self.drawn(wanted, run.recipe.seed), drop=self.drop_faulty)
         pairs = length_matched(pairs, run.seed(self)) if self.length_matched else pairs
         run.count(self, "pairs left out", len(mined) - len(pairs))
         return pairs
+
+    def drawn(self, pairs: list[Pair], seed: int) -> list[Pair]:
+        """Those of so many dialogues."""
+        from esckit.mining.inferential import draw_dialogues
+
+        trees = {pair.conversation.id: pair.conversation for pair in pairs}
+        drawn = {tree.id for tree in draw_dialogues(list(trees.values()), self.dialogues, seed)}
+        return [pair for pair in pairs if pair.conversation.id in drawn]
 
     def _no_pairs(self, recipe: "Recipe", mined: int) -> str:
         if mined:
             return (
                 f"stage {self.name!r} finds no pair of its kinds among the {mined} of {self.pairs!r}: take other kinds."
             )
-        judged = self._mined(recipe).asks_annotator
-        advice = "set its clean_chosen to false, take another annotator, or " if judged else ""
-        return f"stage {self.pairs!r} kept no preference pair: {advice}raise its samples or its temperature."
+        return f"stage {self.pairs!r} kept no preference pair: {self._mined(recipe).for_more_pairs}."
 
     def _dataset(self, run: "RunFolder", pairs: list[Pair], policy: "Policy", renderer: "Renderer") -> "PairDataset":
         """The pairs as tries, with the reference's log-probabilities where they are stored."""

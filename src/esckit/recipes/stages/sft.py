@@ -1,4 +1,4 @@
-"""Stage ``sft``: one part of a supporter, fine-tuned on what people said."""
+"""Stage ``sft``: one part of a supporter, fine-tuned on what people said, or on what a search kept."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from esckit.conversation import read_conversations
+from esckit.errors import CorpusError
 from esckit.recipes.stage import Stage, TrainingStage
-from esckit.rendering import Part, past_strategies
+from esckit.recipes.trees import TREES, TreesStage
+from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.training.training_options import LoraOptions
 
 if TYPE_CHECKING:
@@ -21,17 +24,21 @@ class SftStage(TrainingStage):
     """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns.
 
     Attributes:
+        trees: name of a search stage: train on the turns that it kept, each behind its own path, and on no others (CSO,
+            section 5.1: ESC-Pro-SFT).
         past_strategies: what the history shows.
         label_weight: of a strategy's tokens in the coupled part's loss, where a text's tokens weigh 1.
     """
 
     stage: Literal["sft"]
     part: Part
+    trees: str | None = None
     past_strategies: Literal["gold", "hidden"]
     lora: LoraOptions = LoraOptions()
     label_weight: float = Field(1.0, gt=0)
 
     makes: ClassVar[str] = "adapter"
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",)}
 
     @property
     def uses_backbone(self) -> bool:
@@ -43,19 +50,40 @@ class SftStage(TrainingStage):
             raise ValueError("label_weight is for the coupled part, which alone learns labels and texts together")
         return self
 
+    def check_recipe(self, recipe: "Recipe") -> None:
+        searched = recipe.named(self.trees) if self.trees else None
+        if isinstance(searched, TreesStage) and not searched.keeps:
+            raise ValueError(
+                f"stage {self.name!r} trains on what a search kept, and {self.trees!r} is a {searched.stage} stage: "
+                "name a search stage, or leave out trees"
+            )
+
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
         return self.lora
 
     def targets(self, conversation: "Conversation", renderer: "Renderer") -> "list[Example]":
-        return renderer.examples(conversation, self.part, self.shown(conversation), label_weight=self.label_weight)
+        searched = self.trees and "search" in conversation.provenance
+        turns = kept_turns(conversation) if searched else supporter_turns(conversation)
+        shown = self.shown(conversation)
+        return renderer.examples(conversation, self.part, shown, turns, label_weight=self.label_weight)
 
     def shown(self, conversation: "Conversation") -> dict[str, str]:
         """The strategies that the history shows, by turn id."""
         return past_strategies(conversation, self.past_strategies)
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
-        """Train a fresh adapter on every labelled supporter turn of the training part's trunks."""
-        return fine_tune(run, self, self, run.corpus.train, run.folder / self.name)
+        """Train a fresh adapter on every labelled supporter turn of the training part's trunks, or on what was kept.
+
+        Raises:
+            CorpusError: nothing was kept.
+        """
+        conversations = read_conversations(run.folder / self.trees / TREES) if self.trees else run.corpus.train
+        if self.trees and not any(map(kept_turns, conversations)):
+            raise CorpusError(
+                f"stage {self.name!r} has nothing to train on: {self.trees!r} kept no turn, so raise its iterations or "
+                "lower theta."
+            )
+        return fine_tune(run, self, self, conversations, run.folder / self.name)
 
 
 def fine_tune(
