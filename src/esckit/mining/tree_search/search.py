@@ -363,10 +363,10 @@ class TreeSearch:
     def _in_doubt(self, allowance: int | None) -> list[Node]:
         """The nodes that decide a pair by fewer judgements than they may have; as many as can be paid for."""
         options, reward = self.options, self.asking.roles.reward
-        if reward.deterministic or not options.rewards_stay:
+        if options.judgements == 1 or reward.deterministic or not options.rewards_stay:
             return []
         deciding = {turn for pair in self.tree.found().pairs for turn in pair}
-        found = [node for node in self.tree.nodes if node.turn in deciding and node.asked < options.judgements]
+        found = [node for node in self.tree.ordered() if node.turn in deciding and node.asked < options.judgements]
         return found if allowance is None else found[: max(0, (allowance - self.spent) // reward.calls)]
 
     def extract(self, tree: Conversation) -> Extracted:

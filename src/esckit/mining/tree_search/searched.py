@@ -1,6 +1,6 @@
 """The tree that a search grows, and what its nodes are worth (CSO, equation 4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final, NamedTuple
@@ -62,6 +62,7 @@ class SearchedTree:
         self.seed = seed
         self._roles, self._extract = roles, extract
         self._tree = GrowingTree(seed)
+        self._own = {turn.id for turn in seed.turns}
         turns = gold_turns(seed)
         self.nodes = [Node(str(turns[0].parent), None, human=True, written=True)]
         for turn in turns:
@@ -82,6 +83,16 @@ class SearchedTree:
     def ends(self) -> int:
         """Nodes after which the talk ends, the seed's own last one included."""
         return sum(node.end for node in self.nodes)
+
+    def ordered(self) -> Iterator[Node]:
+        """All nodes, each behind its parent, in an order that does not depend on who was answered first."""
+        below: dict[Node | None, list[Node]] = {}
+        for node in self.nodes:
+            below.setdefault(node.parent, []).append(node)  # siblings come at once
+        waiting = [self.root]
+        while waiting:
+            yield (node := waiting.pop())
+            waiting += reversed(below.get(node, []))
 
     def path(self, turn: str | None) -> list[Turn]:
         """The turns up to one, inclusive."""
@@ -146,7 +157,12 @@ class SearchedTree:
         self, prefer: Callable[[Conversation, Extracted], Iterable[Preference]], told: dict[str, Any]
     ) -> Conversation:
         """The tree with kept turns marked, preferences, and how it was searched; checked in full."""
-        found = self.found()
+        self.found()
+        grown = self._tree.conversation
+        ids = [each for node in self.ordered() for each in (node.turn, node.state) if each]
+        new = [turn for turn in map(grown.turn, dict.fromkeys(ids)) if turn.id not in self._own]
+        self._tree = GrowingTree(replace(grown, turns=[*grown.turns[: len(self._own)], *new]))
+        found = self._extract(self._tree.conversation)
         for turn in found.kept:
             self._tree.update(turn, scores={"kept": 1})
         for preference in prefer(self._tree.conversation, found):
