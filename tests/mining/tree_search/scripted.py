@@ -1,7 +1,7 @@
 """Roles that answer from fixed tables, so that a search can be followed by hand.
 
-A talk is written as its texts without spaces: ``o`` is what the seeker opens with, ``1`` and ``2`` are people's replies,
-a reply under a strategy is its letter, and a seeker's answer is ``-``.
+A talk is written as its texts without spaces: ``o`` is what the seeker opens with, ``1`` and ``2`` are people's
+replies, a reply under a strategy is its letter, and a seeker's answer is ``-``.
 """
 
 import asyncio

@@ -216,7 +216,7 @@ def test_patience_stops_a_search_without_new_pairs() -> None:
         assert 20 <= curve[-1][0] - last <= 30
 
 
-# -------------------------------------------------------------------------------------------------------------- controls
+# ------------------------------------------------------------------------------------------------------------ controls
 
 
 def test_best_of_asks_for_each_strategy_once_and_judges_all() -> None:

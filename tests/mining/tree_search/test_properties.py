@@ -261,7 +261,7 @@ def _pairs_are_by_the_rule(found: Logged) -> None:
 
 def _questions_are_counted(found: Logged) -> None:
     record = found.tree.provenance["search"]
-    assert record["calls"] == {role: 0 for role in record["calls"]} | Counter(role for role, _, _ in found.toy.log)
+    assert record["calls"] == dict.fromkeys(record["calls"], 0) | Counter(role for role, _, _ in found.toy.log)
     missing = sum(reward is None for _, reward in found.judged)
     assert record["unanswered"].get("reward", 0) == missing
     assert (not record["unanswered"]) == (not found.toy.faults)
@@ -277,7 +277,7 @@ def test_the_toy_tries_the_properties() -> None:
     """They are not kept by nothing being found: pairs under each rule, ends, faults of each role."""
     found = [logged(1, PAPER), logged(1, {"mode": "as_coded"}), logged(1, {})]
     assert all(len(each.tree.preferences) > 1 for each in found)
-    assert any(each.tree.provenance["search"]["ends"] > 3 for each in found)
+    assert any(each.tree.provenance["search"]["ends"] > 1 for each in found)
     faulty = Counter[str]()
     for seed in (1, 2, 3):
         faulty.update(logged(seed, {}, 0.2).tree.provenance["search"]["unanswered"])

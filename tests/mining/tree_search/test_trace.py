@@ -6,7 +6,7 @@ PUCB is Q + P sqrt(N of the parent) / (N + 1).
 """
 
 import asyncio
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -155,7 +155,7 @@ def found(tree: Conversation) -> tuple[list[str], list[tuple[str, str]]]:
 def test_every_question_comes_in_its_order() -> None:
     script, seen, _, _ = follow(mode="as_coded", iterations=6)
     asked = [0, *(each.questions for each in seen)]
-    first, *others = (script.log[start:end] for start, end in zip(asked, asked[1:], strict=False))
+    first, *others = (script.log[start:end] for start, end in pairwise(asked))
     assert first == [*PLANTING, *ITERATIONS[0]]
     assert others == ITERATIONS[1:]
     assert len(script.log) == asked[-1] == 2 + 14 + 3 + 1 + 6 + 1 + 22
@@ -326,7 +326,7 @@ def test_the_paper_s_search_is_as_worked_out() -> None:
     ]
     new = {"1": (1, 0.175), "1-A": (1, 0.175), "1-A-C": (1, 0.175), "": (1, 0.175)}
     assert {name: pytest.approx(known, abs=1e-9) for name, known in seen[0].numbers.items() if known[0]} == new
-    new = {name: (2, 0.3125) for name in new} | {"1-A-C-A": (1, 0.45)}  # (.175 + .45) / 2
+    new = dict.fromkeys(new, (2, 0.3125)) | {"1-A-C-A": (1, 0.45)}  # (.175 + .45) / 2
     assert {name: pytest.approx(known, abs=1e-9) for name, known in seen[1].numbers.items() if known[0]} == new
     chosen = [seen[0].pucb[name] for name in ("1", "(B)", "(C)", "1-A", "1-(C)", "1-2", "1-A-(B)", "1-A-C")]
     assert chosen == pytest.approx([0.425, 0.3, 0.2, 0.445, 0.36, 0.1, 0.3, 0.525], abs=1e-9)

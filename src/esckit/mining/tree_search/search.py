@@ -86,7 +86,7 @@ class TreeSearch:
 
     @property
     def _sample(self) -> int:
-        """Which answer to a question: where simulations stay the first; else this iteration's own, as nothing is kept."""
+        """Which answer to a question: the first where simulations stay, else this iteration's own."""
         return 0 if self.options.rollouts_stay else self.iterations + 1
 
     # ------------------------------------------------------------------------------------------------------- running
