@@ -1,9 +1,12 @@
-"""A chat server that plays the four roles of a search, each answer decided by hashing what is asked."""
+"""A chat server that plays the four roles of a search, each answer decided by hashing what is asked.
+
+python -m tests.search_server [--delay SECONDS] [--faults]      # as tests/server.py
+"""
 
 import json
 from typing import Any
 
-from tests.server import ChatServer, draw, reply_fault
+from tests.server import ChatServer, draw, main, reply_fault
 
 _SCORES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 _WORDS = ("rest", "talk", "exam", "sleep", "friends", "tomorrow", "work", "call", "walk", "listen", "week", "home")
@@ -52,3 +55,7 @@ def _words(question: str, messages: list[dict[str, str]]) -> str:
         return "[END]"
     said = " ".join(_WORDS[int(draw(place, question) * len(_WORDS))] for place in range(8))
     return f"{'I think of' if seeker else 'You could think of'} {said}."
+
+
+if __name__ == "__main__":
+    main(kind=SearchServer)

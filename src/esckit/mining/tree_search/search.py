@@ -20,7 +20,8 @@ from esckit.mining.tree_search.searched import SearchedTree
 
 __all__ = ["TreeSearch"]
 
-_WINDOW: Final = 10  # iterations after which pairs are counted, and turns that decide them are judged again
+_WINDOW: Final = 10  # iterations after which pairs are counted, and turns that decide them are judged again, at least
+_SHARE: Final = 10  # or this part of all, so that a long search looks at its tree as often as makes it linear
 _PLANTED: Final = 100  # visits of the seed's own turns, each worth 1, as coded
 _MISSING: Final = 0.1  # prior of a gold strategy that the strategy role left out; the others share the rest
 
@@ -60,6 +61,11 @@ class TreeSearch:
     def pairs(self) -> int:
         """Pairs when they were counted last."""
         return self.curve[-1][2] if self.curve else 0
+
+    @property
+    def _looked(self) -> int:
+        """Iterations when they were counted last."""
+        return self.curve[-1][0] if self.curve else 0
 
     @property
     def spent(self) -> int:
@@ -106,7 +112,7 @@ class TreeSearch:
                 break
             self.iterations += 1
             self.on_step()
-            if self.iterations % _WINDOW == 0:
+            if self.iterations - self._looked >= max(_WINDOW, self.iterations // _SHARE):
                 await self._look(allowance)
         await self._look(allowance)
         return why
@@ -139,8 +145,8 @@ class TreeSearch:
                 self.tree.back_up(node, [node] if options.expand == "leaf" else [], node.reward)
         if options.gold == "planted":
             for node in path:
-                node.planted = _PLANTED
-            self.tree.value_again()
+                node.planted = node.visits = _PLANTED
+                node.total = float(_PLANTED)
 
     async def _iterate(self) -> bool:
         """One iteration; False where nothing is left to look at."""
@@ -163,8 +169,7 @@ class TreeSearch:
                 each.virtual -= 1
             if judged:
                 self.tree.back_up(node, judged)
-        if any(len(node.rewards) > 1 for judged in looked for node in judged):
-            self.tree.value_again()
+        self.tree.value_again(node for judged in looked for node in judged if len(node.rewards) > 1)
         return bool(chosen)
 
     # ----------------------------------------------------------------------------------------------------- selection
@@ -305,6 +310,7 @@ class TreeSearch:
             node.closed = True
             return False
         node.end = answer == END
+        self.tree.ends += node.end
         if not node.end:
             self.tree.hear(node, answer)
         return True
@@ -354,10 +360,10 @@ class TreeSearch:
             return
         while again := self._in_doubt(allowance):
             await asyncio.gather(*(self._judge(node, -node.asked) for node in again))  # other samples than elsewhere
-            self.tree.value_again()
+            self.tree.value_again(again)
         pairs = len(self.tree.found().pairs)
         most = max((point[2] for point in self.curve), default=0)
-        self._since = 0 if pairs > most else self._since + self.iterations - (self.curve[-1][0] if self.curve else 0)
+        self._since = 0 if pairs > most else self._since + self.iterations - self._looked
         self.curve.append([self.iterations, self.tree.ends, pairs, self.spent])
 
     def _in_doubt(self, allowance: int | None) -> list[Node]:

@@ -1,9 +1,9 @@
 """The tree that a search grows, and what its nodes are worth (CSO, equation 4)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from esckit.conversation import Conversation, GrowingTree, Preference, Speaker, Turn, Verdict, mined_id
 from esckit.errors import CorpusError
@@ -17,8 +17,9 @@ RUBRIC: Final = "cso/1"
 """Name of the rubric in verdicts: what a reward is made of."""
 
 
-class _Step(NamedTuple):
-    """A reward on its way back: from which node, and whose judgements it is the mean of, or what it was."""
+@dataclass(eq=False, slots=True)
+class _Step:
+    """A reward on its way back: from which node, and whose judgements it is the mean of, if it is one."""
 
     node: Node
     judged: Sequence[Node]
@@ -72,17 +73,13 @@ class SearchedTree:
             self.nodes.append(node)
         self.nodes[-1].end = True
         self.gold = self.nodes[1:]
-        self._steps: list[_Step] = []
+        self.ends = 1  # after which the talk ends, the seed's own last one included
+        self._steps: dict[Node, list[_Step]] = {}  # in which a node's judgements count
 
     @property
     def root(self) -> Node:
         """What stands before the first node."""
         return self.nodes[0]
-
-    @property
-    def ends(self) -> int:
-        """Nodes after which the talk ends, the seed's own last one included."""
-        return sum(node.end for node in self.nodes)
 
     def ordered(self) -> Iterator[Node]:
         """All nodes, each behind its parent, in an order that does not depend on who was answered first."""
@@ -123,21 +120,19 @@ class SearchedTree:
 
     def back_up(self, node: Node, judged: Sequence[Node], reward: float = 0.0) -> None:
         """Equation 4, from a node to the root: the mean of what the judged nodes are worth, or a reward as it is."""
-        self._steps.append(_Step(node, judged, reward))
-        self._add(self._steps[-1])
+        step = _Step(node, judged, fmean(each.reward for each in judged) if judged else reward)
+        for each in judged:
+            self._steps.setdefault(each, []).append(step)
+        for each in node.line():
+            each.visits += 1
+            each.total += step.reward
 
-    def _add(self, step: _Step) -> None:
-        reward = fmean(node.reward for node in step.judged) if step.judged else step.reward
-        for node in step.node.line():
-            node.visits += 1
-            node.total += reward
-
-    def value_again(self) -> None:
-        """After more judgements, what was backed up is another mean."""
-        for node in self.nodes:
-            node.visits, node.total = node.planted, float(node.planted)
-        for step in self._steps:
-            self._add(step)
+    def value_again(self, nodes: Iterable[Node]) -> None:
+        """After more judgements of these, what was backed up is another mean."""
+        for step in dict.fromkeys(step for node in nodes for step in self._steps.get(node, ())):
+            before, step.reward = step.reward, fmean(each.reward for each in step.judged)
+            for each in step.node.line():
+                each.total += step.reward - before
 
     def found(self) -> Extracted:
         """What is kept and rejected as things stand, which the turns are told first."""
