@@ -10,7 +10,7 @@ import pytest
 
 from esckit.conversation import read_conversations, write_conversations
 from esckit.errors import CorpusError, EsckitError, RecipeError
-from esckit.mining.export import export_judged
+from esckit.mining.export import export_judged, export_replies
 from esckit.mining.pairs import pairs_of, render_pairs
 from esckit.mining.tree_search.open_roles import check_roles
 from esckit.mining.tree_search.options import SearchOptions
@@ -190,6 +190,14 @@ def test_sft_trains_on_kept_turns_each_behind_its_own_path() -> None:
     assert [example.turn_id for example in plain] == ["1", "3"], "without the key, the trunk"
     (talk,) = starter_dialogues(1, 6)
     assert sft.targets(talk, tiny_renderer()) == tiny_renderer().examples(talk, "coupled", sft.shown(talk)), "as valid"
+
+
+def test_export_writes_the_same_turns_for_other_trainers() -> None:
+    tree = searched_tree()
+    rows = list(export_replies([tree], "coupled", "gold"))
+    assert [row.reply.partition("] ")[2] for row in rows] == [tree.turn(key).text for key in KEPT]
+    assert rows[-1].prompt[-1]["content"] == "For weeks."
+    assert rows[-1].prompt[-2]["content"] == "[Question] How long did you study?"
 
 
 def test_a_search_that_kept_nothing_is_told(stand_in: StandIn, tmp_path: Path) -> None:
