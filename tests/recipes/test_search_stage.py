@@ -81,7 +81,7 @@ def test_a_search_is_run_and_its_trees_train_every_part(stand_in: StandIn, tmp_p
     assert [tree.id for tree in trees] == call["conversations"]
     assert len(trees) == 2
     assert json.loads((out / "search" / PAIRS).read_text(encoding="utf-8"))["pairs"] == 2 * 7
-    assert facts(out, "search")["seeds"] == 2
+    assert facts(out, "search") == {"seeds": 2, "unanswered": {"reward": 2, "seeker": 0}}
     for part, pairs in {"coupled": 4, "planner": 3, "generator": 1}.items():
         assert facts(out, f"{part}-dpo")["pairs"] == 2 * pairs
         examples = [e for tree in trees for e in stage_of(recipe, f"{part}-sft").targets(tree, tiny_renderer())]
