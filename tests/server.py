@@ -293,14 +293,14 @@ async def _respond(
     return True
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, kind: type[ChatServer] = ChatServer) -> None:
     """Serve until standard input closes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--faults", action="store_true")
     options = parser.parse_args(arguments)
     faults = (FAULTY.call_faults, FAULTY.reply_faults) if options.faults else (0.0, 0.0)
-    with ChatServer(Behaviour(options.delay, *faults)) as server:
+    with kind(Behaviour(options.delay, *faults)) as server:
         print(server.url, flush=True)
         sys.stdin.read()
 

@@ -10,6 +10,7 @@ answers depend on nothing else.
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from math import exp
 from typing import Final
 
@@ -46,15 +47,17 @@ def dialogue(number: int, least: int = 6, most: int = 9) -> Conversation:
 
 def quality(path: Sequence[Turn]) -> float:
     """True quality of a path's last reply, -3 to 1."""
-    said = [turn for turn in path if turn.speaker == "supporter"]
-    excess = 0.0
-    found = MEAN
-    for depth, turn in enumerate(said, 1):
-        key = [(each.strategy, each.text) for each in said[:depth]]
-        mean = PEOPLE if turn.source == "human" else MEAN
-        found = float(np.clip(_random("quality", key).normal(mean, DEVIATION) + KEPT * excess, -3, 1))
-        excess = found - MEAN
-    return found
+    return _quality(
+        *((each.strategy, each.text, each.source == "human") for each in path if each.speaker == "supporter")
+    )
+
+
+@cache
+def _quality(*said: tuple[str | None, str | None, bool]) -> float:
+    excess = _quality(*said[:-1]) - MEAN if len(said) > 1 else 0.0
+    key = [(strategy, text) for strategy, text, _ in said]
+    mean = PEOPLE if said[-1][2] else MEAN
+    return float(np.clip(_random("quality", key).normal(mean, DEVIATION) + KEPT * excess, -3, 1))
 
 
 class Toy:

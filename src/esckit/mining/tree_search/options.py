@@ -65,7 +65,9 @@ _OURS: Final[Mapping[str, Any]] = {
     "most_ends": 1_000_000,
 }
 
-_CONTROL: Final[Mapping[str, Any]] = {"expand": "leaf", "rewards_stay": True, "keep": "turn", "judgements": 1}
+_CONTROL: Final[Mapping[str, Any]] = {
+    **{"expand": "leaf", "rollouts_stay": True, "rewards_stay": True, "keep": "turn", "judgements": 1}
+}
 """What a control needs, whatever the mode: it has no tree to search."""
 
 MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
@@ -230,8 +232,12 @@ class SearchOptions(BaseModel):
     def _switches_fit(self) -> Self:
         if self.most_iterations < self.iterations:
             raise ValueError(f"most_iterations {self.most_iterations} is less than iterations {self.iterations}")
-        if self.expand == "child" and self.rollouts_stay:
-            raise ValueError("rollouts_stay is for expand: leaf; with expand: child a simulation leaves no turn")
+        if (self.expand == "leaf") != self.rollouts_stay:
+            raise ValueError("rollouts_stay is true with expand: leaf, and false with expand: child: set it so")
+        if self.expand == "leaf" and not self.rewards_stay:
+            raise ValueError("expand: leaf looks at a turn once: set rewards_stay to true")
+        if self.expand == "child" and self.ask_seeker == "when_needed":
+            raise ValueError("expand: child needs the seeker's answer: set ask_seeker to at_once")
         if self.keep == "turn" and not self.rewards_stay:
             raise ValueError("keep: turn reads each turn's own judgements: set rewards_stay to true")
         if self.share_budget and self.budget_calls is None:

@@ -20,7 +20,8 @@ from esckit.mining.tree_search.searched import SearchedTree
 
 __all__ = ["TreeSearch"]
 
-_WINDOW: Final = 10  # iterations after which pairs are counted, and turns that decide them are judged again
+_WINDOW: Final = 10  # iterations after which pairs are counted, and turns that decide them are judged again, at least
+_SHARE: Final = 10  # or this part of all, so that a long search looks at its tree as often as makes it linear
 _PLANTED: Final = 100  # visits of the seed's own turns, each worth 1, as coded
 _MISSING: Final = 0.1  # prior of a gold strategy that the strategy role left out; the others share the rest
 
@@ -62,6 +63,11 @@ class TreeSearch:
         return self.curve[-1][2] if self.curve else 0
 
     @property
+    def _looked(self) -> int:
+        """Iterations when they were counted last."""
+        return self.curve[-1][0] if self.curve else 0
+
+    @property
     def spent(self) -> int:
         """Questions asked so far."""
         return self.asking.calls.total()
@@ -80,12 +86,14 @@ class TreeSearch:
         step = roles.seeker.calls + roles.supporter.calls + roles.strategy.calls + roles.reward.calls
         if options.expand == "child":
             return step * (options.rollout + 1) + roles.seeker.calls + roles.supporter.calls
-        return options.leaves * step * (options.rollout + 1)
+        # On its way a search asks for the strategies after people's turns as well, once each.
+        way = roles.strategy.calls * sum(node.children is None for node in (self.tree.root, *self.tree.gold[:-1]))
+        return options.leaves * step * (options.rollout + 1) + way
 
     @property
     def _sample(self) -> int:
-        """Which answer to a question: where rewards stay the first; else this iteration's own, as nothing is kept."""
-        return 0 if self.options.rewards_stay else self.iterations + 1
+        """Which answer to a question: the first where simulations stay, else this iteration's own."""
+        return 0 if self.options.rollouts_stay else self.iterations + 1
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -104,7 +112,7 @@ class TreeSearch:
                 break
             self.iterations += 1
             self.on_step()
-            if self.iterations % _WINDOW == 0:
+            if self.iterations - self._looked >= max(_WINDOW, self.iterations // _SHARE):
                 await self._look(allowance)
         await self._look(allowance)
         return why
@@ -134,11 +142,11 @@ class TreeSearch:
                 # As coded, the strategy role then sees nothing of what stands before the first node.
                 await self._grow(before, 0 if options.sees_opening else len(self.tree.path(self.tree.root.turn)))
             if options.gold == "judged" and await self._judge(node, 0):
-                self.tree.back_up(node, [node])
+                self.tree.back_up(node, [node] if options.expand == "leaf" else [], node.reward)
         if options.gold == "planted":
             for node in path:
-                node.planted = _PLANTED
-            self.tree.value_again()
+                node.planted = node.visits = _PLANTED
+                node.total = float(_PLANTED)
 
     async def _iterate(self) -> bool:
         """One iteration; False where nothing is left to look at."""
@@ -161,6 +169,7 @@ class TreeSearch:
                 each.virtual -= 1
             if judged:
                 self.tree.back_up(node, judged)
+        self.tree.value_again(node for judged in looked for node in judged if len(node.rewards) > 1)
         return bool(chosen)
 
     # ----------------------------------------------------------------------------------------------------- selection
@@ -192,12 +201,15 @@ class TreeSearch:
         return node
 
     async def _unvisited(self) -> Node | None:
-        """By PUCB down to a node that was not visited, or an end; what was visited gets its children on the way."""
+        """By PUCB down to a node that was not looked at, or an end; what was looked at gets its children on the way.
+
+        Where that fails it returns the node, which is closed then: an iteration asks for no more than `dearest`.
+        """
         node = self.tree.root
-        while node is self.tree.root or (node.visits and not node.end):
+        while node is self.tree.root or ((node.visits or node.asked) and not node.end):
             if node.children is None:
                 await self._grow(node)
-                if node.end:
+                if node.end or node.closed:
                     return node
             if (best := self._best(node)) is not None:
                 node = best
@@ -214,7 +226,8 @@ class TreeSearch:
         if not (leaf.written or await self._write(leaf)):
             return
         if leaf.end:
-            if await self._judge(leaf, self._sample):
+            known = self.options.rewards_stay and leaf.rewards
+            if known or await self._judge(leaf, self._sample):
                 self.tree.back_up(leaf, [], leaf.rewards[-1])
             return
         await self._grow(leaf)
@@ -222,11 +235,12 @@ class TreeSearch:
         if child is None or not (child.written or await self._write(child)):
             return
         simulated = [] if child.end else await self._simulated(child)
-        own = [child.rewards[-1]] if await self._judge(child, self._sample) else []
-        rewards = [judged.reward for path in simulated if (judged := await self.asking.judge(path, self._sample))]
-        over = rewards if rewards and self.options.reward_over == "rollout" else own + rewards
-        if over:
-            self.tree.back_up(child, [], fmean(over))
+        own = not simulated or self.options.reward_over == "all"
+        rewards = [child.rewards[-1]] if own and await self._judge(child, self._sample) else []
+        rewards += [judged.reward for path in simulated if (judged := await self.asking.judge(path, self._sample))]
+        child.closed = not rewards
+        if rewards:
+            self.tree.back_up(child, [], fmean(rewards))
 
     async def _simulated(self, node: Node) -> list[list[Turn]]:
         """Greedy turns after a node, which leave no trace in the tree: the path up to each (section 3.1.4)."""
@@ -250,7 +264,7 @@ class TreeSearch:
 
     async def _expand_leaf(self, leaf: Node) -> list[Node]:
         """Write and judge a leaf and the likeliest turns after it; return the nodes whose judgements count."""
-        if not await self._looked_at(leaf):
+        if leaf.closed or not await self._looked_at(leaf):
             return []
         judged, node = [leaf], leaf
         for _ in range(self.options.rollout):
@@ -266,15 +280,14 @@ class TreeSearch:
         return judged[1:] if self.options.reward_over == "rollout" and len(judged) > 1 else judged
 
     async def _looked_at(self, node: Node) -> bool:
-        """Whether a node has a text and a judgement now; an end gets one more each time, until it has enough."""
+        """Whether a node has a text and a judgement now; an end is to be judged once more each time, until enough."""
         if not (node.written or await self._write(node)):
             return False
         once = not node.end or self.asking.roles.reward.deterministic
         enough = 1 if once else self.options.judgements
-        if len(node.rewards) < enough and not await self._judge(node, len(node.rewards)):
-            return False
-        node.closed |= node.end and len(node.rewards) >= enough
-        return True
+        judged = await self._judge(node, node.asked) if node.asked < enough else bool(node.rewards)
+        node.closed |= node.end and node.asked >= enough
+        return judged
 
     def _likeliest(self, node: Node) -> Node | None:
         """The open child of the greatest strategy score, of equal ones the first."""
@@ -297,16 +310,17 @@ class TreeSearch:
             node.closed = True
             return False
         node.end = answer == END
+        self.tree.ends += node.end
         if not node.end:
             self.tree.hear(node, answer)
         return True
 
-    async def _judge(self, node: Node, sample: int, *, again: bool = False) -> bool:
-        """Judge a node once more; where that could not be had the search does not come back, unless it was judged."""
+    async def _judge(self, node: Node, sample: int) -> bool:
+        """Judge a node once more; where that could not be had the search does not come back, unless it was visited."""
         judged = await self.asking.judge(self.tree.path(node.turn), sample)
         node.asked += 1
         if judged is None:
-            node.closed |= not again and not node.human
+            node.closed |= not (node.visits or node.rewards or node.human)
             return False
         node.rewards.append(judged.reward)
         node.scores.append(judged.scores)
@@ -345,20 +359,20 @@ class TreeSearch:
         if self.curve and self.curve[-1][0] == self.iterations and self.curve[-1][3] == self.spent:
             return
         while again := self._in_doubt(allowance):
-            await asyncio.gather(*(self._judge(node, node.asked, again=True) for node in again))
-            self.tree.value_again()
+            await asyncio.gather(*(self._judge(node, -node.asked) for node in again))  # other samples than elsewhere
+            self.tree.value_again(again)
         pairs = len(self.tree.found().pairs)
         most = max((point[2] for point in self.curve), default=0)
-        self._since = 0 if pairs > most else self._since + self.iterations - (self.curve[-1][0] if self.curve else 0)
+        self._since = 0 if pairs > most else self._since + self.iterations - self._looked
         self.curve.append([self.iterations, self.tree.ends, pairs, self.spent])
 
     def _in_doubt(self, allowance: int | None) -> list[Node]:
         """The nodes that decide a pair by fewer judgements than they may have; as many as can be paid for."""
         options, reward = self.options, self.asking.roles.reward
-        if reward.deterministic or not options.rewards_stay:
+        if options.judgements == 1 or reward.deterministic or not options.rewards_stay:
             return []
         deciding = {turn for pair in self.tree.found().pairs for turn in pair}
-        found = [node for node in self.tree.nodes if node.turn in deciding and node.asked < options.judgements]
+        found = [node for node in self.tree.ordered() if node.turn in deciding and node.asked < options.judgements]
         return found if allowance is None else found[: max(0, (allowance - self.spent) // reward.calls)]
 
     def extract(self, tree: Conversation) -> Extracted:

@@ -1,9 +1,9 @@
 """The tree that a search grows, and what its nodes are worth (CSO, equation 4)."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from esckit.conversation import Conversation, GrowingTree, Preference, Speaker, Turn, Verdict, mined_id
 from esckit.errors import CorpusError
@@ -17,8 +17,9 @@ RUBRIC: Final = "cso/1"
 """Name of the rubric in verdicts: what a reward is made of."""
 
 
-class _Step(NamedTuple):
-    """A reward on its way back: from which node, and whose judgements it is the mean of, or what it was."""
+@dataclass(eq=False, slots=True)
+class _Step:
+    """A reward on its way back: from which node, and whose judgements it is the mean of, if it is one."""
 
     node: Node
     judged: Sequence[Node]
@@ -62,6 +63,7 @@ class SearchedTree:
         self.seed = seed
         self._roles, self._extract = roles, extract
         self._tree = GrowingTree(seed)
+        self._own = {turn.id for turn in seed.turns}
         turns = gold_turns(seed)
         self.nodes = [Node(str(turns[0].parent), None, human=True, written=True)]
         for turn in turns:
@@ -71,17 +73,23 @@ class SearchedTree:
             self.nodes.append(node)
         self.nodes[-1].end = True
         self.gold = self.nodes[1:]
-        self._steps: list[_Step] = []
+        self.ends = 1  # after which the talk ends, the seed's own last one included
+        self._steps: dict[Node, list[_Step]] = {}  # in which a node's judgements count
 
     @property
     def root(self) -> Node:
         """What stands before the first node."""
         return self.nodes[0]
 
-    @property
-    def ends(self) -> int:
-        """Nodes after which the talk ends, the seed's own last one included."""
-        return sum(node.end for node in self.nodes)
+    def ordered(self) -> Iterator[Node]:
+        """All nodes, each behind its parent, in an order that does not depend on who was answered first."""
+        below: dict[Node | None, list[Node]] = {}
+        for node in self.nodes:
+            below.setdefault(node.parent, []).append(node)  # siblings come at once
+        waiting = [self.root]
+        while waiting:
+            yield (node := waiting.pop())
+            waiting += reversed(below.get(node, []))
 
     def path(self, turn: str | None) -> list[Turn]:
         """The turns up to one, inclusive."""
@@ -112,21 +120,19 @@ class SearchedTree:
 
     def back_up(self, node: Node, judged: Sequence[Node], reward: float = 0.0) -> None:
         """Equation 4, from a node to the root: the mean of what the judged nodes are worth, or a reward as it is."""
-        self._steps.append(_Step(node, judged, reward))
-        self._add(self._steps[-1])
+        step = _Step(node, judged, fmean(each.reward for each in judged) if judged else reward)
+        for each in judged:
+            self._steps.setdefault(each, []).append(step)
+        for each in node.line():
+            each.visits += 1
+            each.total += step.reward
 
-    def _add(self, step: _Step) -> None:
-        reward = fmean(node.reward for node in step.judged) if step.judged else step.reward
-        for node in step.node.line():
-            node.visits += 1
-            node.total += reward
-
-    def value_again(self) -> None:
-        """After more judgements, what was backed up is another mean."""
-        for node in self.nodes:
-            node.visits, node.total = node.planted, float(node.planted)
-        for step in self._steps:
-            self._add(step)
+    def value_again(self, nodes: Iterable[Node]) -> None:
+        """After more judgements of these, what was backed up is another mean."""
+        for step in dict.fromkeys(step for node in nodes for step in self._steps.get(node, ())):
+            before, step.reward = step.reward, fmean(each.reward for each in step.judged)
+            for each in step.node.line():
+                each.total += step.reward - before
 
     def found(self) -> Extracted:
         """What is kept and rejected as things stand, which the turns are told first."""
@@ -146,7 +152,12 @@ class SearchedTree:
         self, prefer: Callable[[Conversation, Extracted], Iterable[Preference]], told: dict[str, Any]
     ) -> Conversation:
         """The tree with kept turns marked, preferences, and how it was searched; checked in full."""
-        found = self.found()
+        self.found()
+        grown = self._tree.conversation
+        ids = [each for node in self.ordered() for each in (node.turn, node.state) if each]
+        new = [turn for turn in map(grown.turn, dict.fromkeys(ids)) if turn.id not in self._own]
+        self._tree = GrowingTree(replace(grown, turns=[*grown.turns[: len(self._own)], *new]))
+        found = self._extract(self._tree.conversation)
         for turn in found.kept:
             self._tree.update(turn, scores={"kept": 1})
         for preference in prefer(self._tree.conversation, found):

@@ -80,7 +80,7 @@ class SearchStage(TreesStage, SearchOptions):
         from esckit.mining.tree_search.run import search_dialogues
 
         folder = run.folder / self.name
-        facts = search_dialogues(
+        found = search_dialogues(
             draw_dialogues(run.corpus.train, self.dialogues, run.recipe.seed),
             self,
             folder,
@@ -90,6 +90,6 @@ class SearchStage(TreesStage, SearchOptions):
             title=self.name,
         )
         write_json(folder / PAIRS, pair_statistics(mined_trees(run, self.name)))
-        for role, number in facts.get("unanswered", {}).items():
+        for role, number in found["unanswered"].items():
             run.count(self, f"{role} did not answer", number)
-        return facts
+        return {name: value for name, value in found.items() if name != "statistics"}  # they stand beside the trees
