@@ -18,7 +18,17 @@ from tests.tiny import save_base, starter_dialogues, write_supporter
 
 WITHOUT_TORCH: Final = (
     *("REASONS", "TAXONOMIES", "AnnotatorOptions", "Conversation", "Corpus", "Decoding", "EsckitError", "GrowingTree"),
-    *("JudgingOptions", "MiningOptions", "PlannerOptions", "Prediction", "Preference", "Taxonomy", "Turn", "Verdict"),
+    *(
+        "JudgingOptions",
+        "MiningOptions",
+        "PlannerOptions",
+        "Prediction",
+        "Preference",
+        "SearchOptions",
+        "Taxonomy",
+        "Turn",
+        "Verdict",
+    ),
     *("add_predictions", "agreement", "annotate", "bradley_terry", "check_conversation", "check_files", "compare"),
     *("corpus_statistics", "evaluate", "import_predictions", "iterate_conversations", "judge_files", "load_corpus"),
     *(
@@ -35,7 +45,7 @@ WITHOUT_TORCH: Final = (
 )
 WITH_TORCH: Final = (
     *("Candidate", "Chat", "Miner", "Supporter", "TurnRequest", "embedded_supporter", "make_supporter", "predict"),
-    *("predict_conversation", "run"),
+    *("predict_conversation", "run", "search_dialogues"),
 )
 
 

@@ -18,6 +18,7 @@ from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter import SupporterCard, save_supporter
 from tests.conftest import ROOT
+from tests.mining.tree_search.classifier import write_classifier
 from tests.recipes.tiny import shorten
 from tests.tiny import TINY_PLANNER, save_base, tiny_encoder, write_supporter
 
@@ -63,6 +64,7 @@ def make_workshop(folder: Path, work: Path) -> Path:
     write_labels(folder, starter.train[8:14])
     for source in BACKBONES:
         save_base(folder / source)
+    write_classifier(folder / "models/toxic-bert", ("non-toxic", "toxic"))
     write_prompts(folder / "my-prompts")
     (folder / "prompt.txt").write_text("Be kind.", encoding="utf-8")
     (folder / "my-recipe.yaml").write_text((ROOT / "src/esckit/recipes/starter.yaml").read_text(encoding="utf-8"))

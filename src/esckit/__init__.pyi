@@ -40,6 +40,8 @@ from .measures import (
 # With esckit[train].
 from .mining.inferential import Miner
 from .mining.mining_options import MiningOptions
+from .mining.tree_search.options import SearchOptions
+from .mining.tree_search.run import search_dialogues
 from .planning.planner_options import PlannerOptions
 from .recipes.recipe_files import load_recipe, shipped_recipes
 from .recipes.runner import run
@@ -70,6 +72,7 @@ __all__ = [
     "PlannerOptions",
     "Prediction",
     "Preference",
+    "SearchOptions",
     "Supporter",
     "Taxonomy",
     "Turn",
@@ -105,6 +108,7 @@ __all__ = [
     "read_predictions",
     "read_ratings",
     "run",
+    "search_dialogues",
     "shipped_recipes",
     "write_conversations",
     "write_corpus",

@@ -7,8 +7,8 @@ import pytest
 
 from esckit.conversation import write_conversations
 from tests.cli.test_entry import call
+from tests.mining.tree_search.classifier import write_classifier
 from tests.mining.tree_search.searched import hand_made
-from tests.mining.tree_search.test_toxicity import write_classifier
 from tests.tiny import save_base
 
 Output = pytest.CaptureFixture[str]

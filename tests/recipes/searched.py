@@ -88,4 +88,4 @@ class StandIn:
         trees = [searched_tree(each.id, decoupled=options.decoupled) for each in conversations]
         write_conversations(out / "trees.jsonl", trees)
         (out / "search.json").write_text(json.dumps({"seeds": len(trees)}), encoding="utf-8")
-        return {"seeds": len(trees), "pairs": 4 * len(trees), "unanswered": {"reward": 2, "seeker": 0}}
+        return {"seeds": len(trees), "unanswered": {"reward": 2, "seeker": 0}, "statistics": {"dialogues": {}}}

@@ -98,6 +98,13 @@ def test_passes_are_those_of_training(
     assert len({kept.tokens for kept in seen}) > 1, "passes differ"
 
 
+def test_a_tokenizer_that_knows_no_word_is_none(recipe: str, tmp_path: Path) -> None:
+    """Transformers makes one for Gemma out of nothing: four special tokens and the unknown word."""
+    tiny_model("gemma2").config.save_pretrained(tmp_path / "gemma")
+    lines = check(load_recipe(recipe, [f"model.path={tmp_path}/gemma"]))
+    assert any("has no tokenizer that can be read here" in line for line in lines)
+
+
 def test_a_config_is_enough(recipe: str, config_only: Path) -> None:
     lines = check(load_recipe(recipe, [f"model.path={config_only}", "planner-sft.max_tokens_per_row=128"]))
     assert any("chat template: not checked" in line and "upper bound" in line for line in lines)

@@ -10,7 +10,7 @@ import pytest
 
 from esckit.conversation import read_conversations, write_conversations
 from esckit.errors import CorpusError, EsckitError, RecipeError
-from esckit.mining.export import export_judged
+from esckit.mining.export import export_judged, export_replies
 from esckit.mining.pairs import pairs_of, render_pairs
 from esckit.mining.tree_search.open_roles import check_roles
 from esckit.mining.tree_search.options import SearchOptions
@@ -81,7 +81,7 @@ def test_a_search_is_run_and_its_trees_train_every_part(stand_in: StandIn, tmp_p
     assert [tree.id for tree in trees] == call["conversations"]
     assert len(trees) == 2
     assert json.loads((out / "search" / PAIRS).read_text(encoding="utf-8"))["pairs"] == 2 * 7
-    assert facts(out, "search")["seeds"] == 2
+    assert facts(out, "search") == {"seeds": 2, "unanswered": {"reward": 2, "seeker": 0}}
     for part, pairs in {"coupled": 4, "planner": 3, "generator": 1}.items():
         assert facts(out, f"{part}-dpo")["pairs"] == 2 * pairs
         examples = [e for tree in trees for e in stage_of(recipe, f"{part}-sft").targets(tree, tiny_renderer())]
@@ -190,6 +190,14 @@ def test_sft_trains_on_kept_turns_each_behind_its_own_path() -> None:
     assert [example.turn_id for example in plain] == ["1", "3"], "without the key, the trunk"
     (talk,) = starter_dialogues(1, 6)
     assert sft.targets(talk, tiny_renderer()) == tiny_renderer().examples(talk, "coupled", sft.shown(talk)), "as valid"
+
+
+def test_export_writes_the_same_turns_for_other_trainers() -> None:
+    tree = searched_tree()
+    rows = list(export_replies([tree], "coupled", "gold"))
+    assert [row.reply.partition("] ")[2] for row in rows] == [tree.turn(key).text for key in KEPT]
+    assert rows[-1].prompt[-1]["content"] == "For weeks."
+    assert rows[-1].prompt[-2]["content"] == "[Question] How long did you study?"
 
 
 def test_a_search_that_kept_nothing_is_told(stand_in: StandIn, tmp_path: Path) -> None:

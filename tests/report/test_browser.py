@@ -76,6 +76,7 @@ def test_an_unfolded_tree_fits_a_telephone(browser: Any, tmp_path: Path) -> None
     page.focus(".tree > summary")
     page.keyboard.press("Enter")
     assert page.get_by_text("Gold reply 1.").is_visible()
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")  # with ways folded, and unfolded
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     widths = "[...document.querySelectorAll('.way > .said, .step > .said')].map(said => said.clientWidth)"

@@ -10,6 +10,7 @@ import pytest
 from esckit.errors import EsckitError, RunError
 from esckit.report import write_report
 from esckit.report.run import read_run
+from esckit.report.run_records import RecipeRecord
 from esckit.report.searches import CurvePoint, trained_on
 from tests.mining.tree_search.searched import searched
 from tests.report.search_folder import EMOJI, make_search_run
@@ -111,18 +112,25 @@ def test_pairs_of_a_search_stand_beside_mined_ones(page: Page) -> None:
     assert "control: 4 pairs. Strategies of the chosen" in page.text
 
 
-def test_what_was_trained_from_a_trained_part_counts(made: Path) -> None:
+def changed(recipe: RecipeRecord, **stages: dict[str, str]) -> RecipeRecord:
+    """The recipe with other keys of some stages (their names with _ for -)."""
+    updated = [stage.model_copy(update=stages.get(stage.name.replace("-", "_"), {})) for stage in recipe.stages]
+    return recipe.model_copy(update={"stages": updated})
+
+
+def test_what_learned_from_a_search_counts_at_any_remove(made: Path) -> None:
     recipe = read_run(made).recipe
     assert trained_on(recipe, "search") == ["predict-decoupled"]
     assert trained_on(recipe, "control") == []
-    stages = [
-        stage.model_copy(update={"start": "planner-dpo"}) if stage.name == "generator-sft" else stage
-        for stage in recipe.stages
+    started = changed(recipe, decoupled={"planner": "planner-sft"}, generator_sft={"start": "planner-dpo"})
+    assert trained_on(started, "search") == ["predict-decoupled"]
+    mined = changed(recipe, planner_dpo={"pairs": "planner-pairs"}, planner_pairs={"trees": "control"})
+    assert trained_on(mined, "control") == ["predict-decoupled"]
+    assert trained_on(mined, "search") == []
+    assert trained_on(changed(recipe, coupled_sft={"trees": "search"}), "search") == [
+        "predict-coupled",
+        "predict-decoupled",
     ]
-    again = [
-        stage.model_copy(update={"planner": "planner-sft"}) if stage.name == "decoupled" else stage for stage in stages
-    ]
-    assert trained_on(recipe.model_copy(update={"stages": again}), "search") == ["predict-decoupled"]
 
 
 @pytest.mark.parametrize("name", ["search.json", "trees.jsonl", "pairs.json"])

@@ -45,7 +45,7 @@ def test_every_turn_is_told_once_after_its_parent_and_no_way_goes_deep(deep: boo
     assert max(places.values()) > (400 if deep else 12)
 
 
-def test_a_planned_turn_of_a_pair_is_no_untried_one() -> None:
+def test_a_planned_turn_of_a_mined_pair_is_no_untried_one() -> None:
     """A mined tree of a planner's pairs: nobody visited them, and they are what the tree is about."""
     tree = grown("planner")
     assert all(line.turn for line in tree_lines(tree))
@@ -67,6 +67,8 @@ def test_marks_and_figures_say_what_is_known() -> None:
         "e": ["✓ kept", "end"],
         "h": ["no answer"],
     }
+    all_known = replace(tree.turn("b"), scores={**tree.turn("b").scores, "closed": 1})  # nothing more to find below it
+    assert marks.of(all_known) == ["✗ rejected"]
     assert figures_of(tree.turn("b")) == ["−0.40", "1 visit", "P 0.12"]
     assert figures_of(tree.turn("c"))[1] == "3 visits"
     simulated = replace(tree.turn("f"), scores={"visits": 0, "value": 0, "reward": 0.4, "judgements": 2, "prior": 0.5})

@@ -18,6 +18,7 @@ from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.search import search_command
 from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
 from esckit.cli.toxicity import check_toxicity_command
@@ -36,7 +37,7 @@ EXTRA_OF: Final = {
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "predict", "train", "annotate", "judge", "baseline")
+_CONTINUES: Final = ("run", "search", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -206,6 +207,7 @@ def predict_command(
 app.command("baseline")(baseline_command)
 app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
+app.command("search")(search_command)
 app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)

@@ -93,6 +93,8 @@ def export_sft_command(
 ) -> None:
     """Write what a part is fine-tuned on in the form of another trainer, a labelled reply a line with all before it.
 
+    Of a search's trees (trees.jsonl) these are the turns that it kept, on any of its paths.
+
     Only the last message of a line is to be learned: what is printed says how the trainer is told so.
 
     Example: esckit export sft train.json sft.jsonl --to llamafactory --part generator --layout paper

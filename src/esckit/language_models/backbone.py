@@ -18,7 +18,7 @@ from esckit.hub import is_hub_id, is_smollm2, unreachable
 from esckit.language_models.attention import attention_for, takes_no_attention
 from esckit.language_models.folders import adapter_base, check_folder
 from esckit.language_models.gguf_files import is_gguf
-from esckit.language_models.pretrained import read_config, read_pretrained, read_tokenizer
+from esckit.language_models.pretrained import is_empty, read_config, read_pretrained, read_tokenizer
 from esckit.language_models.sources import check_named, settled
 from esckit.language_models.token_tree import check_exactness
 
@@ -230,7 +230,7 @@ def load_backbone(source: str, *, quantisation: Quantisation | None = None, base
     if loaded["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = min(loaded["missing_keys"])
         raise ModelError(f"the weights of {source} lack {missing}: restore the weights, or the config that fits them.")
-    if not tokenizer("a")["input_ids"]:  # transformers makes an empty one where there is none
+    if is_empty(tokenizer):
         raise ModelError(f"{source} has no tokenizer: save one there with save_pretrained.")
     model.generation_config = GenerationConfig()  # a checkpoint's own settings would be mixed into `Decoding`
     placed = model if quantisation else model.to(device)  # 4-bit weights are where they were loaded

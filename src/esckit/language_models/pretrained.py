@@ -59,6 +59,11 @@ def read_tokenizer(source: str) -> Any:
     return read_pretrained(AutoTokenizer, source if own else adapter_base(source) or source)
 
 
+def is_empty(tokenizer: Any) -> bool:
+    """True for what transformers makes where there is no tokenizer: it knows no text, or unknown words alone."""
+    return set(tokenizer("a")["input_ids"]) <= set(tokenizer.all_special_ids)
+
+
 def read_config(source: str) -> tuple[Any, dict[str, str] | None]:
     """The config of a causal language model; of a model of text and images, its text part's.
 

@@ -12,7 +12,7 @@ from esckit.conversation.turn_rule import reply_text, to_messages
 from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_context
 from esckit.mining.pairs import ASPECTS, Pair
-from esckit.rendering import Layout, Part, past_strategies, supporter_turns
+from esckit.rendering import Layout, Part, kept_turns, past_strategies, supporter_turns
 from esckit.rendering.layouts import line_of, reads_lines, strategy_text, system_text, text_alone
 from esckit.strategy import TAXONOMIES
 
@@ -58,13 +58,14 @@ class Exported(NamedTuple):
 def export_replies(
     conversations: Iterable[Conversation], part: Part, past: Past, layout: Layout = "shared-prefix"
 ) -> Iterator[Exported]:
-    """Every labelled supporter turn of the trunks as a part of a layout says it (SFT).
+    """Every labelled supporter turn of the trunks, of a searched tree each turn that was kept, as a part says it (SFT).
 
     Raises:
         CorpusError: a conversation has no taxonomy, whose labels the system text names.
     """
     for conversation in conversations:
-        for turn in supporter_turns(conversation):
+        searched = "search" in conversation.provenance
+        for turn in kept_turns(conversation) if searched else supporter_turns(conversation):
             prompt = _prompt(conversation, turn, part, past, layout)
             yield Exported(prompt, _reply(turn, part, layout, label_alone=part == "planner"))
 

@@ -13,7 +13,7 @@ from esckit.language_models.attention import TRIE_ERRORS, takes_no_attention, ta
 from esckit.language_models.backbone import check_source
 from esckit.language_models.folders import adapter_base, check_folder
 from esckit.language_models.pocket import make_pocket_model, train_tokenizer
-from esckit.language_models.pretrained import read_config, read_tokenizer
+from esckit.language_models.pretrained import is_empty, read_config, read_tokenizer
 from esckit.recipes.folder import stage_seed
 from esckit.recipes.memory_estimate import Kept, Memory, MetaModel
 from esckit.recipes.recipe import Recipe
@@ -96,7 +96,7 @@ def _read_backbone(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any | None]:
         tokenizer = read_tokenizer(source)
     except (OSError, ValueError):
         return config, None
-    return config, tokenizer if tokenizer("a")["input_ids"] else None  # an empty one where there is none
+    return config, None if is_empty(tokenizer) else tokenizer
 
 
 def _try_trie(config: Any, source: str) -> None:

@@ -1,14 +1,14 @@
 """The search stages of a run: what they did, how far they got, which tree is drawn, who was trained on their pairs."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Conversation, iterate_conversations
 from esckit.report.reading import read_record
-from esckit.report.run_records import RecipeRecord, SearchRecord, StageConfig
+from esckit.report.run_records import RecipeRecord, SearchRecord
 
 __all__ = ["ROLES", "CurvePoint", "Search", "read_search", "trained_on"]
 
@@ -79,16 +79,16 @@ def _sums(steps: Counter[tuple[int, str]]) -> list[CurvePoint]:
 
 
 def trained_on(recipe: RecipeRecord, search: str) -> list[str]:
-    """The names of the predict stages whose supporter has a part that was trained on a search's trees, or from one."""
+    """The predict stages of supporters with a part that learned from a search, or started from such a part."""
     stages = {stage.name: stage for stage in recipe.stages}
 
-    def learned(names: Iterable[str | None]) -> bool:
-        parts = [stages[name] for name in names if name in stages]
-        return any(search in (part.pairs, part.trees) or learned([part.start]) for part in parts)
+    def learned(*names: str | int | None) -> bool:
+        before = [stages[name] for name in names if isinstance(name, str) and name in stages]
+        return search in names or any(learned(stage.start, stage.pairs, stage.trees) for stage in before)
 
-    supporters = {name for name, stage in stages.items() if stage.stage == "supporter" and learned(_parts(stage))}
+    supporters = {
+        name
+        for name, stage in stages.items()
+        if stage.stage == "supporter" and learned(stage.coupled, stage.planner, stage.generator)
+    }
     return [stage.name for stage in recipe.stages if stage.stage == "predict" and stage.supporter in supporters]
-
-
-def _parts(supporter: StageConfig) -> tuple[str | None, ...]:
-    return supporter.coupled, supporter.planner, supporter.generator

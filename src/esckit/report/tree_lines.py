@@ -45,7 +45,7 @@ def tree_lines(
         shown: ids of the turns to yield, with each its parent; None: all.
         deepest: no turn after so many of a talk.
     """
-    marks, sizes = Marks(tree), _sizes(tree)
+    sizes = _sizes(tree)
     recorded = {turn.id for turn in tree.trunk}
     waiting: list[TreeLine | tuple[str | None, int, int]] = [(None, 0, 1)]  # a line, or (parent, level, place)
     while waiting:
@@ -59,8 +59,8 @@ def tree_lines(
         if deepest is not None and place > deepest:
             continue
         children = tree.children(parent)
-        untried = tuple(turn for turn in children if marks.untried(turn))
-        near = [turn for turn in children if not marks.untried(turn) and (shown is None or turn.id in shown)]
+        untried = tuple(turn for turn in children if _is_untried(turn))
+        near = [turn for turn in children if not _is_untried(turn) and (shown is None or turn.id in shown)]
         near.sort(key=lambda turn: (turn.id not in recorded, -sizes[turn.id]))
         if near:
             yield TreeLine(level, near[0], place)
@@ -68,6 +68,11 @@ def tree_lines(
         if untried:
             waiting.append(TreeLine(level, None, place, untried=untried))
         waiting += [TreeLine(level + 1, turn, place, leaves=True) for turn in reversed(near[1:])]
+
+
+def _is_untried(turn: Turn) -> bool:
+    """True of a planned turn that a search never came to; other planned turns are what a tree is about."""
+    return turn.planned and turn.scores.get("visits") == 0 and "closed" not in turn.scores
 
 
 def _sizes(tree: Conversation) -> dict[str | None, int]:
@@ -86,8 +91,7 @@ def first_turns(tree: Conversation, most: int) -> set[str]:
     for turn in reversed(tree.turns):
         if turn.id in wanted:
             wanted.add(turn.parent)
-    marks = Marks(tree)
-    drawn = [turn for turn in tree.turns if not marks.untried(turn)]
+    drawn = [turn for turn in tree.turns if not _is_untried(turn)]
     return {turn.id for turn in sorted(drawn, key=lambda turn: turn.id not in wanted)[:most]}
 
 
@@ -98,11 +102,6 @@ class Marks:
         self._recorded = {turn.id for turn in tree.trunk} if "search" in tree.provenance else set()
         self._chosen = {pair.chosen for pair in tree.preferences}
         self._rejected = {pair.rejected: pair.explanation for pair in tree.preferences}
-
-    def untried(self, turn: Turn) -> bool:
-        """True of a planned turn that the search never came to, and that no pair is about."""
-        known = turn.scores.get("visits") == 0 and "closed" not in turn.scores
-        return turn.planned and known and turn.id not in self._rejected and turn.id not in self._chosen
 
     def of(self, turn: Turn) -> list[str]:
         """The marks of a turn, each a sign and words or words alone."""

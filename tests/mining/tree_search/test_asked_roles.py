@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -154,14 +155,42 @@ def test_a_cut_reply_ends_with_its_last_whole_sentence() -> None:
     assert say(Listener(cut), AskedSupporter, Talk(TALK, TALK.trunk[:3]), "Question") == "It is hard."
 
 
-def test_another_sample_is_another_question() -> None:
-    model = Listener("One.", "Two.")
+def test_a_reply_that_only_repeats_the_question_is_none() -> None:
+    asked = "(Write your next reply to this, the words alone, about 25 of them. Support strategy: Question."
+    assert say(Listener(asked), AskedSupporter, Talk(TALK, TALK.trunk[:3]), "Question") is None
+    asked = "I do not know.\n\n(Write the next words of the person who is going through this, in the first person.)"
+    assert say(Listener(asked), AskedSeeker, Talk(TALK, TALK.trunk)) == "I do not know."
 
-    async def twice(live: LiveAsker) -> list[str | None]:
-        role = AskedSupporter(live, "m", RoleOptions(), ESCONV)
-        return [await role.say(Talk(TALK, TALK.trunk[:3], sample), "Question") for sample in (0, 1, 0)]
 
-    assert play(model, twice) == ["One.", "Two.", "One."]
+ROLES: Final[dict[str, tuple[str, Callable[[LiveAsker], Callable[[Talk], Awaitable[object]]]]]] = {
+    "seeker": ("{}", lambda live: AskedSeeker(live, "m", RoleOptions(), ESCONV).say),
+    "supporter": (
+        "{}",
+        lambda live: partial(AskedSupporter(live, "m", RoleOptions(), ESCONV).say, strategy="Question"),
+    ),
+    "strategy": (
+        '{{"scores": [{{"strategy": "Question", "score": {}}}]}}',
+        lambda live: AskedStrategies(live, "m", StrategyOptions(model="remote:m"), ESCONV, 5.0).rate,
+    ),
+    "reward": (
+        '{{"explanation": "{}", "empathy": 1, "information": 1, "humanlikeness": 1, "strategy": 1}}',
+        lambda live: AskedReward(live, "m", RewardOptions(model="remote:m")).judge,
+    ),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_another_sample_is_another_question_and_the_same_is_asked_once(role: str) -> None:
+    answer, part = ROLES[role]
+    model = Listener(answer.format(1), answer.format(2))
+
+    async def thrice(live: LiveAsker) -> list[object]:
+        return [await part(live)(Talk(TALK, TALK.trunk, sample)) for sample in (0, 1, 0)]
+
+    first, second, again = play(model, thrice)
+    assert first is not None
+    assert second is not None
+    assert first == again
     assert [request.sample for request in model.heard] == [0, 1]
 
 

@@ -19,7 +19,7 @@ from esckit.mining.tree_search.digits import DigitsModel
 from esckit.mining.tree_search.options import RewardOptions
 from esckit.mining.tree_search.roles import Judged, Talk
 from esckit.prompts.own import Prompts
-from tests.tiny import talk, tiny_model, tiny_tokenizer, tokenizer_with, with_lora
+from tests.tiny import randomise_adapter, talk, tiny_model, tiny_tokenizer, tokenizer_with, with_lora
 
 TALK = talk(("seeker", "I lost my job."), ("supporter", "When was that?", "Question"), ("seeker", "On Monday."))
 PROMPTS = Prompts("tree_search")
@@ -96,12 +96,16 @@ def test_the_identity_tells_digits_from_words_and_prompts_apart() -> None:
     assert len({json.dumps(each, sort_keys=True) for each in told}) == 3
 
 
-def test_an_adapter_scores_by_itself() -> None:
-    base = tiny_model()
-    plain = answers(DigitsModel(local(), PROMPTS), request("How sad."))
-    adapted = Backbone(with_lora(base, "generator", seed=3), tiny_tokenizer(), "tiny")
-    other = answers(DigitsModel(LocalChatModel(adapted, adapter="generator"), PROMPTS), request("How sad."))
-    assert scores(plain[0]) != scores(other[0])
+def test_an_adapter_scores_by_itself_whichever_is_active() -> None:
+    model = with_lora(tiny_model(), "generator", seed=3)
+    model.add_adapter("planner", model.peft_config["generator"])
+    randomise_adapter(model, "planner")
+    backbone = Backbone(model, tiny_tokenizer(), "tiny")
+    found = []
+    for part in ("generator", "planner"):
+        found += answers(DigitsModel(LocalChatModel(backbone, adapter=part), PROMPTS), request("How sad."))
+    assert scores(found[0]) != scores(found[1])
+    assert model.active_adapter == "generator"
 
 
 def test_a_talk_is_judged_by_digits_once() -> None:

@@ -66,6 +66,21 @@ def test_a_cut_answer_ends_with_its_last_whole_sentence(answer: str, words: str)
     assert clean_reply(answer, ESCONV, cut=True) == words
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("[Write your next reply to this, the words alone, about 25", None),
+        ("It is hard.\n\n(write your next reply to this, the", "It is hard."),
+        ('"Write your next reply to this, the words alone."', None),
+        ("Write your next letter to her.", "Write your next letter to her."),
+    ],
+)
+def test_a_question_that_is_repeated_is_no_part_of_the_words(answer: str, words: str | None) -> None:
+    asked = "(Write your next reply to this, the words alone, about 25 of them.)"
+    assert clean_reply(answer, ESCONV, asked=asked) == words
+    assert clean_reply("Go on. It is hard.", ESCONV, asked="Go on.") == "Go on. It is hard."
+
+
 @pytest.mark.parametrize("answer", ["[END]", "Thanks, bye. [end]", "</end/>", "<end>", "/end/", "</end>", "[ END ]"])
 def test_an_end_mark_anywhere_ends_the_talk(answer: str) -> None:
     assert ends_the_talk(answer)

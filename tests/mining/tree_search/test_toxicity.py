@@ -10,32 +10,11 @@ import torch
 from esckit.errors import ModelError
 from esckit.measures.intervals import Draws
 from esckit.mining.tree_search.toxicity import load_classifier, toxicity
+from tests.mining.tree_search.classifier import write_classifier
 from tests.mining.tree_search.searched import hand_made
-from tests.tiny import POSITIONS, save_base, tiny_tokenizer
+from tests.tiny import save_base, tiny_tokenizer
 
 TEXTS = ["I failed my exam.", "Hi.", "You could try to rest and talk about it with somebody whom you trust."]
-
-
-def write_classifier(folder: Path, labels: tuple[str, ...], **config: Any) -> Path:
-    """A random classifier of one layer with these labels."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(len(labels))
-    made = BertConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        vocab_size=len(tiny_tokenizer()),
-        pad_token_id=tiny_tokenizer().pad_token_id,
-        initializer_range=0.5,
-        id2label=dict(enumerate(labels)),
-        label2id={label: place for place, label in enumerate(labels)},
-        **{"max_position_embeddings": POSITIONS, **config},
-    )
-    BertForSequenceClassification(made).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -78,11 +78,12 @@ class AskedSeeker:
     async def say(self, talk: Talk, strategy: str | None = None) -> str | None:
         """The seeker's next turn; `END` where the end mark stands anywhere in the answer. ``strategy`` is not read."""
         system = self._prompts.fill("seeker", person=_person(talk))
-        messages = _spoken([_turned(turn) for turn in talk.path], {}, system, self._prompts.fill("seeker_turn"))
+        last = self._prompts.fill("seeker_turn")
+        messages = _spoken([_turned(turn) for turn in talk.path], {}, system, last)
         outcome = await self._live.ask(ChatRequest(messages, self._decoding, sample=talk.sample))
         if outcome.state == "done" and ends_the_talk(outcome.text):
             return END
-        return _said(outcome, self._taxonomy)
+        return _said(outcome, self._taxonomy, last)
 
 
 class AskedSupporter:
@@ -102,7 +103,8 @@ class AskedSupporter:
         shown = {turn.id: turn.strategy for turn in talk.path if turn.strategy}
         last = self._prompts.fill("supporter_turn", strategy=strategy, definition=self._definitions[strategy])
         messages = _spoken(talk.path, shown, self._prompts.fill("supporter"), last)
-        return _said(await self._live.ask(ChatRequest(messages, self._decoding, sample=talk.sample)), self._taxonomy)
+        outcome = await self._live.ask(ChatRequest(messages, self._decoding, sample=talk.sample))
+        return _said(outcome, self._taxonomy, last)
 
 
 class AskedStrategies:
@@ -203,5 +205,7 @@ def _talk(path: Sequence[Turn]) -> str:
     return transcript(path, strategies=True) or "(nothing was said before)"
 
 
-def _said(outcome: Outcome, taxonomy: Taxonomy) -> str | None:
-    return clean_reply(outcome.text, taxonomy, cut=outcome.finish == "length") if outcome.state == "done" else None
+def _said(outcome: Outcome, taxonomy: Taxonomy, asked: str) -> str | None:
+    if outcome.state != "done":
+        return None
+    return clean_reply(outcome.text, taxonomy, asked=asked, cut=outcome.finish == "length")

@@ -83,6 +83,10 @@ class AtRandom(_TurnByTurn):
         label = others[draw.integers(len(others))]
         await self._write(self.tree.plan(gold.parent, label, 0.0, 1 / len(others)))
 
+    def _in_doubt(self, allowance: int | None) -> list[Node]:
+        """Nobody judges."""
+        return []
+
     def extract(self, tree: Conversation) -> Extracted:
         """Each gold turn that has been reached, over what was drawn beside it."""
         pairs = [

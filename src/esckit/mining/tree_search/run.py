@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from esckit.chat_models.asker import runner
-from esckit.chat_models.ledger import Ledger
+from esckit.chat_models.ledger import LEDGER, Ledger
 from esckit.conversation import Conversation, Turn, write_conversations
 from esckit.decoding import seed_of
 from esckit.errors import CorpusError, EsckitError
@@ -39,10 +39,10 @@ _CHECK: Final = 1_000_000  # samples from here on are of judgements that check p
 def search_dialogues(
     conversations: Sequence[Conversation],
     options: SearchOptions,
-    out: Path,
+    out: Path | str,
     *,
-    ledger: Path,
-    seed: int,
+    ledger: Path | None = None,
+    seed: int = 0,
     planner: Path | None = None,
     title: str = "search",
 ) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def search_dialogues(
         conversations: seeds, of one taxonomy; ``options.dialogues`` of them are drawn.
         options: how.
         out: the folder; the files in it are written when the search has ended.
-        ledger: file of the answers.
+        ledger: file of the answers; None is ``ledger.sqlite`` in the folder.
         seed: of every draw, 0 or more.
         planner: folder of the planner that plays the strategy role, in the place of what the options name.
         title: for the progress bar.
@@ -68,6 +68,7 @@ def search_dialogues(
         EsckitError: a role cannot be had, theta is outside its rewards, or the budget is below one iteration.
         BudgetSpent, ChatError, LedgerError: a role cannot go on; what was answered is kept.
     """
+    out = Path(out)
     drawn = draw_dialogues(conversations, options.dialogues, seed)
     taxonomies = {conversation.taxonomy for conversation in drawn}
     if len(taxonomies) != 1 or None in taxonomies:
@@ -76,7 +77,7 @@ def search_dialogues(
     taxonomy = TAXONOMIES[str(taxonomies.pop())]
 
     async def work() -> tuple[list[Conversation], dict[str, Any] | None, Roles]:
-        with Ledger(ledger) as opened:
+        with Ledger(ledger or out / LEDGER) as opened:
             async with open_roles(options, opened, taxonomy, planner=planner) as roles:
                 _check_theta(options, roles)
                 trees = await search_all(drawn, roles, options, seed, title)
@@ -102,11 +103,12 @@ async def search_all(
     gate = asyncio.Semaphore(options.concurrency)
     searches = [METHODS[options.method](each, roles, options, number, gate) for each in seeds]
     _check_budget(searches, options)
-    with progress(title, sum(search.most for search in searches)) as bar:
+    total = options.budget_calls or sum(search.most for search in searches)
+    with progress(title, total) as bar:
 
         def tell() -> None:
             pairs, calls = sum(search.pairs for search in searches), sum(search.spent for search in searches)
-            bar.advance(f"{pairs} pairs, {calls} calls")
+            bar.advance(f"{pairs} pairs, {calls} calls", calls - bar.done if options.budget_calls else 1)
 
         for search in searches:
             search.on_step = tell

@@ -17,6 +17,7 @@ _MARK: Final = re.compile(
     r"|\**(?:\((?P<round>[^()\n]{1,60})\)\**:?|(?P<plain>[^:\n()\[\]]{1,60})(?::|\n|\Z))\**"
 )
 _OTHER_SPEAKS: Final = re.compile(r"\n\s*\**(?:seeker|supporter|user|assistant|person)\**\s*:", re.IGNORECASE)
+_REPEATED: Final = 24  # characters of what was asked that nobody says by chance
 _QUOTES: Final = {'"': '"', "“": "”", "«": "»", "「": "」"}
 _SENTENCE_END: Final = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？]+[”」]?")
 
@@ -26,14 +27,17 @@ def ends_the_talk(text: str) -> bool:
     return _END.search(without_thought(text) or "") is not None
 
 
-def clean_reply(text: str, taxonomy: Taxonomy, *, cut: bool = False) -> str | None:
+def clean_reply(text: str, taxonomy: Taxonomy, *, asked: str = "", cut: bool = False) -> str | None:
     """The words of one turn in an answer; None where none are left.
 
-    The thought goes, the name of a speaker or a strategy before the words, quotes around them, and whatever the model
-    wrote for the other speaker after them. An answer that the limit of tokens has cut (``cut``) ends with its last
-    whole sentence, if it has one.
+    The thought goes, the name of a speaker or a strategy before the words, quotes around them, and after them whatever
+    the model wrote for the other speaker, or repeats of what it was ``asked``. An answer that the limit of tokens has
+    cut (``cut``) ends with its last whole sentence, if it has one.
     """
     said = (without_thought(text) or "").strip()
+    beginning = asked.strip("()[] \n")[:_REPEATED]
+    if len(beginning) == _REPEATED and (again := re.search(re.escape(beginning), said, re.IGNORECASE)):
+        said, cut = said[: again.start()].rstrip('([“" \n'), False
     if other := _OTHER_SPEAKS.search(said):
         said, cut = said[: other.start()].rstrip(), False
     if cut and (ends := list(_SENTENCE_END.finditer(f"{said} "))):

@@ -52,10 +52,6 @@ class SearchStage(TreesStage, SearchOptions):
             raise ValueError("planner names a stage that chooses strategies: leave out strategy, or leave out planner")
         return self
 
-    def options(self) -> SearchOptions:
-        """Its keys without those of a stage."""
-        return SearchOptions.model_validate(self.model_dump(include=set(SearchOptions.model_fields)))
-
     def parts(self, recipe: "Recipe") -> tuple[Part, ...]:
         return ("coupled", "planner", "generator") if self.decoupled else ("coupled",)
 
@@ -64,7 +60,7 @@ class SearchStage(TreesStage, SearchOptions):
         from esckit.mining.tree_search.open_roles import check_roles
 
         seeds = draw_dialogues(corpus.train, self.dialogues, recipe.seed)
-        check_roles(self.options(), TAXONOMIES[str(seeds[0].taxonomy)], seeds, planned=self.planner is not None)
+        check_roles(self, TAXONOMIES[str(seeds[0].taxonomy)], seeds, planned=self.planner is not None)
 
     def depends_on(self, run: "RunFolder") -> Any:
         from esckit.mining.tree_search.open_roles import roles_identity
@@ -72,7 +68,7 @@ class SearchStage(TreesStage, SearchOptions):
         roles = [role for name in _ROLES if (role := self.role(name)) is not None]
         models = [role.model or getattr(role, "planner", None) for role in roles]
         texts = [prompt_texts(role.read_prompts()) for role in roles]
-        return [roles_identity(self.options()), [run.source(model) for model in models if model], texts]
+        return [roles_identity(self), [run.source(model) for model in models if model], texts]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Search; a stopped search is replayed from the run's ledger.
@@ -84,9 +80,9 @@ class SearchStage(TreesStage, SearchOptions):
         from esckit.mining.tree_search.run import search_dialogues
 
         folder = run.folder / self.name
-        facts = search_dialogues(
+        found = search_dialogues(
             draw_dialogues(run.corpus.train, self.dialogues, run.recipe.seed),
-            self.options(),
+            self,
             folder,
             ledger=run.folder / LEDGER,
             seed=run.seed(self),
@@ -94,6 +90,6 @@ class SearchStage(TreesStage, SearchOptions):
             title=self.name,
         )
         write_json(folder / PAIRS, pair_statistics(mined_trees(run, self.name)))
-        for role, number in facts.get("unanswered", {}).items():
+        for role, number in found["unanswered"].items():
             run.count(self, f"{role} did not answer", number)
-        return facts
+        return {name: value for name, value in found.items() if name != "statistics"}  # they stand beside the trees
