@@ -127,7 +127,7 @@ async def one_after_another(url: str, given: argparse.Namespace, folder: Path) -
 def grown(turns: int) -> tuple[Conversation, float]:
     """A searched tree of at least so many turns, and the seconds that the search took, the roles' left out."""
     roles = Alone()
-    options = SearchOptions(iterations=1_000_000)
+    options = SearchOptions.model_validate({"iterations": 1_000_000})
     search = TreeSearch(seeds(1)[0], Roles(roles, roles, roles, roles), options, 0, asyncio.Semaphore(1))
     started = time.perf_counter()
 

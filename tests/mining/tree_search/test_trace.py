@@ -296,11 +296,12 @@ def test_the_reward_is_of_the_simulated_turns_alone() -> None:
     script, seen, _, _ = coded(reward_over="rollout")
     own = ("reward oB-C", "reward o1-A-C")
     assert script.log == [asked for asked in [*PLANTING, *chain.from_iterable(ITERATIONS)] if asked not in own]
-    numbers = seen[0].numbers
+    numbers: dict[str, Any] = seen[0].numbers
     assert numbers["B-C"] == numbers["B"] == (1, pytest.approx(0.05, abs=1e-9))
     assert numbers[""] == (101, pytest.approx(100.05 / 101, abs=1e-9))
-    assert seen[3].numbers["B"] == (2, pytest.approx(-0.225, abs=1e-9))
-    assert seen[5].numbers["1-A-C"] == (1, pytest.approx(0.175, abs=1e-9))
+    numbers = seen[3].numbers | {"1-A-C": seen[5].numbers["1-A-C"]}
+    assert numbers["B"] == (2, pytest.approx(-0.225, abs=1e-9))
+    assert numbers["1-A-C"] == (1, pytest.approx(0.175, abs=1e-9))
 
 
 def test_the_paper_s_search_is_as_worked_out() -> None:
