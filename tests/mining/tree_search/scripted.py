@@ -6,6 +6,7 @@ replies, a reply under a strategy is its letter, and a seeker's answer is ``-``.
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from esckit.conversation import Conversation, Turn
@@ -41,7 +42,10 @@ class Script:
     """
 
     def __init__(
-        self, strategies: dict[str, dict[str, tuple[float, float]]], ends: set[str], rewards: dict[str, list[float]]
+        self,
+        strategies: Mapping[str, Mapping[str, tuple[float, float]]],
+        ends: set[str],
+        rewards: dict[str, list[float]],
     ) -> None:
         self.log: list[str] = []
         self.samples: list[int] = []

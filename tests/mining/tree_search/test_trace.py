@@ -114,7 +114,7 @@ class Seen(NamedTuple):
     """What a search was like after an iteration."""
 
     questions: int
-    numbers: dict[str, tuple[int, float]]
+    numbers: dict[str, Any]
     pucb: dict[str, float]
 
 

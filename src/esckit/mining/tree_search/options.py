@@ -61,7 +61,7 @@ class RoleOptions(PromptedOptions):
     asks_with: ClassVar[str] = "tree_search"
 
     model: str | None = "smollm2"
-    decoding: Decoding = Decoding(temperature=0.9, max_new_tokens=48)
+    decoding: Decoding = Decoding(max_new_tokens=48)
 
 
 class StrategyOptions(PromptedOptions):
