@@ -23,6 +23,7 @@ from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.sft import SftStage
 from esckit.recipes.trees import PAIRS, TREES, mined_trees
 from esckit.rendering import Part, past_strategies
+from esckit.report.run_records import StageConfig
 from esckit.strategy import ESCONV
 from esckit.training.preferences import make_item
 from tests.recipes.searched import KEPT, StandIn, searched_tree
@@ -245,3 +246,10 @@ def test_a_curve_of_dialogues_is_nested_and_drawn_by_the_recipe_s_seed(stand_in:
 def test_without_weights_a_search_s_training_can_be_estimated(stand_in: StandIn, tmp_path: Path) -> None:
     lines = check(load_recipe(write(tmp_path, SEARCH, *part_stages("coupled"))))
     assert any(line.split()[:1] == ["coupled-dpo"] for line in lines)
+
+
+def test_the_report_reads_a_recipe_with_a_search(tmp_path: Path) -> None:
+    """In it a supporter is a role and no stage's name."""
+    recipe = load_recipe(write(tmp_path, SEARCH, *part_stages("coupled")))
+    read = {stage.name: StageConfig.model_validate(stage.model_dump(mode="json")) for stage in recipe.stages}
+    assert (read["search"].supporter, read["coupled-sft"].trees) == (None, "search")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "Alignment",
@@ -38,6 +38,12 @@ class StageConfig(_Record):
     start: str | None = None
     pairs: str | bool | None = None  # a stage's name; of a judge stage, whether it compares
     trees: str | int | None = None  # a stage's name; of a planner stage, how many its forest has
+
+    @field_validator("supporter", mode="before")
+    @classmethod
+    def _a_role_is_no_stage(cls, given: Any) -> Any:
+        """Of a search stage it is who plays the supporter, and names no stage."""
+        return None if isinstance(given, dict) else given
 
 
 class ModelConfig(_Record):
