@@ -45,35 +45,10 @@ _AS_CODED: Final[Mapping[str, Any]] = {
     "keep": "end",
     "most_iterations": 200,
 }
-_OURS: Final[Mapping[str, Any]] = {
-    "gold": "judged",
-    "gold_label": "own",
-    "expand": "leaf",
-    "rollout": 1,
-    "reward_over": "all",
-    "rollouts_stay": True,
-    "rewards_stay": True,
-    "prior_temperature": 5.0,
-    "sees_opening": True,
-    "ask_seeker": "when_needed",
-    "follow": "kept",
-    "keep": "turn",
-    "judgements": 3,
-    "iterations": 100,
-    "most_iterations": 100,
-    "ends": 0,
-    "most_ends": 1_000_000,
-}
-
 _CONTROL: Final[Mapping[str, Any]] = {
     **{"expand": "leaf", "rollouts_stay": True, "rewards_stay": True, "keep": "turn", "judgements": 1}
 }
 """What a control needs, whatever the mode: it has no tree to search."""
-
-MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
-    {"ours": _OURS, "paper": _PAPER, "as_coded": _AS_CODED}
-)
-"""The switches of each mode; docs/mining.md says where each value comes from."""
 
 
 class RoleOptions(PromptedOptions):
@@ -190,23 +165,23 @@ class SearchOptions(BaseModel):
     dialogues: int | None = Field(None, ge=1)
     theta: float | None = None
     exploration: float = Field(1.0, ge=0)
-    gold: Literal["planted", "unvisited", "judged"]
-    gold_label: Literal["shared", "own"]
-    expand: Literal["child", "leaf"]
-    rollout: int = Field(ge=0)
-    reward_over: Literal["all", "rollout"]
-    rollouts_stay: bool
-    rewards_stay: bool
-    prior_temperature: float = Field(gt=0)
-    sees_opening: bool
-    ask_seeker: Literal["at_once", "when_needed"]
-    follow: Literal["all", "kept"]
-    keep: Literal["path", "end", "turn"]
-    judgements: int = Field(ge=1)
-    iterations: int = Field(ge=1)
-    most_iterations: int = Field(ge=1)
-    ends: int = Field(ge=0)
-    most_ends: int = Field(ge=1)
+    gold: Literal["planted", "unvisited", "judged"] = "judged"
+    gold_label: Literal["shared", "own"] = "own"
+    expand: Literal["child", "leaf"] = "leaf"
+    rollout: int = Field(1, ge=0)
+    reward_over: Literal["all", "rollout"] = "all"
+    rollouts_stay: bool = True
+    rewards_stay: bool = True
+    prior_temperature: float = Field(5.0, gt=0)
+    sees_opening: bool = True
+    ask_seeker: Literal["at_once", "when_needed"] = "when_needed"
+    follow: Literal["all", "kept"] = "kept"
+    keep: Literal["path", "end", "turn"] = "turn"
+    judgements: int = Field(3, ge=1)
+    iterations: int = Field(100, ge=1)
+    most_iterations: int = Field(100, ge=1)
+    ends: int = Field(0, ge=0)
+    most_ends: int = Field(1_000_000, ge=1)
     patience: int | None = Field(None, ge=1)
     leaves: int = Field(1, ge=1)
     concurrency: int = Field(64, ge=1)
@@ -220,7 +195,7 @@ class SearchOptions(BaseModel):
         """What is not said is as the mode has it; more iterations than the mode's most are the most."""
         if not isinstance(given, dict) or given.get("mode", "ours") not in MODES:
             return given
-        usual = dict(MODES[given.get("mode", "ours")])
+        usual = {**MODES[given.get("mode", "ours")]}
         if given.get("method", "search") != "search":
             usual |= _CONTROL
         if isinstance(given.get("iterations"), int):
@@ -248,3 +223,13 @@ class SearchOptions(BaseModel):
         """The options of a role by its name."""
         found: PromptedOptions | None = getattr(self, name)
         return found
+
+
+MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "ours": {name: SearchOptions.model_fields[name].default for name in _PAPER},
+        "paper": _PAPER,
+        "as_coded": _AS_CODED,
+    }
+)
+"""The switches of each mode; docs/mining.md says where each value comes from."""

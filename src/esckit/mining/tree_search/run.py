@@ -107,7 +107,7 @@ async def search_all(
     with progress(title, total) as bar:
 
         def tell() -> None:
-            pairs, calls = sum(search.pairs for search in searches), sum(search.spent for search in searches)
+            pairs, calls = sum(search.last[2] for search in searches), sum(search.spent for search in searches)
             bar.advance(f"{pairs} pairs, {calls} calls", calls - bar.done if options.budget_calls else 1)
 
         for search in searches:

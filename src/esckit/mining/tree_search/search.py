@@ -58,14 +58,9 @@ class TreeSearch:
         return self.options.most_iterations
 
     @property
-    def pairs(self) -> int:
-        """Pairs when they were counted last."""
-        return self.curve[-1][2] if self.curve else 0
-
-    @property
-    def _looked(self) -> int:
-        """Iterations when they were counted last."""
-        return self.curve[-1][0] if self.curve else 0
+    def last(self) -> list[int]:
+        """Iterations, ends, pairs and calls when pairs were counted last."""
+        return self.curve[-1] if self.curve else [0, 0, 0, 0]
 
     @property
     def spent(self) -> int:
@@ -112,7 +107,7 @@ class TreeSearch:
                 break
             self.iterations += 1
             self.on_step()
-            if self.iterations - self._looked >= max(_WINDOW, self.iterations // _SHARE):
+            if self.iterations - self.last[0] >= max(_WINDOW, self.iterations // _SHARE):
                 await self._look(allowance)
         await self._look(allowance)
         return why
@@ -363,7 +358,7 @@ class TreeSearch:
             self.tree.value_again(again)
         pairs = len(self.tree.found().pairs)
         most = max((point[2] for point in self.curve), default=0)
-        self._since = 0 if pairs > most else self._since + self.iterations - self._looked
+        self._since = 0 if pairs > most else self._since + self.iterations - self.last[0]
         self.curve.append([self.iterations, self.tree.ends, pairs, self.spent])
 
     def _in_doubt(self, allowance: int | None) -> list[Node]:
