@@ -18,7 +18,7 @@ from esckit.mining.tree_search.search import TreeSearch
 from tests.mining.tree_search.scripted import LABELS, LETTERS, Script, gold
 from tests.mining.tree_search.searched import node
 
-STRATEGIES: Final = {
+STRATEGIES: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "": {"A": (8, 0.5), "B": (6, 0.3), "C": (2, 0.2)},
     # people's second reply is a B, which is left out here: it gets .1, and A and C .9 of .6 and .4: .54 and .36
     "1-": {"A": (5, 0.6), "C": (3, 0.4)},
@@ -299,7 +299,7 @@ def test_the_reward_is_of_the_simulated_turns_alone() -> None:
     numbers: dict[str, Any] = seen[0].numbers
     assert numbers["B-C"] == numbers["B"] == (1, pytest.approx(0.05, abs=1e-9))
     assert numbers[""] == (101, pytest.approx(100.05 / 101, abs=1e-9))
-    numbers = seen[3].numbers | {"1-A-C": seen[5].numbers["1-A-C"]}
+    numbers = {"B": seen[3].numbers["B"], "1-A-C": seen[5].numbers["1-A-C"]}
     assert numbers["B"] == (2, pytest.approx(-0.225, abs=1e-9))
     assert numbers["1-A-C"] == (1, pytest.approx(0.175, abs=1e-9))
 
