@@ -77,6 +77,12 @@ def test_the_command_runs(
         shutil.rmtree(here / words[3])  # it makes what other commands read
     if words[0] == "prompts":
         shutil.rmtree(here / words[1])  # likewise
+    if words[0] == "search":  # by tiny models where SmolLM2 would speak, and a short one
+        words += ["--iterations", "2", "--dialogues", "2"]
+        words += [] if "--strategy" in words else ["--planner", "runs/starter/decoupled"]
+        for role in ("--seeker", "--supporter"):
+            words += [] if role in words else [role, "models/my-model"]
+        words += [] if "--base-url" in words or f"remote:{MODEL}" not in words else ["--base-url", server.url]
     if words[0] == "run" and "--check" not in words:
         words.append("--check")
     if "runs/annotator" in words and words[0] != "train":

@@ -122,7 +122,7 @@ def watch(search: TreeSearch, script: Script) -> list[Seen]:
     """What the search is like now, and after each iteration that comes."""
     seen: list[Seen] = []
 
-    def look() -> None:
+    def look(_: TreeSearch) -> None:
         nodes = {written(search.tree.path(node.turn)): node for node in search.tree.nodes}
         numbers = {name: (node.visits, node.value) for name, node in nodes.items()}
         seen.append(Seen(len(script.log), numbers, {name: n.pucb(1.0, -3.0) for name, n in nodes.items() if n.parent}))

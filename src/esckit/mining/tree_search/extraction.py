@@ -104,7 +104,12 @@ def _worse(tree: Conversation, turn: Turn, rule: Rule, kept: set[str]) -> Iterat
 
 
 def preferences(tree: Conversation, found: Extracted, rule: Rule) -> Iterator[Preference]:
-    """The preferences that pairs are: of turns, or of replies under one strategy; and of strategies where wanted."""
+    """The preferences that pairs are: of turns, or of replies under one strategy; and of strategies where wanted.
+
+    A strategy that is kept there with other words is not rejected, and two strategies are compared once.
+    """
+    kept = {(tree.turn(turn).parent, tree.turn(turn).strategy) for turn in found.kept}
+    seen = set()
     for chosen_id, rejected_id in found.pairs:
         chosen, rejected = tree.turn(chosen_id), tree.turn(rejected_id)
         how = {
@@ -113,7 +118,10 @@ def preferences(tree: Conversation, found: Extracted, rule: Rule) -> Iterator[Pr
             "explanation": f"{_worth(chosen, rule)} over {_worth(rejected, rule)}",
             "reasons": CSO_REASONS,
         }
-        yield from two_sides(chosen, rejected, how, decoupled=rule.decoupled)
+        key = (chosen.parent, chosen.strategy, rejected.strategy)
+        of_strategies = rule.decoupled and key not in seen and (chosen.parent, rejected.strategy) not in kept
+        seen.add(key)
+        yield from two_sides(chosen, rejected, how, decoupled=of_strategies)
 
 
 def two_sides(chosen: Turn, rejected: Turn, how: dict[str, Any], *, decoupled: bool) -> Iterator[Preference]:

@@ -23,7 +23,6 @@ _PAPER: Final[Mapping[str, Any]] = {
     "expand": "child",
     "rollout": 4,
     "reward_over": "rollout",
-    "rollouts_stay": False,
     "rewards_stay": False,
     "prior_temperature": 1.0,
     "sees_opening": True,
@@ -45,9 +44,7 @@ _AS_CODED: Final[Mapping[str, Any]] = {
     "keep": "end",
     "most_iterations": 200,
 }
-_CONTROL: Final[Mapping[str, Any]] = {
-    **{"expand": "leaf", "rollouts_stay": True, "rewards_stay": True, "keep": "turn", "judgements": 1}
-}
+_CONTROL: Final[Mapping[str, Any]] = {"expand": "leaf", "rewards_stay": True, "keep": "turn", "judgements": 1}
 """What a control needs, whatever the mode: it has no tree to search."""
 
 
@@ -127,11 +124,12 @@ class SearchOptions(BaseModel):
             visit; ``judged``: each is judged once, as any other turn is.
         gold_label: whether the seed's turn stands for its strategy (``shared``), or the supporter's own reply under it
             stands beside it (``own``).
-        expand: what is written and simulated: ``child``, the likeliest child of the selected turn; ``leaf``, that turn.
+        expand: what is written and simulated: ``child``, the likeliest child of the selected turn, and simulated turns
+            are thrown away; ``leaf``, that turn, and simulated turns stay in the tree, with their rewards, and are used
+            when the search comes there.
         rollout: greedy steps of a simulation.
         reward_over: ``all``, the mean over the turn that is simulated from and the simulated ones; ``rollout``, over
             these alone.
-        rollouts_stay: simulated turns stay in the tree, and are used when the search comes there.
         rewards_stay: a turn is not judged again each time that the search ends there.
         prior_temperature: P = softmax(score / this), of a chat model's scores. A planner's probabilities are P.
         sees_opening: false: the strategy role does not see the seeker's first turn where gold turns are planted.
@@ -170,7 +168,6 @@ class SearchOptions(BaseModel):
     expand: Literal["child", "leaf"] = "leaf"
     rollout: int = Field(1, ge=0)
     reward_over: Literal["all", "rollout"] = "all"
-    rollouts_stay: bool = True
     rewards_stay: bool = True
     prior_temperature: float = Field(5.0, gt=0)
     sees_opening: bool = True
@@ -207,8 +204,6 @@ class SearchOptions(BaseModel):
     def _switches_fit(self) -> Self:
         if self.most_iterations < self.iterations:
             raise ValueError(f"most_iterations {self.most_iterations} is less than iterations {self.iterations}")
-        if (self.expand == "leaf") != self.rollouts_stay:
-            raise ValueError("rollouts_stay is true with expand: leaf, and false with expand: child: set it so")
         if self.expand == "leaf" and not self.rewards_stay:
             raise ValueError("expand: leaf looks at a turn once: set rewards_stay to true")
         if self.expand == "child" and self.ask_seeker == "when_needed":

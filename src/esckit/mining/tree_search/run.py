@@ -105,10 +105,16 @@ async def search_all(
     _check_budget(searches, options)
     total = options.budget_calls or sum(search.most for search in searches)
     with progress(title, total) as bar:
+        pairs: dict[TreeSearch, int] = {}
+        calls: dict[TreeSearch, int] = {}
+        found = asked = 0
 
-        def tell() -> None:
-            pairs, calls = sum(search.last[2] for search in searches), sum(search.spent for search in searches)
-            bar.advance(f"{pairs} pairs, {calls} calls", calls - bar.done if options.budget_calls else 1)
+        def tell(search: TreeSearch) -> None:
+            nonlocal found, asked
+            found += search.last[2] - pairs.get(search, 0)
+            asked += search.spent - calls.get(search, 0)
+            pairs[search], calls[search] = search.last[2], search.spent
+            bar.advance(f"{found} pairs, {asked} calls", asked - bar.done if options.budget_calls else 1)
 
         for search in searches:
             search.on_step = tell

@@ -46,7 +46,7 @@ class TreeSearch:
         self.rule = Rule(options.keep, self.theta, options.decoupled, roles.reward.name)
         self.curve: list[list[int]] = []
         self.iterations = 0
-        self.on_step: Callable[[], None] = lambda: None  # is called after each iteration
+        self.on_step: Callable[[TreeSearch], None] = lambda _: None  # is called after each iteration
         self.number = number
         self.tree = SearchedTree(seed, roles, self.extract)
         self._planted = False
@@ -88,7 +88,7 @@ class TreeSearch:
     @property
     def _sample(self) -> int:
         """Which answer to a question: the first where simulations stay, else this iteration's own."""
-        return 0 if self.options.rollouts_stay else self.iterations + 1
+        return 0 if self.options.expand == "leaf" else self.iterations + 1
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -106,7 +106,7 @@ class TreeSearch:
                 why = "exhausted"
                 break
             self.iterations += 1
-            self.on_step()
+            self.on_step(self)
             if self.iterations - self.last[0] >= max(_WINDOW, self.iterations // _SHARE):
                 await self._look(allowance)
         await self._look(allowance)
