@@ -70,7 +70,8 @@ def render(run: ReportedRun) -> str:
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold_texts(run.systems),
-            published=published_figures({stage.stage for stage in run.stages}) if measured else [],
+            published=published_figures(()) if measured else [],
+            published_of_stages=_of_stages(run) if measured else [],
             qualities=QUALITIES,
             judged=judged_qualities(run),
             distributions=charts.distribution_charts(planned),
@@ -111,6 +112,12 @@ def _searches(run: ReportedRun) -> dict[str, Any]:
         "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
         "most_turns": MOST_TURNS,
     }
+
+
+def _of_stages(run: ReportedRun) -> list[Any]:
+    """Published figures that only a run with certain kinds of stages shows."""
+    always = published_figures(())
+    return [group for group in published_figures({stage.stage for stage in run.stages}) if group not in always]
 
 
 def _recipe_yaml(recipe: dict[str, Any]) -> str:
