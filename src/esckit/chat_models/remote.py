@@ -8,7 +8,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -33,6 +34,7 @@ _TRIES: Final = 2  # for an answer that is no completion: it is likely to stay s
 _SHORTEST_KEY: Final = 6  # anything shorter stands for no key, and may be part of any word
 _SECONDS: Final = 120.0  # that a call may take,
 _PER_TOKEN: Final = 0.1  # or a slow server's time for each token of the limit, where that is more
+_CONNECTIONS: Final = 8  # of one client, whose time a call grows with their number
 _DETAIL: Final = 300  # characters of a server's message that are kept
 
 
@@ -77,7 +79,8 @@ class RemoteChatModel:
         self.leave_out = sorted(set(leave_out))
         self.timeout = timeout
         self._dialect = Dialect(self.extra_body, self.leave_out)
-        self._client: Any = None
+        self._clients: list[Any] = []
+        self._busy: list[int] = []  # calls under way by each
         _check_installed()
         self._key()
 
@@ -121,7 +124,8 @@ class RemoteChatModel:
 
         try:
             async with asyncio.timeout(self._seconds({})):
-                raw = await self._open().models.with_raw_response.list()
+                with self._client() as client:
+                    raw = await client.models.with_raw_response.list()
             return [str(model["id"]) for model in json.loads(raw.http_response.content)["data"]]
         except APIConnectionError as error:
             if stop := self._unconnected(error.__cause__).stop:
@@ -152,42 +156,57 @@ class RemoteChatModel:
         return replace(answer, left_out=said.left_out)
 
     async def _post(self, body: Mapping[str, Any]) -> bytes:
+        from httpx2 import Response
         from openai import Omit
 
         # Azure's own hosts take a bearer for a token of another kind, and refuse it.
-        without = {"extra_headers": {"Authorization": Omit()}} if self.url.api_version and self.url.is_azure else {}
+        without = {"headers": {"Authorization": Omit()}} if self.url.api_version and self.url.is_azure else {}
         seconds = self._seconds(body)
+        whole = {**{name: value for name, value in body.items() if name != "extra_body"}, **body.get("extra_body", {})}
+        options: Any = {**without, "timeout": seconds + 1}
         async with asyncio.timeout(seconds):  # a server that drips bytes never meets the client's own limit
-            create = self._open().chat.completions.with_raw_response.create
-            raw = await create(**_as_it_is(body), **without, timeout=seconds + 1)
-        return bytes(raw.http_response.content)
+            with self._client() as client:
+                # As it is: walking through what is sent and received would be most of the client's time.
+                raw = await client.post("/chat/completions", cast_to=Response, body=whole, options=options)
+        return bytes(raw.content)
 
     def _seconds(self, body: Mapping[str, Any]) -> float:
         """How long a call may take."""
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
         return max(_SECONDS, _PER_TOKEN * limit) if self.timeout is None else self.timeout
 
-    def _open(self) -> Any:
-        if self._client is None:
-            from openai import AsyncOpenAI
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """A client with few calls under way: for each call it looks at every connection that it has."""
+        place = next((place for place, busy in enumerate(self._busy) if busy < _CONNECTIONS), len(self._busy))
+        if place == len(self._busy):
+            self._clients.append(self._open())
+            self._busy.append(0)
+        self._busy[place] += 1
+        try:
+            yield self._clients[place]
+        finally:
+            self._busy[place] -= 1
 
-            how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root}
-            if self.url.api_version:
-                how["default_query"] = {"api-version": self.url.api_version}
-                how["default_headers"] = {"api-key": how["api_key"]}
-            try:
-                # Retries are ours: those of the client would be neither recorded nor counted.
-                self._client = AsyncOpenAI(**how, max_retries=0)
-            except (ValueError, ImportError) as error:
-                message = f"the proxy of the environment cannot be used ({self._clean(str(error))}){self.url.proxy}."
-                raise ChatError(message) from error
-        return self._client
+    def _open(self) -> Any:
+        from openai import AsyncOpenAI
+
+        how: dict[str, Any] = {"api_key": self._key(), "base_url": self.url.root}
+        if self.url.api_version:
+            how["default_query"] = {"api-version": self.url.api_version}
+            how["default_headers"] = {"api-key": how["api_key"]}
+        try:
+            # Retries are ours: those of the client would be neither recorded nor counted.
+            return AsyncOpenAI(**how, max_retries=0)
+        except (ValueError, ImportError) as error:
+            message = f"the proxy of the environment cannot be used ({self._clean(str(error))}){self.url.proxy}."
+            raise ChatError(message) from error
 
     async def close(self) -> None:
         """Close the connections, which belong to the running event loop."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        clients, self._clients, self._busy = self._clients, [], []
+        for client in clients:
+            await client.close()
 
     def _unconnected(self, cause: BaseException | None) -> CallFailure:
         """A connection that was not made is no item's fault; one that was cut may be."""
@@ -260,13 +279,6 @@ class RemoteChatModel:
         text = text.replace(key, "***") if len(key) >= _SHORTEST_KEY else text
         line = " ".join(text.split()).rstrip(".:")
         return line if len(line) <= _DETAIL else f"{line[:_DETAIL]}…"
-
-
-def _as_it_is(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body, so that the client sends its nested parts as they are: walking through them is most of its time."""
-    nested = {name: body[name] for name in ("messages", "response_format") if name in body}
-    plain = {name: value for name, value in body.items() if name not in nested}
-    return {**plain, "messages": [], "extra_body": {**body.get("extra_body", {}), **nested}}
 
 
 def _check_installed() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -18,8 +19,12 @@ def load_prompt(method: str, name: str, **slots: str) -> str:
     Raises:
         EsckitError: a slot of the prompt is not given, or a slot is given that the prompt does not have.
     """
-    text = resources.files(__name__).joinpath(method, f"{name}.txt").read_text(encoding="utf-8")
-    return fill_slots(text.strip(), slots, f"{method}/{name}")
+    return fill_slots(_shipped(method, name), slots, f"{method}/{name}")
+
+
+@cache
+def _shipped(method: str, name: str) -> str:
+    return resources.files(__name__).joinpath(method, f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def fill_slots(text: str, slots: Mapping[str, str], prompt: str) -> str:
