@@ -1,8 +1,10 @@
 """Searching from many dialogues at once, under one limit of questions and one budget, into a folder."""
 
 import asyncio
+import gc
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -104,7 +106,7 @@ async def search_all(
     searches = [METHODS[options.method](each, roles, options, number, gate) for each in seeds]
     _check_budget(searches, options)
     total = options.budget_calls or sum(search.most for search in searches)
-    with progress(title, total) as bar:
+    with progress(title, total) as bar, _collecting_seldom():
         pairs: dict[TreeSearch, int] = {}
         calls: dict[TreeSearch, int] = {}
         found = asked = 0
@@ -120,6 +122,17 @@ async def search_all(
             search.on_step = tell
         stopped = await _within_budget(searches, options)
     return [search.finish(why) for search, why in zip(searches, stopped, strict=True)]
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Look for cycles of garbage more seldom: trees and questions only grow, and looking takes ever longer."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 async def _within_budget(searches: Sequence[TreeSearch], options: SearchOptions) -> list[str]:
