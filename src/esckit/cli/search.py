@@ -46,6 +46,7 @@ def search_command(
     concurrency: Annotated[int | None, typer.Option(min=1, help="Most questions at once.")] = None,
     budget_calls: Annotated[int | None, typer.Option(min=1, help="Most questions; then it ends in good order.")] = None,
     share_budget: Annotated[bool | None, typer.Option(help="What a dialogue leaves goes to others.")] = None,
+    format: Annotated[str | None, typer.Option(help="Of the dialogues; default: as the file looks.")] = None,
     labels: shared.LabelsOption = None,
     ledger: shared.LedgerOption = None,
     trust_remote_code: shared.TrustOption = False,
@@ -72,7 +73,7 @@ def search_command(
         if own:
             given[role] = {**(given.get(role) or {}), **own}
     wanted = shared.options_of(SearchOptions, given)
-    conversations = shared.read_dialogues(corpus, labels=labels)
+    conversations = shared.read_dialogues(corpus, format=format, labels=labels)
     for taxonomy in {str(conversation.taxonomy) for conversation in conversations} & TAXONOMIES.keys():
         check_roles(wanted, TAXONOMIES[taxonomy], conversations)
     found = search_dialogues(conversations, wanted, out, ledger=ledger or out / LEDGER, seed=seed)
