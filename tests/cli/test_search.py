@@ -131,6 +131,10 @@ def test_dialogues_of_another_taxonomy(
     write_conversations(tmp_path / "both.jsonl", [cso, *starter_dialogues(1, 4)])
     assert search(monkeypatch, models, tmp_path / "both.jsonl", tmp_path / "out") == 2
     assert "cso" in capsys.readouterr().err
+    plain = replace(other, turns=[replace(turn, strategy=None) for turn in other.turns], taxonomy=None)
+    write_conversations(tmp_path / "plain.jsonl", [plain])
+    assert search(monkeypatch, models, tmp_path / "plain.jsonl", tmp_path / "out") == 2
+    assert "these dialogues have no strategies" in capsys.readouterr().err
 
 
 def test_a_full_disk_loses_nothing(

@@ -60,7 +60,6 @@ def search_command(
     Example: esckit search train.json runs/search --dialogues 10 --reward remote:qwen --base-url http://localhost:8000/v1
     """
     told = locals()
-    from esckit.chat_models.ledger import LEDGER
     from esckit.mining.tree_search.open_roles import check_roles
     from esckit.mining.tree_search.options import SearchOptions
     from esckit.mining.tree_search.run import search_dialogues
@@ -76,8 +75,7 @@ def search_command(
     conversations = shared.read_dialogues(corpus, format=format, labels=labels)
     for taxonomy in {str(conversation.taxonomy) for conversation in conversations} & TAXONOMIES.keys():
         check_roles(wanted, TAXONOMIES[taxonomy], conversations)
-    found = search_dialogues(conversations, wanted, out, ledger=ledger or out / LEDGER, seed=seed)
-    print(_line(found, out))
+    print(_line(search_dialogues(conversations, wanted, out, ledger=ledger, seed=seed), out))
 
 
 def _role(role: str, told: dict[str, Any]) -> dict[str, Any]:

@@ -73,9 +73,14 @@ def search_dialogues(
     out = Path(out)
     drawn = draw_dialogues(conversations, options.dialogues, seed)
     taxonomies = {conversation.taxonomy for conversation in drawn}
-    if len(taxonomies) != 1 or None in taxonomies:
-        told = ", ".join(sorted(map(str, taxonomies))) or "no dialogue"
-        raise CorpusError(f"a search needs dialogues of one taxonomy of strategies, and here are {told}.")
+    if taxonomies == {None}:
+        raise CorpusError(
+            "these dialogues have no strategies, and a search starts from replies that have one: label them, or give "
+            "others."
+        )
+    if len(taxonomies) != 1:
+        told = ", ".join(sorted(str(name or "none") for name in taxonomies)) or "no dialogue"
+        raise CorpusError(f"a search needs dialogues of one taxonomy of strategies, and here are {told}: search apart.")
     taxonomy = TAXONOMIES[str(taxonomies.pop())]
 
     async def work() -> tuple[list[Conversation], dict[str, Any] | None, Roles]:
