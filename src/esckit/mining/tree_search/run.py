@@ -148,7 +148,6 @@ async def _within_budget(searches: Sequence[TreeSearch], options: SearchOptions)
     if options.budget_calls is None:
         return await _all(search.run() for search in searches)
     share = options.budget_calls // len(searches)
-    allowed = [share] * len(searches)
     stopped = await _all(search.run(share) for search in searches)
     while options.share_budget:
         hungry = [place for place, why in enumerate(stopped) if why == "budget"]
@@ -156,9 +155,7 @@ async def _within_budget(searches: Sequence[TreeSearch], options: SearchOptions)
         more = left // len(hungry) if hungry else 0
         if not hungry or more < max(searches[place].dearest for place in hungry):
             break
-        for place in hungry:
-            allowed[place] = searches[place].spent + more
-        again = await _all(searches[place].run(allowed[place]) for place in hungry)
+        again = await _all(searches[place].run(searches[place].spent + more) for place in hungry)
         for place, why in zip(hungry, again, strict=True):
             stopped[place] = why
     return stopped
