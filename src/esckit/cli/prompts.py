@@ -16,4 +16,5 @@ def prompts_command(out: Annotated[Path, typer.Argument(help="The folder to writ
     from esckit.prompts.own import write_prompts
 
     written = len(write_prompts(out))
-    print(f"{written} prompts in {out}; next: change some, then esckit baseline, judge, annotate or search --prompts {out}")
+    commands = "esckit baseline, judge, annotate or search"
+    print(f"{written} prompts in {out}; next: change some, then {commands} --prompts {out}")

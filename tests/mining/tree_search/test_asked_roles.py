@@ -131,6 +131,12 @@ def test_the_seeker_ends_the_talk(answer: str) -> None:
     assert say(Listener(answer), AskedSeeker, Talk(TALK, TALK.trunk)) == END
 
 
+@pytest.mark.parametrize("answer", ["When was that?", "  i lost MY job. "])
+def test_a_seeker_who_repeats_what_was_said_gives_no_answer(answer: str) -> None:
+    assert say(Listener(answer), AskedSeeker, Talk(TALK, TALK.trunk)) is None
+    assert say(Listener(f"{answer} I mean it."), AskedSeeker, Talk(TALK, TALK.trunk)) is not None
+
+
 def test_a_supporter_ends_nothing() -> None:
     assert say(Listener("In the [END] it heals."), AskedSupporter, Talk(TALK, TALK.trunk[:3]), "Question")
 

@@ -18,6 +18,7 @@ from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.decoding import Decoding
+from esckit.mining.pairs import normalise
 from esckit.mining.tree_search.options import RewardOptions, RoleOptions, StrategyOptions
 from esckit.mining.tree_search.roles import END, Judged, Scored, Talk
 from esckit.mining.tree_search.said import clean_reply, ends_the_talk
@@ -76,14 +77,19 @@ class AskedSeeker:
         self._prompts = options.read_prompts()
 
     async def say(self, talk: Talk, strategy: str | None = None) -> str | None:
-        """The seeker's next turn; `END` where the end mark stands anywhere in the answer. ``strategy`` is not read."""
+        """The seeker's next turn; `END` where the end mark stands anywhere in the answer. ``strategy`` is not read.
+
+        Words that were said before are no answer: a small model repeats what it reads, and then goes on so.
+        """
         system = self._prompts.fill("seeker", person=_person(talk))
         last = self._prompts.fill("seeker_turn")
         messages = _spoken([_turned(turn) for turn in talk.path], {}, system, last)
         outcome = await self._live.ask(ChatRequest(messages, self._decoding, sample=talk.sample))
         if outcome.state == "done" and ends_the_talk(outcome.text):
             return END
-        return _said(outcome, self._taxonomy, last)
+        text = _said(outcome, self._taxonomy, last)
+        said = {normalise(turn.text or "") for turn in talk.path}
+        return None if text is not None and normalise(text) in said else text
 
 
 class AskedSupporter:
