@@ -21,7 +21,7 @@ from esckit.measures.intervals import mean_intervals
 from esckit.mining.inferential import draw_dialogues
 from esckit.mining.pairs import Pair
 from esckit.mining.tree_search.controls import METHODS
-from esckit.mining.tree_search.open_roles import open_roles
+from esckit.mining.tree_search.open_roles import open_roles, role_names
 from esckit.mining.tree_search.options import EMBEDDED, SearchOptions
 from esckit.mining.tree_search.roles import Roles, Talk
 from esckit.mining.tree_search.search import TreeSearch
@@ -237,7 +237,7 @@ def _record(
         "mode": options.mode,
         "theta": records[0]["theta"],
         "range": [roles.reward.lowest, roles.reward.highest],
-        "roles": records[0]["roles"],
+        "roles": role_names(roles),
         "seeds": len(trees),
         "iterations": sum(record["iterations"] for record in records),
         "ends": sum(record["ends"] for record in records),
