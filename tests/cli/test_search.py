@@ -54,6 +54,7 @@ def test_a_search_writes_trees_and_what_they_cost(
     assert [tree.id for tree in trees] == [seed.id for seed in read_conversations(corpus)]
     assert told["calls"]["supporter"] > 0
     assert told["calls"]["strategy"] == told["calls"]["reward"] == 0  # a planner and an annotator ask nobody
+    assert set(told["roles"]) == {"seeker", "supporter", "strategy", "reward"}
     assert told["pairs"] == len(pairs_of(trees, "coupled"))
     assert f"{told['pairs']} pairs from 2 dialogues by {sum(told['calls'].values())} calls" in capsys.readouterr().out
     before = (tmp_path / "out/trees.jsonl").read_bytes()
@@ -82,6 +83,8 @@ def test_a_file_of_options_says_the_rest(
         (("--reward", "nobody"), "the reward role: nobody is no chat model and no annotator"),
         (("--reward", "remote:m", "--by", "digits"), "the reward role: by: digits reads the probabilities of a model"),
         (("--mode", "fast"), "--mode 'fast': Input should be 'ours', 'paper' or 'as_coded'"),
+        (("--base-url", "http://localhost:1/v1"), "--base-url is for roles that are remote:MODEL: name one"),
+        (("--prompts", "nowhere"), "the seeker role: the prompts folder nowhere cannot be read"),
         (("--share-budget",), "share_budget divides budget_calls: set budget_calls"),
     ],
 )
@@ -99,6 +102,13 @@ def test_bad_input_is_one_sentence(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("esckit: ")]
     assert line.removeprefix("esckit: ").startswith(said)
     assert not (tmp_path / "out/trees.jsonl").exists()
+
+
+def test_prompts_of_ones_own_are_for_the_models_that_speak_by_default_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    assert call(monkeypatch, "search", corpus, tmp_path / "out", "--prompts", tmp_path / "mine") == 2
+    assert f"the prompts folder {tmp_path / 'mine'} cannot be read" in capsys.readouterr().err
 
 
 def test_a_role_that_nobody_plays(

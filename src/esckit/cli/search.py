@@ -67,15 +67,24 @@ def search_command(
 
     given = _read(options) if options else {}
     given |= {key: told[key] for key in _KEYS if told[key] is not None}
-    for role in _ROLES:
-        own = _role(role, told)
-        if own:
-            given[role] = {**(given.get(role) or {}), **own}
+    given |= _roles(given, told)
     wanted = shared.options_of(SearchOptions, given)
     conversations = shared.read_dialogues(corpus, format=format, labels=labels)
     for taxonomy in {str(conversation.taxonomy) for conversation in conversations} & TAXONOMIES.keys():
         check_roles(wanted, TAXONOMIES[taxonomy], conversations)
     print(_line(search_dialogues(conversations, wanted, out, ledger=ledger, seed=seed), out))
+
+
+def _roles(given: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """The roles as the command line says, over what stands in the file of options.
+
+    Raises:
+        EsckitError: a base URL is given, and no role is behind one.
+    """
+    roles = {role: {**(given.get(role) or {}), **own} for role in _ROLES if (own := _role(role, told))}
+    if told["base_url"] and not any("base_url" in role for role in roles.values()):
+        raise EsckitError("--base-url is for roles that are remote:MODEL: name one (--reward remote:MODEL).")
+    return roles
 
 
 def _role(role: str, told: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +96,8 @@ def _role(role: str, told: dict[str, Any]) -> dict[str, Any]:
         own["by"] = told["by"]
     if str(told[role] or "").startswith("remote:") and told["base_url"]:
         own["base_url"] = told["base_url"]
-    if told["prompts"] and told[role]:
+    speaks = role in ("seeker", "supporter") or told[role] not in (None, "embedded")
+    if told["prompts"] and speaks:
         own["prompts"] = str(told["prompts"])
     return own
 
