@@ -151,7 +151,7 @@ def test_the_shipped_prompts_are_written_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     assert call(monkeypatch, "prompts", tmp_path / "mine") == 0
-    assert capsys.readouterr().out.startswith(f"28 prompts in {tmp_path / 'mine'}; next: change some")
+    assert capsys.readouterr().out.startswith(f"32 prompts in {tmp_path / 'mine'}; next: change some")
     assert call(monkeypatch, "prompts", tmp_path / "mine") == 2
     assert capsys.readouterr().err == (
         f"esckit: {tmp_path / 'mine'} is there already and is not overwritten: give a folder that is new or empty.\n"
