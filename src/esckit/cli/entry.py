@@ -18,6 +18,7 @@ from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.refine import refine_command
 from esckit.cli.search import search_command
 from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
@@ -37,7 +38,7 @@ EXTRA_OF: Final = {
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "search", "predict", "train", "annotate", "judge", "baseline")
+_CONTINUES: Final = ("run", "search", "refine", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -208,6 +209,7 @@ app.command("baseline")(baseline_command)
 app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
 app.command("search")(search_command)
+app.command("refine")(refine_command)
 app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)

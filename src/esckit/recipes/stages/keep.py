@@ -97,9 +97,9 @@ class KeepStage(Stage):
         if not getattr(corpus, self.split):
             raise CorpusError(f"stage {self.name!r} decides on {self.split}, which the corpus lacks: give it a file.")
         if self.judge is not None:
-            from esckit.recipes.stages.refine import check_acceptor
+            from esckit.mining.self_refinement.by_name import check_acceptor
 
-            check_acceptor(self.judge, corpus)
+            check_acceptor(self.judge, getattr(corpus, self.split))
 
     def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
         return (self.split,) if self.stops and self.split != "train" else ()

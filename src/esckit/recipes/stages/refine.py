@@ -11,7 +11,7 @@ from esckit.conversation import Conversation, read_conversations
 from esckit.errors import RunError
 from esckit.files import write_json
 from esckit.mining.pairs import pair_statistics
-from esckit.mining.self_refinement.options import AcceptOptions, RefinementOptions
+from esckit.mining.self_refinement.options import RefinementOptions
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.keep import stopped_at
 from esckit.recipes.stages.sft import SftStage, sft_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from esckit.recipes.recipe import Recipe
     from esckit.supporters import Supporter
 
-__all__ = ["RefineStage", "check_acceptor", "open_policy"]
+__all__ = ["RefineStage", "open_policy"]
 
 
 class RefineStage(TreesStage, RefinementOptions):
@@ -79,7 +79,9 @@ class RefineStage(TreesStage, RefinementOptions):
         if self.refined_by != "people":
             check_model(self.refiner)
         if self.accept is not None:
-            check_acceptor(self.accept, corpus)
+            from esckit.mining.self_refinement.by_name import check_acceptor
+
+            check_acceptor(self.accept, corpus.train)
         if self.reuse or not self.trees:
             return
         earlier = [stage.dialogues for stage in self.builds_on(recipe) if isinstance(stage, RefineStage)]
@@ -175,14 +177,3 @@ def open_policy(run: "RunFolder", stage: str, sft: SftStage) -> "Supporter":
     backbone = run.load_backbone()
     folders: dict[Part, Path] = {sft.part: run.folder / stage / sft.part}
     return Supporter.of_adapters(backbone, run.renderer(backbone), folders, sft.past_strategies)
-
-
-def check_acceptor(options: AcceptOptions, corpus: "Corpus") -> None:
-    from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
-    from esckit.judging.rubric import load_rubrics
-
-    load_rubrics(options.rubrics)
-    if options.asks:
-        check_model(options)
-    else:
-        check_annotator(AnnotatorOptions(model=options.model), corpus.train)
