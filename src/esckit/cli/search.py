@@ -26,7 +26,9 @@ def search_command(
     supporter: RoleOption = None,
     strategy: Annotated[str | None, typer.Option(help="A chat model that scores strategies.")] = None,
     planner: Annotated[str | None, typer.Option(help="A planner's or a supporter's folder, or embedded.")] = None,
-    reward: Annotated[str | None, typer.Option(help="A chat model, an annotator's folder, or embedded.")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="A chat model, an annotator's folder, embedded, or patterns.")
+    ] = None,
     check: Annotated[str | None, typer.Option(help="Who judges a sample of the pairs again; default: nobody.")] = None,
     by: Annotated[
         str | None, typer.Option(help="How a chat model rewards: words, or digits (on this machine).")
