@@ -49,7 +49,8 @@ def check_ability_command(
     options = AbilityOptions(shots, limit, batch_size, chat)
     reached = [measure_ability(model, found, options) for model in models]
     if as_json:
-        shared.print_json({"format": 1, "options": asdict(options), "models": [_as_json(each, reached[0]) for each in reached]})
+        told = [_as_json(each, reached[0]) for each in reached]
+        shared.print_json({"format": 1, "options": asdict(options), "models": told})
     else:
         from esckit.report.figure_tables import draw
 
