@@ -76,7 +76,7 @@ def with_frozen_copy(model: Any) -> Reference:
 def whole_run(folder: Path) -> Run:
     """Two epochs, a checkpoint a step; where checkpoints are there already, it continues from the newest."""
     model, data, objective = setting("dpo")
-    valid = setting("sft")[1]
+    valid = setting("dpo")[1]
     options = TrainingOptions(epochs=2, batch_size=3, learning_rate=3e-3, warmup=0.2, checkpoint_seconds=0)
     trained = train(model, data, options, folder=folder, title="test", seed=3, objective=objective, valid=valid)
     return Run(trained.curve, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
