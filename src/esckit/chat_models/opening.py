@@ -69,11 +69,11 @@ class ChatModelOptions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _rest_of_decoding(cls, given: Any) -> Any:
-        """Keys of ``decoding`` that are left out are the default's; who sets a temperature wants draws."""
+        """Keys of ``decoding`` that are left out are the default's; who says how draws are made wants draws."""
         if not isinstance(given, dict) or not isinstance(given.get("decoding"), dict):
             return given
         usual = asdict(cls.model_fields["decoding"].default)
-        drawn = {"greedy": False} if {"temperature", "top_p"} & set(given["decoding"]) else {}
+        drawn = {"greedy": False} if {"temperature", "top_p", "top_k"} & set(given["decoding"]) else {}
         return {**given, "decoding": {**usual, **drawn, **given["decoding"]}}
 
     @model_validator(mode="after")
@@ -85,6 +85,8 @@ class ChatModelOptions(BaseModel):
                 raise ValueError(f"{name} is for a model behind a URL: set model to {REMOTE}MODEL")
         if unknown := sorted(set(self.leave_out) - LEAVABLE.keys()):
             raise ValueError(f"leave_out has {', '.join(unknown)}: choose among {', '.join(sorted(LEAVABLE))}")
+        if twice := sorted(self.extra_body.keys() & (self.decoding.record().keys() - _OURS)):
+            raise ValueError(f"extra_body and decoding both set {', '.join(twice)}: leave one of the two out")
         if ours := sorted(set(self.extra_body) & (_OURS | _OURS_TOO)):
             raise ValueError(f"extra_body sets {', '.join(ours)}, which esckit sets itself: leave it out")
         return self

@@ -8,7 +8,7 @@ can be read without them.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from esckit.errors import CorpusError
 from esckit.training.training_options import LoraOptions, TrainingOptions
@@ -31,15 +31,6 @@ class Keys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DecodingConfig(Keys):
-    """How a strategy or a text is chosen (`decoding.Decoding`)."""
-
-    greedy: bool = False
-    temperature: float = Field(0.7, gt=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int = Field(128, ge=1)
-
-
 class Input(NamedTuple):
     """A stage that is read: the key that names it, its name, and what it must make."""
 
@@ -60,6 +51,7 @@ class Stage(Keys):
         reads: by key, what the stages named there must make. A key holds a name, a list of names, or null.
         elsewhere: keys on which the result does not depend as they stand: where files are (what is in them goes into
             `depends_on`), how fast something is asked.
+        later: keys that are younger than runs that must stay as they are: at its default, such a key does not count.
         version: raised by hand when another esckit makes another result of the same keys and inputs.
         in_all_processes: every process of a launcher does the work; else the first one, while the others wait.
     """
@@ -70,6 +62,7 @@ class Stage(Keys):
     makes: ClassVar[str] = ""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     elsewhere: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     in_all_processes: ClassVar[bool] = False
 
@@ -85,6 +78,13 @@ class Stage(Keys):
             value = getattr(self, key)
             for name in value if isinstance(value, list) else [value] if value else []:
                 yield Input(key, name, wanted)
+
+    @property
+    def counting_keys(self) -> dict[str, Any]:
+        """Keys on whose values the result depends, JSON-ready."""
+        fields = type(self).model_fields
+        without = {key for key in self.later if getattr(self, key) == fields[key].default}
+        return self.model_dump(mode="json", exclude={*self.elsewhere, *without})
 
     @property
     def uses_backbone(self) -> bool:
