@@ -1,14 +1,14 @@
 """How strategies and words are drawn, and where the seeds of these draws come from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-__all__ = ["Decoding", "choose_strategies", "seed_of"]
+__all__ = ["Decoding", "choose_strategies", "completed", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,17 @@ class Decoding:
     temperature: Annotated[float, Field(gt=0)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
+
+
+def completed(given: Any, usual: Decoding) -> Any:
+    """Keys of a decoding as ``usual`` has them where they are not given; who sets how to draw wants draws.
+
+    Anything but a mapping comes back as it is.
+    """
+    if not isinstance(given, dict):
+        return given
+    drawn = {"greedy": False} if given.keys() - {"greedy", "max_new_tokens"} else {}
+    return {**asdict(usual), **drawn, **given}
 
 
 def seed_of(*parts: object) -> int:

@@ -140,6 +140,17 @@ class Stage(Keys):
         """JSON-ready: what its result depends on beyond keys, version, seed, corpus, backbone and what it reads."""
         return None
 
+    def skips(self, run: "RunFolder") -> str | None:
+        """Why there is nothing to do, in a sentence; None where there is: a stage that it reads was skipped.
+
+        Of a list of stages, those that were skipped are passed over, unless all were.
+        """
+        for key in self.reads:
+            named = [each.name for each in self.inputs if each.key == key]
+            if named and all(map(run.was_skipped, named)):
+                return f"{named[0]} was skipped: {run.facts(named[0])['why']}"
+        return None
+
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Do it, into ``run.folder / name``; continue what was stopped in the middle.
 
