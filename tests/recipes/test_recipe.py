@@ -89,7 +89,10 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
     ("settings", "sentence"),
     [
         (["planner-dpo.pairs=mine-generator"], "'planner-dpo' aligns a part on pairs that were mined for another part"),
-        (["planner-dpo.pairs=planner-sft"], "'planner-dpo' needs an earlier mine or search stage named 'planner-sft'"),
+        (
+            ["planner-dpo.pairs=planner-sft"],
+            "'planner-dpo' needs an earlier mine or search or refine stage named 'planner-sft'",
+        ),
         (["planner-dpo.start=mine-planner"], "needs an earlier sft or preference or keep stage named 'mine-planner'"),
         (["planner-dpo.start=generator-dpo"], "needs an earlier sft or preference or keep stage named 'generator-dpo'"),
         (["planner-dpo.loss=ppo"], "planner-dpo.loss: input should be 'dpo', 'ipo', 'simpo', 'kto' or 'orpo'"),

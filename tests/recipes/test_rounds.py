@@ -89,7 +89,7 @@ def test_a_block_after_a_block_reads_its_last_round(tmp_path: Path) -> None:
         (
             "{dpo: sft, pairs: null}",
             "{dpo: stf, pairs: null}",
-            "'pairs-1' needs an earlier sft or preference or keep stage",
+            "'pairs-1' needs an earlier sft or preference or keep",
         ),
         ("times: 3", "times: 0", "repeat.times: input should be greater than or equal to 1"),
         ("times: 3", "time: 3", "repeat.times: field required"),

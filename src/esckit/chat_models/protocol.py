@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
@@ -17,6 +17,10 @@ from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+OF_JSON: Final = "json"
+"""What a model's identity has under this name holds for requests with a schema alone."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class ChatRequest:
 
         ``step`` is name and version of what asks: change it where replies are read in another way.
         """
+        if self.schema is None and isinstance(model, dict):
+            model = {name: part for name, part in model.items() if name != OF_JSON}
         asked = [step, model, self._chat, asdict(self.decoding), self._schema, self.sample]
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 

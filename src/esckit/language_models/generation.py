@@ -15,6 +15,7 @@ from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import device_of
 from esckit.language_models.cohorts import Cohort, in_groups, take_step, takes_steps
+from esckit.language_models.guided import Guide
 from esckit.language_models.token_tree import build_tries, collate, target_log_probabilities
 from esckit.rendering import Part, Renderer
 
@@ -89,6 +90,7 @@ def generate_ids(
     seeds: Sequence[int],
     *,
     on_token: Callable[[int], None] | None = None,
+    guides: Sequence[Guide | None] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until the end of turn; a row that has ended makes room for the next prompt.
 
@@ -102,11 +104,13 @@ def generate_ids(
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         on_token: is told the tokens of the one prompt as they come.
+        guides: of each prompt, what its reply may be; None where it may be anything.
 
     Returns:
         The ids that were written, each up to and including the first end of turn.
     """
     texts = [list(prompt) for prompt in prompts]
+    guides = guides or [None] * len(texts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     written: list[list[int]] = [[] for _ in texts]
     waiting = in_groups(texts)[::-1]
@@ -123,16 +127,30 @@ def generate_ids(
             so_far = [text + ids for text, ids in zip(texts, written, strict=True)]
             new = cohorts = [Cohort(model, so_far, [cohort.rows]) for cohort in cohorts]
         for cohort in new:
-            tokens = _next_tokens(cohort.logits, decoding, [generators[row] for row in cohort.rows])
+            logits = _guided(cohort.logits, [guides[row] for row in cohort.rows])
+            tokens = _next_tokens(logits, decoding, [generators[row] for row in cohort.rows])
             going = []
             for row, token in zip(cohort.rows, tokens.tolist(), strict=True):
                 written[row].append(token)
                 going.append(token != end_of_turn and len(written[row]) < decoding.max_new_tokens)
+                if (guide := guides[row]) is not None:
+                    guide.take(token)
                 if on_token:
                     on_token(token)
             cohort.go_on(tokens, going)
         cohorts = [cohort for cohort in cohorts if cohort.rows]
     return written
+
+
+def _guided(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
+    """Logits (B, V), those of tokens that a row's guide does not allow minus infinity."""
+    allowed = {row: found for row, guide in enumerate(guides) if guide and (found := guide.allowed()) is not None}
+    logits = logits.clone() if allowed else logits
+    for row, found in allowed.items():
+        hidden = torch.ones_like(logits[row], dtype=torch.bool)
+        hidden[: len(found)] = ~found[: logits.shape[1]]
+        logits[row, hidden] = -torch.inf
+    return logits
 
 
 def _next_tokens(logits: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:

@@ -12,6 +12,7 @@ from esckit.errors import PredictionsError
 from esckit.measures.evaluation import DEFAULT_METRICS, FORMAT, Measured, Settings, measure
 from esckit.measures.intervals import Draws, FloatArray
 from esckit.measures.matching import align, key_of
+from esckit.measures.patterns import PATTERNS
 from esckit.measures.permutation import FIGURES, Figure, difference_interval, holm, mean_of, permutation_p
 from esckit.measures.predictions import Prediction
 from esckit.measures.results import Comparison, Difference
@@ -184,24 +185,27 @@ def _tested(first: _System, second: _System, pairs: list[tuple[int, int]], setti
         tested = {name: _Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
         if any(figures is None or figures.b is None for figures in strategies):
             del tested["b"]
-    return tested | _text_means(one, each[0], each[1])
+    return tested | _means(one, each[0], each[1])
 
 
-def _text_means(
+def _means(
     rows: Sequence[Prediction], first: dict[str, FloatArray], second: dict[str, FloatArray]
 ) -> dict[str, _Tested]:
+    """Means over turns: text measures, and shares of replies in a pattern."""
     dialogues = sorted({row.conversation_id for row in rows}, key=repr)
     place = {dialogue: d for d, dialogue in enumerate(dialogues)}
     where = np.array([place[row.conversation_id] for row in rows])
     tested = {}
-    for name in TESTED_TEXT:
+    for name in (*TESTED_TEXT, *PATTERNS):
         if name in first and name in second:
             known = ~np.isnan(first[name]) & ~np.isnan(second[name])
             sums = np.zeros((2, len(dialogues), 1))
             for side, values in zip(sums, (first[name], second[name]), strict=True):
                 np.add.at(side[:, 0], where[known], values[known])
             turns = int(known.sum())
-            tested[f"{name}_utterance"] = _Tested(sums[0], sums[1], mean_of(max(turns, 1)), turns)
+            tested[name if name in PATTERNS else f"{name}_utterance"] = _Tested(
+                sums[0], sums[1], mean_of(max(turns, 1)), turns
+            )
     return tested
 
 

@@ -210,6 +210,27 @@ class TextFigures(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatternFigure(Result):
+    """One pattern over the dialogues (`patterns`)."""
+
+    share: float  # of replies
+    share_interval: Interval
+    run: float  # the longest run of a dialogue in replies, mean over dialogues
+    run_interval: Interval
+    longest: int  # the longest run of all, in replies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patterns(Result):
+    """Patterns over a dialogue, by name; None where one cannot be told."""
+
+    dialogues: int
+    replies: int
+    predicted: dict[str, PatternFigure | None]
+    gold: dict[str, PatternFigure | None]  # the human replies to the same turns
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figures(Result):
     """What is measured of some rows."""
 
@@ -218,6 +239,7 @@ class Figures(Result):
     past_strategies: str | None
     strategy: StrategyFigures | None
     text: TextFigures | None
+    patterns: Patterns | None = None
     warnings: list[str]
 
 

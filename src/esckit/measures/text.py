@@ -227,9 +227,14 @@ def openings(responses: Sequence[Sequence[str]], most: int = 10) -> list[Opening
 
     Responses with fewer than four tokens have no opening; equal counts stand in alphabetical order.
     """
-    counts = Counter(" ".join(tokens[:_OPENING]) for tokens in responses if len(tokens) >= _OPENING)
+    counts = Counter(opening for tokens in responses if (opening := opening_of(tokens)))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
     return [Opening(opening=text, count=count, share=count / len(responses)) for text, count in ranked]
+
+
+def opening_of(tokens: Sequence[str]) -> str | None:
+    """Return a response's first four tokens, with blanks between; None where it has fewer."""
+    return " ".join(tokens[:_OPENING]) if len(tokens) >= _OPENING else None
 
 
 def _count(pieces: Sequence[str]) -> int:

@@ -122,9 +122,8 @@ class RunFolder:
         if stage.uses_backbone:
             made = self.recipe.makes_backbone
             backbone = [self.model_identity, made and self.identity(made)]
-        keys = stage.model_dump(mode="json", exclude=set(stage.elsewhere))
         own = [stage.version, self.seed(stage), stage.depends_on(self)]
-        return digest([keys, own, self.corpus_hash, backbone, reads])
+        return digest([stage.counting_keys, own, self.corpus_hash, backbone, reads])
 
     def is_done(self, stage: Stage) -> bool:
         """True where the stage's result is there and current, or it was skipped for what is current."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from esckit.errors import CorpusError
+from esckit.rendering import supporter_turns
 from esckit.training.training_options import LoraOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Stage(Keys):
         reads: by key, what the stages named there must make. A key holds a name, a list of names, or null.
         elsewhere: keys on which the result does not depend as they stand: where files are (what is in them goes into
             `depends_on`), how fast something is asked.
+        later: keys that are younger than runs that must stay as they are: at its default, such a key does not count.
         version: raised by hand when another esckit makes another result of the same keys and inputs.
         in_all_processes: every process of a launcher does the work; else the first one, while the others wait.
     """
@@ -70,6 +72,7 @@ class Stage(Keys):
     makes: ClassVar[str] = ""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     elsewhere: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     in_all_processes: ClassVar[bool] = False
 
@@ -85,6 +88,13 @@ class Stage(Keys):
             value = getattr(self, key)
             for name in value if isinstance(value, list) else [value] if value else []:
                 yield Input(key, name, wanted)
+
+    @property
+    def counting_keys(self) -> dict[str, Any]:
+        """Keys on whose values the result depends, JSON-ready."""
+        fields = type(self).model_fields
+        without = {key for key in self.later if getattr(self, key) == fields[key].default}
+        return self.model_dump(mode="json", exclude={*self.elsewhere, *without})
 
     @property
     def uses_backbone(self) -> bool:
@@ -154,7 +164,25 @@ class TrainingStage(Stage, TrainingOptions):
     """A stage that trains a language model: what it trains on is also what `esckit run --check` estimates memory by."""
 
     elsewhere: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+    later: ClassVar[frozenset[str]] = frozenset({"evaluations", "patience"})
     in_all_processes: ClassVar[bool] = True
+
+    @property
+    def measures_valid(self) -> bool:
+        """True where it is the validation part that it measures and does not train on."""
+        return True
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        if (
+            self.patience
+            and self.measures_valid
+            and self.trains(recipe)
+            and not any(map(supporter_turns, corpus.valid))
+        ):
+            raise CorpusError(
+                f"stage {self.name!r} stops early by the loss on the validation part, and there is none: give "
+                "corpus.valid or a split that has one, or leave patience out."
+            )
 
     def trains(self, recipe: "Recipe") -> bool:
         """False where the recipe leaves it nothing to do."""

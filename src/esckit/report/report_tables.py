@@ -84,10 +84,15 @@ def judged_qualities(run: ReportedRun) -> dict[str, dict[str, SystemScore]]:
     return {}
 
 
+def first_of_splits(systems: Sequence[System]) -> list[System]:
+    """The first system of each split: what is said of its gold replies holds for the others."""
+    return list({system.split: system for system in reversed(systems)}.values())[::-1]
+
+
 def gold_texts(systems: Sequence[System]) -> list[GoldText]:
     """Measure the gold responses, the scale on which to read Distinct, length and openings; one row a split."""
-    first = {system.split: system for system in reversed(systems) if system.figures and system.figures.text}
-    return [_gold_text(system) for system in reversed(first.values())]
+    measured = [system for system in systems if system.figures and system.figures.text]
+    return [_gold_text(system) for system in first_of_splits(measured)]
 
 
 def _gold_text(system: System) -> GoldText:

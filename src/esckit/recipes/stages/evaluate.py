@@ -53,6 +53,8 @@ class ComparingStage(Stage):
 class EvaluateStage(ComparingStage):
     """Measures predictions and tests every pair of them (docs/measures.md)."""
 
+    version: ClassVar[int] = 2  # patterns and phrases
+
     stage: Literal["evaluate"]
     resamples: int = Field(1000, ge=100)
 

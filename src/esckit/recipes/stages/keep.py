@@ -13,6 +13,7 @@ from esckit.files import atomic, write_json
 from esckit.measures import Prediction, compare, read_predictions
 from esckit.measures.comparison import TESTED_TEXT
 from esckit.measures.intervals import Draws, Interval, mean_intervals
+from esckit.measures.patterns import PATTERNS
 from esckit.measures.permutation import FIGURES
 from esckit.mining.self_refinement.options import AcceptOptions
 from esckit.recipes.identity import prompt_texts
@@ -31,8 +32,8 @@ __all__ = ["KEEP", "KeepStage", "stopped_at"]
 KEEP: Final = "keep.json"
 """In the stage's folder: what was compared, and what is kept."""
 
-_METRICS: Final = (*FIGURES, *(f"{name}_utterance" for name in TESTED_TEXT))
-_LESS_IS_BETTER: Final = {"b"}
+_METRICS: Final = (*FIGURES, *(f"{name}_utterance" for name in TESTED_TEXT), *PATTERNS)
+_LESS_IS_BETTER: Final = {"b", *PATTERNS}
 
 
 class _Compared(NamedTuple):
@@ -97,9 +98,9 @@ class KeepStage(Stage):
         if not getattr(corpus, self.split):
             raise CorpusError(f"stage {self.name!r} decides on {self.split}, which the corpus lacks: give it a file.")
         if self.judge is not None:
-            from esckit.recipes.stages.refine import check_acceptor
+            from esckit.mining.self_refinement.by_name import check_acceptor
 
-            check_acceptor(self.judge, corpus)
+            check_acceptor(self.judge, getattr(corpus, self.split))
 
     def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
         return (self.split,) if self.stops and self.split != "train" else ()
