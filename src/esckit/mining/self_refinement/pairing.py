@@ -10,9 +10,9 @@ from esckit.mining.self_refinement.filters import pair_fault, too_long
 from esckit.mining.self_refinement.options import RefinementOptions
 from esckit.rendering import Part
 
-__all__ = ["Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
+__all__ = ["REPLACEABLE", "Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
 
-_REPLACED: Final = ("unparsed", "longer than the draft", "longer than the human reply")
+REPLACEABLE: Final = ("unparsed", "longer than the draft", "longer than the human reply")
 """Refinements whose place the human reply takes in the paper (appendix A)."""
 
 
@@ -72,7 +72,7 @@ def candidate_of(draft: Draft, refined: Refined | None, turn: Turn | None, optio
     if refined is not None:
         texts = ((turn.text or "") if turn else "", draft.draft.text or "", draft.human.text or "")
         fault = refined.state if turn is None else too_long(*texts, options.longest)
-        if fault in _REPLACED and options.instead == "human":
+        if fault in REPLACEABLE and options.instead == "human":
             chosen, fault, replaced = draft.human, None, fault
     if fault is not None:
         return Candidate(turn, fault)
