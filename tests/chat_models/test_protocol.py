@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from esckit.chat_models.asker import Asker
+from esckit.chat_models.json_replies import parse_reply
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.local import LocalChatModel
 from esckit.chat_models.protocol import CallFailure, ChatModel, ChatReply, ChatRequest
@@ -18,6 +19,7 @@ from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate
+from esckit.language_models.guided import UnguidedError
 from esckit.rendering import ChatTemplate
 from tests.chat_models.questions import Judgement
 from tests.tiny import POSITIONS, TEMPLATES, tiny_model, tiny_tokenizer, tokenizer_with
@@ -54,6 +56,13 @@ def test_a_key_is_that_of_equal_requests_and_stays_what_it_was() -> None:
     assert again.key("judge/1", {"url": "u"}) == ASKED.key("judge/1", {"url": "u"})
     # Ledgers that were written keep their answers only while this key is the same.
     assert ASKED.key("judge/1", {"url": "u"}).startswith("eeb95e890bcdabf1")
+
+
+def test_how_a_model_keeps_to_a_schema_is_part_of_the_keys_of_such_requests_alone() -> None:
+    plain, guided = {"weights": "w"}, {"weights": "w", "json": "guided/1"}
+    asked = replace(ASKED, schema=Judgement)
+    assert ASKED.key("judge/1", guided) == ASKED.key("judge/1", plain)
+    assert asked.key("judge/1", guided) != asked.key("judge/1", plain)
 
 
 # --------------------------------------------------------------------------------------------------------------- local
@@ -135,7 +144,7 @@ def test_a_thought_keeps_its_marks_also_where_the_template_wrote_them(
     model = tiny_model("llama")
     model.resize_token_embeddings(len(tokenizer) + 8)
     ids = [*tokenizer(written, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    monkeypatch.setattr("esckit.chat_models.local.generate_ids", lambda *given: [ids])
+    monkeypatch.setattr("esckit.chat_models.local.generate_ids", lambda *given, **how: [ids])
     (reply,) = answers(LocalChatModel(Backbone(model, tokenizer, "tiny")), [question("Hello?")])
     assert isinstance(reply, ChatReply)
     assert reply.text == recorded
@@ -194,6 +203,62 @@ def test_the_identity_names_weights_and_template() -> None:
     assert identity(0, "chatml") == identity(0, "chatml")
     assert identity(0, "chatml") != identity(1, "chatml")
     assert identity(0, "chatml") != identity(0, "headers")
+
+
+def scored(text: str, how: Decoding) -> ChatRequest:
+    return replace(question(text, how), schema=Judgement)
+
+
+def test_a_reply_to_a_request_with_a_schema_is_its_object(local: LocalChatModel) -> None:
+    """Of a model with random weights, whose plain replies beside it are what they are alone."""
+    how = replace(HOT, max_new_tokens=70)
+    requests = [scored("Hello?", how), question("Hello?", how), scored("Why?", how), scored("Hello?", how)]
+    found = answers(local, requests)
+    assert found[0] == found[3]
+    assert answers(local, requests[1:2]) == found[1:2]
+    for result in (found[0], found[2]):
+        assert isinstance(result, ChatReply)
+        assert result.finish == "stop"
+        assert parse_reply(result.text, Judgement).score in range(1, 6)
+
+
+def test_a_reply_that_the_limit_cuts_is_no_object(local: LocalChatModel) -> None:
+    (cut,) = answers(local, [scored("Hello?", GREEDY)])
+    assert isinstance(cut, ChatReply)
+    assert cut.finish == "length"
+    assert cut.text == '{"score":'
+
+
+def test_where_the_prompt_has_opened_a_thought_the_object_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    guides: list[Any] = []
+
+    def write(*given: Any, **how: Any) -> list[list[int]]:
+        guides.extend(how["guides"])
+        return [[0]]
+
+    monkeypatch.setattr("esckit.chat_models.local.generate_ids", write)
+    for template in (OPENS_THOUGHTS, "chatml"):
+        answers(LocalChatModel(Backbone(tiny_model(), tokenizer_with(template), "tiny")), [scored("Hello?", GREEDY)])
+    thinking, direct = guides
+    assert thinking.allowed() is None
+    assert direct.allowed().sum() == 1
+
+
+def test_a_tokenizer_that_cannot_be_read_leaves_json_to_the_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise UnguidedError("it is made of stone")
+
+    backbone = Backbone(tiny_model("llama", seed=2), tiny_tokenizer(), "tiny")
+    guided = LocalChatModel(backbone)
+    assert guided.identity == {**guided.unguided, "json": "guided/1"}
+    monkeypatch.setattr("esckit.chat_models.local.JsonGuides", refuse)
+    model = LocalChatModel(backbone)
+    assert model.identity == model.unguided == guided.unguided
+    plain = replace(scored("Hello?", GREEDY), schema=None)
+    assert texts(model, [scored("Hello?", GREEDY)]) == texts(model, [plain])
+    assert "JSON is asked for by the prompt alone: it is made of stone." in capsys.readouterr().err
 
 
 def test_a_backbone_is_asked_through_a_ledger(local: LocalChatModel, tmp_path: Path) -> None:

@@ -269,16 +269,16 @@ def test_the_divergence_of_kto_is_tried_above_zero(tmp_path: Path) -> None:
 
 def caught(reference: Any, seed: int, pairs: Sequence[Sequence[PairExample]], into: list[Tensor]) -> None:
     """Run KTO and keep the divergence it uses."""
-    from esckit.training import preferences as objectives
+    from esckit.training import losses, preferences
 
-    plain: Callable[..., Tensor] = objectives.kto
+    plain: Callable[..., Tensor] = losses.kto
 
     def kto(*given: Any, divergence: Tensor, **options: float) -> Tensor:
         into.append(divergence)
         return plain(*given, divergence=divergence, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objectives, "kto", kto)
+        patch.setattr(preferences, "kto", kto)
         tries(tiny_model(seed=seed), pairs, reference, loss="kto", beta=0.2)
 
 

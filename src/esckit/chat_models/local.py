@@ -1,14 +1,18 @@
 """A causal language model on this machine as a chat model."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import Any, Final
 
-from esckit.chat_models.protocol import CallFailure, ChatReply, ChatRequest, Usage
+from esckit.chat_models.json_replies import strict_schema
+from esckit.chat_models.protocol import OF_JSON, CallFailure, ChatReply, ChatRequest, Usage
 from esckit.conversation.thoughts import opened_thought, split_thought
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import Backbone
 from esckit.language_models.generation import generate_ids, read_reply
+from esckit.language_models.guided import VERSION, Guide, JsonGuides, UnguidedError
+from esckit.progress import tell
 from esckit.rendering import ChatTemplate
 
 _TAIL: Final = 24  # tokens at a prompt's end in which a template may open a thought
@@ -19,11 +23,16 @@ def request_seed(request: ChatRequest) -> int:
     return int(request.key("", "")[:8], 16)
 
 
+_tell_once: Final = cache(tell)
+
+
 class LocalChatModel:
     """Any backbone, asked by its tokenizer's chat template in padded batches.
 
     A reply is drawn by its request's own seed, so it does not depend on the batch (but for the last bits of floats).
-    A schema is not enforced here: say it in the prompt (`json_replies.schema_text`).
+    The reply to a request with a schema is one JSON object that fits it (`guided`); ask for it in the prompt too
+    (`json_replies.schema_text`). A thought that the chat template has opened is free, and the object begins behind it.
+    Where llguidance cannot read the tokenizer, the prompt alone asks, and a line on standard error says so.
 
     Raises:
         TemplateError: the tokenizer's chat template cannot be used.
@@ -39,6 +48,11 @@ class LocalChatModel:
 
     @property
     def identity(self) -> Any:
+        """`unguided`, and how replies are guided where there is a schema, which keys of other requests leave out."""
+        return self.unguided | ({} if isinstance(self._guides, UnguidedError) else {OF_JSON: f"guided/{VERSION}"})
+
+    @property
+    def unguided(self) -> dict[str, Any]:
         """Hashes of the weights and of the chat template, and the precision that it reads in."""
         template = sha256(self.backbone.tokenizer.get_chat_template().encode()).hexdigest()
         return {
@@ -46,6 +60,26 @@ class LocalChatModel:
             "dtype": str(self.backbone.model.dtype),
             "template": template,
         } | ({"adapter": self.adapter} if self.adapter else {})
+
+    @cached_property
+    def _guides(self) -> JsonGuides | UnguidedError:
+        """Guides of replies, or why there are none."""
+        try:
+            return JsonGuides(self.backbone.tokenizer, self._template.end_of_turn)
+        except UnguidedError as error:
+            return error
+
+    def _guide(self, request: ChatRequest, prompt: Sequence[int]) -> Guide | None:
+        if request.schema is None:
+            return None
+        if isinstance(self._guides, UnguidedError):
+            _tell_once(f"{self.backbone.source}: JSON is asked for by the prompt alone: {self._guides}.")
+            return None
+        return self._guides.guide(strict_schema(request.schema), request.decoding.max_new_tokens, self._opened(prompt))
+
+    def _opened(self, prompt: Sequence[int]) -> str:
+        """The mark of the thought that a prompt ends with, if it does."""
+        return opened_thought(self.backbone.tokenizer.decode(prompt[-_TAIL:]))
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; replies come out batch by batch, the event loop waits."""
@@ -57,11 +91,11 @@ class LocalChatModel:
             else:
                 groups.setdefault(request.decoding, []).append(place)
         for decoding, places in groups.items():
+            asked = [prompts[place] for place in places]
             seeds = [request_seed(requests[place]) for place in places]
+            guides = [self._guide(requests[place], prompts[place]) for place in places]
             with self.backbone.playing(self.adapter) as model:
-                written = generate_ids(
-                    model, [prompts[place] for place in places], self._template.end_of_turn, decoding, seeds
-                )
+                written = generate_ids(model, asked, self._template.end_of_turn, decoding, seeds, guides=guides)
             for place, ids in zip(places, written, strict=True):
                 reply = read_reply(self.backbone.tokenizer, ids, self._template.end_of_turn)
                 text = self._marked(reply.text, prompts[place], ids)
@@ -70,9 +104,8 @@ class LocalChatModel:
     def _marked(self, text: str, prompt: Sequence[int], ids: list[int]) -> str:
         """A reply's text with all marks of its thought: one that the template wrote, and control tokens."""
         tokenizer = self.backbone.tokenizer
-        opened = opened_thought(tokenizer.decode(prompt[-_TAIL:]))
         ended = ids[-1:] == [self._template.end_of_turn]
-        thought, said = split_thought(opened + tokenizer.decode(ids[:-1] if ended else ids))
+        thought, said = split_thought(self._opened(prompt) + tokenizer.decode(ids[:-1] if ended else ids))
         if not thought:
             return text
         for token in tokenizer.all_special_tokens:

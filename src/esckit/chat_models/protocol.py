@@ -6,10 +6,10 @@ A model makes one attempt at each request. Trying again, budgets, JSON replies a
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
@@ -17,6 +17,10 @@ from esckit.errors import EsckitError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+OF_JSON: Final = "json"
+"""What a model's identity has under this name holds for requests with a schema alone."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class ChatRequest:
 
         ``step`` is name and version of what asks: change it where replies are read in another way.
         """
-        asked = [step, model, self._chat, asdict(self.decoding), self._schema, self.sample]
+        if self.schema is None and isinstance(model, dict):
+            model = {name: part for name, part in model.items() if name != OF_JSON}
+        asked = [step, model, self._chat, self.decoding.record(), self._schema, self.sample]
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @cached_property

@@ -46,8 +46,8 @@ ExtraBodyOption = Annotated[
 LeaveOutOption = Annotated[
     str | None,
     typer.Option(
-        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, max_tokens, "
-        "json_schema, response_format, system)."
+        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, top_k, "
+        "repetition_penalty, max_tokens, json_schema, response_format, system)."
     ),
 ]
 PlannerOption = Annotated[
@@ -119,6 +119,25 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         option = "-".join(map(str, problem["loc"])).replace("_", "-")
         where = "" if problem["type"] == "value_error" else f"--{option} {problem['input']!r}: "
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
+
+
+def read_options(path: Path, what: str) -> dict[str, Any]:
+    """Read a YAML or JSON file of keys; ``what`` they are options of.
+
+    Raises:
+        EsckitError: it cannot be read, or holds no keys.
+    """
+    import yaml
+
+    from esckit.files import read_text
+
+    try:
+        value = yaml.safe_load(read_text(path, what=f"options of {what}", error=EsckitError))
+    except yaml.YAMLError as error:
+        raise EsckitError(f"{path} is not valid YAML: mend it, or leave --options out.") from error
+    if not isinstance(value, dict):
+        raise EsckitError(f"{path} holds no keys: write them as key: value (docs/mining.md).")
+    return value
 
 
 def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":

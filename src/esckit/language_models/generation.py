@@ -3,7 +3,7 @@
 What prompts share is read once, and every reply is drawn by a seed of its own; labels are branches of one context.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding
 from esckit.language_models.backbone import device_of
 from esckit.language_models.cohorts import Cohort, in_groups, take_step, takes_steps
+from esckit.language_models.guided import Guide
 from esckit.language_models.token_tree import build_tries, collate, target_log_probabilities
 from esckit.rendering import Part, Renderer
 
@@ -89,6 +90,7 @@ def generate_ids(
     seeds: Sequence[int],
     *,
     on_token: Callable[[int], None] | None = None,
+    guides: Sequence[Guide | None] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until the end of turn; a row that has ended makes room for the next prompt.
 
@@ -102,11 +104,13 @@ def generate_ids(
         seeds: of each prompt, so that its reply is drawn alike whatever stands beside it (but for the last bits of
             floats); greedy decoding reads none.
         on_token: is told the tokens of the one prompt as they come.
+        guides: of each prompt, what its reply may be; None where it may be anything.
 
     Returns:
         The ids that were written, each up to and including the first end of turn.
     """
     texts = [list(prompt) for prompt in prompts]
+    guides = guides or [None] * len(texts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     written: list[list[int]] = [[] for _ in texts]
     waiting = in_groups(texts)[::-1]
@@ -120,19 +124,46 @@ def generate_ids(
             take_step(model, cohorts)
             new = cohorts
         else:  # read everything again, which is slow and right
-            so_far = [text + ids for text, ids in zip(texts, written, strict=True)]
-            new = cohorts = [Cohort(model, so_far, [cohort.rows]) for cohort in cohorts]
+            longer = [text + ids for text, ids in zip(texts, written, strict=True)]
+            new = cohorts = [Cohort(model, longer, [cohort.rows]) for cohort in cohorts]
         for cohort in new:
-            tokens = _next_tokens(cohort.logits, decoding, [generators[row] for row in cohort.rows])
+            so_far = (texts[row] + written[row] for row in cohort.rows)
+            logits = penalised(cohort.logits, decoding.repetition_penalty, so_far)
+            logits = _guided(logits, [guides[row] for row in cohort.rows])
+            tokens = _next_tokens(logits, decoding, [generators[row] for row in cohort.rows])
             going = []
             for row, token in zip(cohort.rows, tokens.tolist(), strict=True):
                 written[row].append(token)
                 going.append(token != end_of_turn and len(written[row]) < decoding.max_new_tokens)
+                if (guide := guides[row]) is not None:
+                    guide.take(token)
                 if on_token:
                     on_token(token)
             cohort.go_on(tokens, going)
         cohorts = [cohort for cohort in cohorts if cohort.rows]
     return written
+
+
+def penalised(logits: Tensor, penalty: float, texts: Iterable[Sequence[int]]) -> Tensor:
+    """Logits (B, V) after the penalty on tokens that each row's text has (`Decoding`), in float32; by 1 as they are."""
+    if penalty == 1:
+        return logits
+    logits = logits.to(torch.float32, copy=True)
+    for row, text in zip(logits, texts, strict=True):
+        had = torch.tensor(list(set(text)), device=logits.device)
+        row[had] = torch.where(row[had] < 0, row[had] * penalty, row[had] / penalty)
+    return logits
+
+
+def _guided(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
+    """Logits (B, V), those of tokens that a row's guide does not allow minus infinity."""
+    allowed = {row: found for row, guide in enumerate(guides) if guide and (found := guide.allowed()) is not None}
+    logits = logits.clone() if allowed else logits
+    for row, found in allowed.items():
+        hidden = torch.ones_like(logits[row], dtype=torch.bool)
+        hidden[: len(found)] = ~found[: logits.shape[1]]
+        logits[row, hidden] = -torch.inf
+    return logits
 
 
 def _next_tokens(logits: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:
@@ -144,11 +175,14 @@ def _next_tokens(logits: Tensor, decoding: Decoding, generators: Sequence[torch.
 
 
 def draw(logits: Tensor, decoding: Decoding, uniform: Tensor) -> Tensor:
-    """Tokens (B,) drawn from the nucleus of logits (B, V) by numbers (B, 1) in [0, 1).
+    """Tokens (B,) drawn from the nucleus of the likeliest of logits (B, V) by numbers (B, 1) in [0, 1).
 
     Usually the nucleus is within the likeliest few, and the whole vocabulary need not be put in order.
     """
     scaled = logits.float() / decoding.temperature
+    if decoding.top_k is not None:
+        last = scaled.topk(min(decoding.top_k, scaled.shape[-1])).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < last, -torch.inf)
     total = scaled.logsumexp(-1, keepdim=True)
     for few in (_LIKELIEST, scaled.shape[-1]):
         top, order = scaled.topk(min(few, scaled.shape[-1]), sorted=True)

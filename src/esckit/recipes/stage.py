@@ -8,9 +8,10 @@ can be read without them.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from esckit.errors import CorpusError
+from esckit.rendering import supporter_turns
 from esckit.training.training_options import LoraOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ class Keys(BaseModel):
     """Nothing but its keys, and nothing changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DecodingConfig(Keys):
-    """How a strategy or a text is chosen (`decoding.Decoding`)."""
-
-    greedy: bool = False
-    temperature: float = Field(0.7, gt=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int = Field(128, ge=1)
 
 
 class Input(NamedTuple):
@@ -60,6 +52,7 @@ class Stage(Keys):
         reads: by key, what the stages named there must make. A key holds a name, a list of names, or null.
         elsewhere: keys on which the result does not depend as they stand: where files are (what is in them goes into
             `depends_on`), how fast something is asked.
+        later: keys that are younger than runs that must stay as they are: at its default, such a key does not count.
         version: raised by hand when another esckit makes another result of the same keys and inputs.
         in_all_processes: every process of a launcher does the work; else the first one, while the others wait.
     """
@@ -70,6 +63,7 @@ class Stage(Keys):
     makes: ClassVar[str] = ""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     elsewhere: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     in_all_processes: ClassVar[bool] = False
 
@@ -85,6 +79,13 @@ class Stage(Keys):
             value = getattr(self, key)
             for name in value if isinstance(value, list) else [value] if value else []:
                 yield Input(key, name, wanted)
+
+    @property
+    def counting_keys(self) -> dict[str, Any]:
+        """Keys on whose values the result depends, JSON-ready."""
+        fields = type(self).model_fields
+        without = {key for key in self.later if getattr(self, key) == fields[key].default}
+        return self.model_dump(mode="json", exclude={*self.elsewhere, *without})
 
     @property
     def uses_backbone(self) -> bool:
@@ -130,6 +131,17 @@ class Stage(Keys):
         """JSON-ready: what its result depends on beyond keys, version, seed, corpus, backbone and what it reads."""
         return None
 
+    def skips(self, run: "RunFolder") -> str | None:
+        """Why there is nothing to do, in a sentence; None where there is: a stage that it reads was skipped.
+
+        Of a list of stages, those that were skipped are passed over, unless all were.
+        """
+        for key in self.reads:
+            named = [each.name for each in self.inputs if each.key == key]
+            if named and all(map(run.was_skipped, named)):
+                return f"{named[0]} was skipped: {run.facts(named[0])['why']}"
+        return None
+
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Do it, into ``run.folder / name``; continue what was stopped in the middle.
 
@@ -143,7 +155,25 @@ class TrainingStage(Stage, TrainingOptions):
     """A stage that trains a language model: what it trains on is also what `esckit run --check` estimates memory by."""
 
     elsewhere: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+    later: ClassVar[frozenset[str]] = frozenset({"evaluations", "patience"})
     in_all_processes: ClassVar[bool] = True
+
+    @property
+    def measures_valid(self) -> bool:
+        """True where it is the validation part that it measures and does not train on."""
+        return True
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        if (
+            self.patience
+            and self.measures_valid
+            and self.trains(recipe)
+            and not any(map(supporter_turns, corpus.valid))
+        ):
+            raise CorpusError(
+                f"stage {self.name!r} stops early by the loss on the validation part, and there is none: give "
+                "corpus.valid or a split that has one, or leave patience out."
+            )
 
     def trains(self, recipe: "Recipe") -> bool:
         """False where the recipe leaves it nothing to do."""

@@ -47,7 +47,7 @@ class DigitsModel:
     @property
     def identity(self) -> Any:
         """The model's, what it is asked, and how digits become scores."""
-        return {"model": self._model.identity, "digits": _VERSION, "asked": self._asked}
+        return {"model": self._model.unguided, "digits": _VERSION, "asked": self._asked}
 
     async def answer(self, requests: Sequence[ChatRequest]) -> AsyncIterator[tuple[int, ChatReply | CallFailure]]:
         """See `ChatModel.answer`; a reply is JSON text, each quality's score with three decimals."""
