@@ -23,6 +23,7 @@ from esckit.report.report_tables import (
     gold_texts,
     judged_qualities,
     notes,
+    phrase_columns,
     published_figures,
 )
 from esckit.report.run import ReportedRun, read_run
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
+_MOST_PHRASES: Final = 10
 
 
 def write_report(folder: Path) -> Path:
@@ -62,6 +64,7 @@ def render(run: ReportedRun) -> str:
         for s in measured
         if s.figures and s.figures.strategy and s.figures.strategy.calibration
     ]
+    gold = gold_texts(run.systems)
     return (
         page_environment()
         .get_template("report.html.j2")
@@ -72,7 +75,9 @@ def render(run: ReportedRun) -> str:
             compared=compared_pairs(run),
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
-            gold_texts=gold_texts(run.systems),
+            gold_texts=gold,
+            phrases=[column for column in phrase_columns(run.systems, gold) if column.frequent],
+            most_phrases=_MOST_PHRASES,
             patterns=patterned,
             gold_patterns=first_of_splits(patterned),
             pattern_names=PATTERN_NAMES,
