@@ -13,7 +13,24 @@ from esckit.measures.intervals import Draws
 from esckit.measures.repeated import RepeatedFigure, compare_repeated, mean_advantage
 from esckit.strategy import ESCONV
 
-WORDS = ["i", "see", "you", "are", "sad", "and", "tired", "today", "what", "would", "help", "you", "now", "tell", "me", "more"]
+WORDS = [
+    "i",
+    "see",
+    "you",
+    "are",
+    "sad",
+    "and",
+    "tired",
+    "today",
+    "what",
+    "would",
+    "help",
+    "you",
+    "now",
+    "tell",
+    "me",
+    "more",
+]
 DRAWS = Draws(seed=1, resamples=300, permutations=999)
 
 

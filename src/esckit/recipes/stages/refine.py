@@ -99,6 +99,10 @@ class RefineStage(TreesStage, RefinementOptions):
             self.check_source(self.model, "train", corpus)
         if self.refined_by != "people":
             check_model(self.refiner)
+        if self.encoder is not None:
+            from esckit.planning.encoder import check_encoder
+
+            check_encoder(self.encoder)
         if self.accept is not None:
             from esckit.mining.self_refinement.by_name import check_acceptor
 
@@ -117,7 +121,8 @@ class RefineStage(TreesStage, RefinementOptions):
         asked = [each for each in (self.refiner, self.accept) if each is not None]
         texts = [prompt_texts(each.read_prompts()) for each in asked]
         files = [hash_file(Path(path)) for path in (*self.contexts, *([self.labels] if self.labels else []))]
-        return [[run.source(each.model) for each in asked if each.model], texts, files]
+        sources = [run.source(name) for name in (*(each.model for each in asked), self.encoder) if name]
+        return [sources, texts, files]
 
     def skips(self, run: "RunFolder") -> str | None:
         return super().skips(run) or stopped_at(run, self.model)
