@@ -40,12 +40,12 @@ WITHOUT_TORCH: Final = (
         "prediction_to_json",
         "predictions_in",
     ),
-    *("read_conversations", "read_corpus", "read_predictions", "read_ratings", "shipped_recipes"),
+    *("RefinementOptions", "read_conversations", "read_corpus", "read_predictions", "read_ratings", "shipped_recipes"),
     *("write_conversations", "write_corpus"),
 )
 WITH_TORCH: Final = (
     *("Candidate", "Chat", "Miner", "Supporter", "TurnRequest", "embedded_supporter", "make_supporter", "predict"),
-    *("predict_conversation", "run", "search_dialogues"),
+    *("predict_conversation", "refine_corpus", "run", "search_dialogues"),
 )
 
 

@@ -40,6 +40,8 @@ from .measures import (
 # With esckit[train].
 from .mining.inferential import Miner
 from .mining.mining_options import MiningOptions
+from .mining.self_refinement.by_name import refine_corpus
+from .mining.self_refinement.options import RefinementOptions
 from .mining.tree_search.options import SearchOptions
 from .mining.tree_search.run import search_dialogues
 from .planning.planner_options import PlannerOptions
@@ -72,6 +74,7 @@ __all__ = [
     "PlannerOptions",
     "Prediction",
     "Preference",
+    "RefinementOptions",
     "SearchOptions",
     "Supporter",
     "Taxonomy",
@@ -107,6 +110,7 @@ __all__ = [
     "read_corpus",
     "read_predictions",
     "read_ratings",
+    "refine_corpus",
     "run",
     "search_dialogues",
     "shipped_recipes",

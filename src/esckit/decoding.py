@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_serializer
 
-__all__ = ["Decoding", "choose_strategies", "seed_of"]
+__all__ = ["Decoding", "choose_strategies", "completed", "seed_of"]
 
 
 _LATER: Final = {"top_k", "repetition_penalty"}  # no part of records and keys where they change nothing
@@ -48,6 +48,17 @@ class Decoding:
 
     def __repr__(self) -> str:
         return f"Decoding({', '.join(f'{name}={value!r}' for name, value in self.record().items())})"
+
+
+def completed(given: Any, usual: Decoding) -> Any:
+    """Keys of a decoding as ``usual`` has them where they are not given; who sets how to draw wants draws.
+
+    Anything but a mapping comes back as it is.
+    """
+    if not isinstance(given, dict):
+        return given
+    drawn = {"greedy": False} if {"temperature", "top_p", "top_k"} & given.keys() else {}
+    return {**asdict(usual), **drawn, **given}
 
 
 def seed_of(*parts: object) -> int:

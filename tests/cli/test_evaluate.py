@@ -99,6 +99,11 @@ def test_latex_and_markdown(predictions: Path, tmp_path: Path) -> None:
     assert latex.count(r"\begin{tabular}") == 2
     markdown = esckit("evaluate", predictions, "--markdown", "--metrics", "strategy").stdout
     assert markdown.startswith("**Results")
+    patterns = esckit("evaluate", predictions, "--markdown", "--metrics", "patterns").stdout
+    assert "Phrases" not in patterns
+    phrases = esckit("evaluate", predictions, "--markdown", "--metrics", "text", "--phrases").stdout
+    assert "| predictions | phrase | replies | share | human | z |" in phrases
+    assert "| predictions.jsonl: human replies | 0.0 (0.0, 0.0) | 0.0 (0.0, 0.0) |" in patterns
 
 
 def test_from_other_programs_and_unparsed_rows(tmp_path: Path) -> None:

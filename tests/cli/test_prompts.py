@@ -9,7 +9,8 @@ import pytest
 from esckit.conversation import read_conversations, write_conversations
 from esckit.files import write_jsonl
 from esckit.measures import prediction_to_json, read_predictions
-from esckit.prompts.own import read_prompts
+from esckit.prompts import shipped_prompts
+from esckit.prompts.own import METHODS, read_prompts
 from tests.cli.test_entry import call
 from tests.judging.judged import predicted
 from tests.server import KEY, MODEL, ChatServer
@@ -150,8 +151,9 @@ def test_the_page_of_a_judging_says_whose_the_prompts_were(place: Path, monkeypa
 def test_the_shipped_prompts_are_written_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
+    number = sum(len(shipped_prompts(method)) for method in METHODS)
     assert call(monkeypatch, "prompts", tmp_path / "mine") == 0
-    assert capsys.readouterr().out.startswith(f"28 prompts in {tmp_path / 'mine'}; next: change some")
+    assert capsys.readouterr().out.startswith(f"{number} prompts in {tmp_path / 'mine'}; next: change some")
     assert call(monkeypatch, "prompts", tmp_path / "mine") == 2
     assert capsys.readouterr().err == (
         f"esckit: {tmp_path / 'mine'} is there already and is not overwritten: give a folder that is new or empty.\n"

@@ -16,7 +16,7 @@ from esckit.chat_models.protocol import CallFailure, ChatReply
 from esckit.conversation import Conversation
 from esckit.judging.judging_files import item_of, read_judgements, write_judging
 from esckit.judging.plan import STEP, JudgeAnswers, JudgePlan, JudgingOptions, figures, make_plan
-from esckit.judging.rubric import Rubric
+from esckit.judging.rubric import Rubric, load_rubrics
 from esckit.judging.sampling import SampledTurns, sample_turns
 from esckit.measures.intervals import Draws
 from esckit.measures.judgements import Judgement
@@ -74,6 +74,21 @@ def test_scores_differences_and_references(tmp_path: Path) -> None:
         ("empathy", True),
         ("fluency", True),
     ]
+
+
+def test_caps_stand_in_prompts_keys_and_names_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    sampled = two_systems()
+    plain, capped = (plan_of(sampled, load_rubrics("self-evolution", caps=caps)) for caps in (False, True))
+    questions = [[request.messages[-1].content for request in plan.requests()] for plan in (plain, capped)]
+    assert not any("40 words" in question or "Limits." in question for question in questions[0])
+    assert sum("40 words" in question for question in questions[1]) == len(questions[1]) / 7
+    assert all("+caps" not in question and "Limits." in question for question in questions[1])
+    judged = [ask(plan, judge_by(lambda q, r: 3), tmp_path) for plan in (plain, capped)]
+    assert [sum(model.batches) for _, model in judged] == [len(asked) for asked in questions], "no answer serves both"
+    scores = [figures(each, capped, sampled, judge="x", identity=None).scores for each, _ in judged[1:]]
+    assert all(row.rubric.endswith("+caps") for row in scores[0])
+    items = [[item_of(each) for each in answers.judgements] for answers, _ in judged]
+    assert items[0] == items[1], "people rate a reply without regard to a judge's caps"
 
 
 def test_the_human_reply_stands_in_the_prompt_only_where_it_is_to_be_shown() -> None:

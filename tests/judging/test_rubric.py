@@ -24,6 +24,28 @@ def test_the_papers_four_qualities_have_six_points_each() -> None:
     assert [rubric.name for rubric in rubrics if not rubric.known_groups] == ["fluency"]
 
 
+def test_the_self_evolution_papers_seven_qualities_have_five_points_each() -> None:
+    rubrics = load_rubrics("self-evolution")
+    names = ["coherence", "empathy", "engagement", "helpfulness", "informativeness", "overall", "understanding"]
+    assert [rubric.name for rubric in rubrics] == names
+    assert all(list(rubric.scale) == [1, 2, 3, 4, 5] for rubric in rubrics)
+    assert not any(rubric.caps for rubric in rubrics), "limits are told only where they are asked for"
+    capped = load_rubrics("self-evolution", caps=True)
+    assert [rubric.name for rubric in capped] == [f"{name}+caps" for name in names]
+    assert any("40 words" in cap for rubric in capped for cap in rubric.caps if rubric.name == "overall+caps")
+
+
+def test_caps_are_of_the_rubrics_that_have_them(tmp_path: Path) -> None:
+    written(tmp_path, GOOD + "caps: ['One at most: it shouts.']\n")
+    written(tmp_path, GOOD.replace("calm", "kind", 1), "kind.yaml")
+    assert [(rubric.name, len(rubric.caps)) for rubric in load_rubrics(str(tmp_path), caps=True)] == [
+        ("calm+caps", 1),
+        ("kind", 0),
+    ]
+    with pytest.raises(EsckitError, match="no rubric of decoupled-esc has caps: leave caps out"):
+        load_rubrics("decoupled-esc", caps=True)
+
+
 def test_yaml_and_json_mean_the_same(tmp_path: Path) -> None:
     value = {"name": "calm", "version": 2, "question": "Is it calm?"}
     scale = {"3": "Yes.", "1": "Not at all.", "2": "Rather."}

@@ -10,6 +10,7 @@ import pytest
 
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures import Prediction, compare, evaluate
+from esckit.measures.patterns import PATTERNS
 from esckit.measures.permutation import holm
 from esckit.measures.results import Comparison
 from esckit.measures.strategy_measures import Unparsed
@@ -40,19 +41,24 @@ def test_shape(compared: Comparison) -> None:
     assert list(compared.files) == ["a", "b", "c"]
     assert compared.files["a"] == evaluate(random_rows(), resamples=50)
     entries = compared.comparisons
-    assert [(entry.a, entry.b) for entry in entries[::8]] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [(entry.a, entry.b) for entry in entries[::12]] == [("a", "b"), ("a", "c"), ("b", "c")]
     metrics = ["q", "q_w", "accuracy", "b", "bleu1_utterance", "f1_utterance", "rouge_l_utterance", "meteor_utterance"]
-    assert [entry.metric for entry in entries] == metrics * 3
+    assert [entry.metric for entry in entries] == [*metrics, *PATTERNS] * 3
     assert {(entry.turns, entry.dialogues, entry.permutations) for entry in entries} == {(120, 10, 200)}
 
 
 def test_differences_are_those_of_the_files_and_lie_in_their_intervals(compared: Comparison) -> None:
     for entry in compared.comparisons:
         one, two = (compared.files[name].to_json() for name in (entry.a, entry.b))
-        part = "text" if entry.metric.endswith("_utterance") else "strategy"
-        expected = one[part][entry.metric] - two[part][entry.metric]
+        expected = _figure(one, entry.metric) - _figure(two, entry.metric)
         assert entry.difference == pytest.approx(expected)
         assert entry.interval[0] <= entry.interval[1]
+
+
+def _figure(figures: dict[str, Any], metric: str) -> float:
+    if metric in PATTERNS:
+        return float(figures["patterns"]["predicted"][metric]["share"])
+    return float(figures["text" if metric.endswith("_utterance") else "strategy"][metric])
 
 
 def test_holm_runs_over_the_whole_table(compared: Comparison) -> None:
@@ -90,7 +96,7 @@ def test_what_only_one_file_has_is_not_compared() -> None:
     rows = random_rows()
     without_text = [replace(row, predicted_text=None) for row in other(rows)]
     metrics = {entry.metric for entry in compare({"a": rows, "b": without_text}, **FAST).comparisons}
-    assert metrics == {"q", "q_w", "accuracy", "b"}
+    assert metrics == {"q", "q_w", "accuracy", "b", "one_strategy"}
     unparsed = [replace(row, predicted_strategy="none of them") for row in rows]
     assert "b" not in {entry.metric for entry in compare({"a": rows, "b": unparsed}, **FAST).comparisons}
     nothing = [replace(row, predicted_strategy=None) for row in without_text]

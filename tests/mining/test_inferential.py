@@ -361,11 +361,13 @@ class Watched:
         class OfFold:
             source = owner.control.source
 
-            def mine(self, conversation: Conversation, shown: Mapping[str, str], seed: int) -> Conversation:
+            def mine(
+                self, conversation: Conversation, shown: Mapping[str, str], seed: int, most: int | None = None
+            ) -> Conversation:
                 if len(owner.calls) == owner.stop_at:
                     raise KeyboardInterrupt
                 owner.calls.append((fold, conversation.id))
-                return owner.control.mine(conversation, shown, seed)
+                return owner.control.mine(conversation, shown, seed, most)
 
         return OfFold()
 
@@ -423,6 +425,30 @@ def test_a_tree_does_not_depend_on_its_neighbours(
     assert lines("alone", dialogues[2:3]) == together[2:]
     assert lines("other order", dialogues[2::-1]) == together[::-1]
     assert lines("other seed", dialogues[:3], seed=1) != together
+
+
+def test_a_budget_takes_the_first_contexts_in_order(tmp_path: Path) -> None:
+    conversations = starter_dialogues(3, 9)
+    each = [len(supporter_turns(conversation)) for conversation in conversations]
+    control = miner("coupled", chance(starter_dialogues(6, 9)), rule="random", budget_calls=each[0] + 1)
+    how: dict[str, Any] = {"source": "m", "shown": lambda _: {}, "seed": 0, "key": "k"}
+    all_of_it = mine(lambda _: control, conversations, tmp_path / "all.jsonl", **how)
+    contexts = control.options.contexts(verdicts=False)
+    counts = mine(lambda _: control, conversations, tmp_path / "some.jsonl", contexts=contexts, **how)
+    assert (counts["turns"], counts["beyond_budget"]) == (each[0] + 1, sum(each) - each[0] - 1)
+    assert all_of_it["turns"] == sum(each)
+    every, some = (read_conversations(tmp_path / f"{name}.jsonl") for name in ("all", "some"))
+    assert some[0].turns == every[0].turns, "what is mined at a turn does not depend on the budget"
+    assert [len(tree.preferences) for tree in some] == [each[0], 1, 0]
+
+
+def test_a_context_s_questions_are_what_is_said_there_and_verdicts() -> None:
+    assert MiningOptions(samples=3, budget_calls=10).contexts(verdicts=False) == 3
+    assert MiningOptions(rule="judged", samples=2, budget_calls=10).contexts(verdicts=True) == 2
+    assert MiningOptions(rule="judged", clean_chosen=False, budget_calls=10).contexts(verdicts=True) == 5
+    assert MiningOptions().contexts(verdicts=True) is None
+    with pytest.raises(ValueError, match="a context takes 3 questions: raise budget_calls"):
+        MiningOptions(rule="judged", budget_calls=2).contexts(verdicts=True)
 
 
 def test_a_stopped_call_continues_to_the_same_bytes(dialogues: list[Conversation], tmp_path: Path) -> None:

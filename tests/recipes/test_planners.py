@@ -129,8 +129,8 @@ def test_nothing_is_fitted_to_what_is_evaluated(recipe: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["embedded.generator=encoder-planner"], "needs an earlier sft or preference or replies stage"),
-        (["encoder.planner=replies"], "needs an earlier sft or preference or planner stage"),
+        (["embedded.generator=encoder-planner"], "needs an earlier sft or preference or keep or replies stage"),
+        (["encoder.planner=replies"], "needs an earlier sft or preference or keep or planner stage"),
         (["encoder-planner.model=oracle"], "encoder-planner.model: input should be"),
         (["encoder-planner.folds=1"], "encoder-planner.folds: input should be greater than or equal to 2"),
         (["with-fitted.calibration=replies"], "needs an earlier calibrate stage"),

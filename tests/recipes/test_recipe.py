@@ -89,9 +89,12 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
     ("settings", "sentence"),
     [
         (["planner-dpo.pairs=mine-generator"], "'planner-dpo' aligns a part on pairs that were mined for another part"),
-        (["planner-dpo.pairs=planner-sft"], "'planner-dpo' needs an earlier mine or search stage named 'planner-sft'"),
-        (["planner-dpo.start=mine-planner"], "needs an earlier sft or preference stage named 'mine-planner'"),
-        (["planner-dpo.start=generator-dpo"], "needs an earlier sft or preference stage named 'generator-dpo'"),
+        (
+            ["planner-dpo.pairs=planner-sft"],
+            "'planner-dpo' needs an earlier mine or search or refine stage named 'planner-sft'",
+        ),
+        (["planner-dpo.start=mine-planner"], "needs an earlier sft or preference or keep stage named 'mine-planner'"),
+        (["planner-dpo.start=generator-dpo"], "needs an earlier sft or preference or keep stage named 'generator-dpo'"),
         (["planner-dpo.loss=ppo"], "planner-dpo.loss: input should be 'dpo', 'ipo', 'simpo', 'kto' or 'orpo'"),
         (["planner-dpo.reference=base"], "planner-dpo.reference: input should be 'frozen', 'merged' or 'stored'"),
         (["planner-dpo.beta=0"], "planner-dpo.beta: input should be greater than 0"),
@@ -102,7 +105,7 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
         ([*JUDGED, "mine-planner.wording=coupled-sft"], "'mine-planner' needs a stage of the generator as wording"),
         (
             [*JUDGED, "mine-planner.wording=mine-coupled"],
-            "needs an earlier sft or preference stage named 'mine-coupled'",
+            "needs an earlier sft or preference or keep stage named 'mine-coupled'",
         ),
         (["mine-generator.wording=generator-sft"], "'mine-generator' needs no wording, which is for judged pairs"),
         ([*JUDGED, "generator-sft.past_strategies=gold"], "must be trained with the same past_strategies"),
@@ -118,7 +121,7 @@ def test_wrong_settings_get_one_sentence(settings: list[str], sentence: str) -> 
         (["coupled-dpo.kinds=[PsPr]"], "input should be 'PsNr', 'NsNr' or 'NsPr'"),
         (["mine-planner.sample=2"], "unknown key 'mine-planner.sample': did you mean 'samples'?"),
         (["mine-planner.samples=0"], "mine-planner.samples: input should be greater than or equal to 1"),
-        (["mine-planner.model=mine-coupled"], "needs an earlier sft or preference stage named 'mine-coupled'"),
+        (["mine-planner.model=mine-coupled"], "needs an earlier sft or preference or keep stage named 'mine-coupled'"),
         (["mine-again.folds=2"], "'mine-again' mines in folds, which needs an sft stage as its model"),
         (["mine-planner.rule=random", "mine-planner.folds=2"], "mines at random, which asks no model: leave out folds"),
         (["mine-generator.top_k=2"], "'mine-generator' chooses no strategy by its probability: leave out top_k"),

@@ -86,7 +86,11 @@ def test_a_block_after_a_block_reads_its_last_round(tmp_path: Path) -> None:
         ("{dpo: sft, pairs: null}", "{dpo: sft}", "stage 'pairs' reads 'pairs' of the round before, and there is none"),
         ("{dpo: sft, pairs: null}", "{dpo: sft, pair: null}", "repeat.start names 'pair', and no stage of the block"),
         ("{dpo: sft, pairs: null}", "{dpo: null, pairs: null}", "pairs-1.model: field required"),
-        ("{dpo: sft, pairs: null}", "{dpo: stf, pairs: null}", "'pairs-1' needs an earlier sft or preference stage"),
+        (
+            "{dpo: sft, pairs: null}",
+            "{dpo: stf, pairs: null}",
+            "'pairs-1' needs an earlier sft or preference or keep",
+        ),
         ("times: 3", "times: 0", "repeat.times: input should be greater than or equal to 1"),
         ("times: 3", "time: 3", "repeat.times: field required"),
         ("name: rounds", "names: rounds", "unknown key 'repeat.names': did you mean 'name'?"),
@@ -94,7 +98,7 @@ def test_a_block_after_a_block_reads_its_last_round(tmp_path: Path) -> None:
         (
             "planner: dpo-1",
             "planner: dpo-4",
-            "'first' needs an earlier sft or preference or planner stage named 'dpo-4'",
+            "'first' needs an earlier sft or preference or keep or planner stage named 'dpo-4'",
         ),
         ("  - repeat:", "  - times: 2\n    repeat:", "what belongs to a repeat block stands below repeat"),
         ("name: last", "name: dpo-2", "stage name 'dpo-2' is taken"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from esckit.training.preferences import dpo, ipo, kto, log_odds, orpo, simpo
+from esckit.training.losses import dpo, ipo, kto, log_odds, orpo, simpo
 from tests.tolerance import tolerance
 
 log_ratios = st.floats(-50, 50)

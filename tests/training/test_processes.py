@@ -84,6 +84,19 @@ def test_two_processes_continue_from_a_checkpoint_exactly(two: list[dict[str, An
 
 @pytest.mark.slow
 @gloo
+def test_two_processes_stop_early_together_and_keep_the_same_weights(
+    one: dict[str, Any], two: list[dict[str, Any]]
+) -> None:
+    wanted: Run = one["stopped"]
+    first, second = (own["stopped"] for own in two)
+    assert [row["step"] for row in first.curve] == [row["step"] for row in wanted.curve]
+    assert sum("valid_loss" in row for row in first.curve) == 2, "after the second evaluation of six"
+    assert first.curve == second.curve
+    assert all(torch.equal(weight, second.weights[name]) for name, weight in first.weights.items())
+
+
+@pytest.mark.slow
+@gloo
 def test_processes_hear_the_first_one_and_sum_up(two: list[dict[str, Any]]) -> None:
     assert [own["talk"][:4] for own in two] == [(2, 2, True, 0), (2, 2, False, 0)]
     assert [own["talk"][4] for own in two] == [{"a": 3.0, "0": 1, "1": 1}] * 2

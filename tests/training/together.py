@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from esckit.conversation.turn_rule import Message
 from esckit.language_models.token_tree import build_tries
 from esckit.training.batches import TrieDataset
-from esckit.training.preferences import PairDataset, PreferenceObjective, make_item
+from esckit.training.preferences import PairDataset, PreferenceObjective, make_item, replay_item
 from esckit.training.processes import count_processes, from_main, is_main, join_processes, total, wait
 from esckit.training.references import Reference, adapter_off, frozen_adapter
 from esckit.training.trainer import Likelihood, train
@@ -31,8 +32,23 @@ STEPS: Final[dict[str, tuple[str, list[int], int, int | None]]] = {
     "dpo, more passes in one process": ("dpo", [0, 1, 2, 3], 1, 500),
     "dpo with sft, adapter off": ("dpo + sft", [0, 1, 2, 3], 2, None),
     "orpo": ("orpo", [0, 1, 2, 3], 2, None),
+    "dpo with replay": ("replay", [0, 1, 2, 3, 4, 5], 1, None),
+    "dpo with replay, in passes": ("replay", [5, 1, 4], 3, None),
+    "dpo with replay, more passes in one process": ("replay", [0, 1, 2, 3, 4, 5], 1, 300),
 }
 """Each an objective, the batch of one optimiser step, its forward passes, and the most tokens of one."""
+
+CHATS: Final = (
+    [Message("user", "What is 2 + 2?"), Message("assistant", "4")],
+    [
+        Message("system", "Be brief."),
+        Message("user", "Name a tree."),
+        Message("assistant", "Oak."),
+        Message("user", "And another one, of another family, which loses its leaves."),
+        Message("assistant", "The silver birch, which grows fast and lets much light through."),
+    ],
+)
+"""What is replayed."""
 
 
 class Run(NamedTuple):
@@ -53,13 +69,16 @@ def setting(kind: str, most: int | None = None) -> tuple[Any, Any, Any]:
         return model, TrieDataset(tries), Likelihood()
     pairs = rendered_pairs("generator", count=4, turns=6, each=2)
     items = [make_item(own[:count], most) for own, count in zip(pairs, (4, 1, 3, 2), strict=True)]
+    if kind == "replay":
+        items += [replay_item(tiny_renderer().chat(chat), most) for chat in CHATS]
     reference: Reference = adapter_off
-    if kind == "dpo":
+    if kind in ("dpo", "replay"):
         reference = with_frozen_copy(model)
     options = {
         "dpo": PreferenceOptions(beta=0.3),
         "dpo + sft": PreferenceOptions(sft_weight=0.5),
         "orpo": PreferenceOptions(loss="orpo"),
+        "replay": PreferenceOptions(sft_weight=0.5),
     }[kind]
     return model, PairDataset(items), PreferenceObjective(options, reference)
 
@@ -75,9 +94,19 @@ def with_frozen_copy(model: Any) -> Reference:
 
 def whole_run(folder: Path) -> Run:
     """Two epochs, a checkpoint a step; where checkpoints are there already, it continues from the newest."""
+    return train_pairs(folder, PairDataset(setting("dpo")[1].items[2:]), epochs=2, checkpoint_seconds=0)
+
+
+def stopped_run(folder: Path) -> Run:
+    """Its held-out pairs want the opposite of what is trained, so that it stops after the second evaluation."""
+    turned = [item._replace(chosen=item.rejected, rejected=item.chosen) for item in setting("dpo")[1].items]
+    return train_pairs(folder, PairDataset(turned), epochs=6, patience=1)
+
+
+def train_pairs(folder: Path, valid: PairDataset, **more: Any) -> Run:
+    """Train the pairs of `setting`."""
     model, data, objective = setting("dpo")
-    valid = setting("sft")[1]
-    options = TrainingOptions(epochs=2, batch_size=3, learning_rate=3e-3, warmup=0.2, checkpoint_seconds=0)
+    options = TrainingOptions(batch_size=3, learning_rate=3e-3, warmup=0.2, **more)
     trained = train(model, data, options, folder=folder, title="test", seed=3, objective=objective, valid=valid)
     return Run(trained.curve, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
 
@@ -88,7 +117,12 @@ def everything(folder: Path) -> dict[str, Any]:
         name: one_step(*setting(kind, most), batch, folder / "step", passes=passes, max_tokens=most)
         for name, (kind, batch, passes, most) in STEPS.items()
     }
-    return {**found, "run": whole_run(folder / "run"), "again": whole_run(folder / "run")}
+    return {
+        **found,
+        "run": whole_run(folder / "run"),
+        "again": whole_run(folder / "run"),
+        "stopped": stopped_run(folder / "stopped"),
+    }
 
 
 def main(folder: Path) -> None:

@@ -254,6 +254,12 @@ class Ledger:
             found = self._database.execute(f"SELECT count(*), coalesce(sum(charged), 0) {whose}", (len(role), role))
             return Spent(*found.fetchone())
 
+    def used(self, keys: Iterable[str]) -> Usage:
+        """The tokens of all calls about these items, as the model counted them."""
+        rows = self._rows("SELECT prompt, completion, cached FROM calls WHERE key IN", keys)
+        sums = [sum(filter(None, column)) for column in zip(*rows, strict=True)]
+        return Usage(*sums) if sums else Usage(0, 0)
+
     def forget_failed(self) -> int:
         """Let failed items be asked again; return how many. Their calls stay on record."""
         with self._told(), self._transaction():

@@ -1,6 +1,5 @@
 """Which chat model is wanted, whether it can be had, and opening it: one behind a URL, or one on this machine."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -10,7 +9,7 @@ from esckit.chat_models.base_url import OPENAI_URL
 from esckit.chat_models.dialect import LEAVABLE
 from esckit.chat_models.pacing import Pace
 from esckit.chat_models.protocol import ChatModel
-from esckit.decoding import Decoding
+from esckit.decoding import Decoding, completed
 from esckit.errors import ModelError
 from esckit.hub import is_hub_id, is_smollm2
 from esckit.prompts.own import Prompts, read_prompts
@@ -69,12 +68,10 @@ class ChatModelOptions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _rest_of_decoding(cls, given: Any) -> Any:
-        """Keys of ``decoding`` that are left out are the default's; who says how draws are made wants draws."""
-        if not isinstance(given, dict) or not isinstance(given.get("decoding"), dict):
+        """Keys of ``decoding`` that are left out are the default's."""
+        if not isinstance(given, dict) or "decoding" not in given:
             return given
-        usual = asdict(cls.model_fields["decoding"].default)
-        drawn = {"greedy": False} if {"temperature", "top_p", "top_k"} & set(given["decoding"]) else {}
-        return {**given, "decoding": {**usual, **drawn, **given["decoding"]}}
+        return {**given, "decoding": completed(given["decoding"], cls.model_fields["decoding"].default)}
 
     @model_validator(mode="after")
     def _no_field_goes_unheard(self) -> Self:

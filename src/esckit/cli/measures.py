@@ -20,8 +20,8 @@ def evaluate_command(
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     metrics: Annotated[
-        str, typer.Option(help="Of strategy, text, meteor, bertscore, relevance, with commas.")
-    ] = "strategy,text,meteor",
+        str, typer.Option(help="Of strategy, text, meteor, patterns, bertscore, relevance, with commas.")
+    ] = "strategy,text,meteor,patterns",
     source: Annotated[
         str | None,
         typer.Option(
@@ -44,16 +44,17 @@ def evaluate_command(
         Path | None, typer.Option(help="The dialogues predicted, for strategy by stage and relevance.")
     ] = None,
     labels: shared.LabelsOption = None,
+    phrases: Annotated[bool, typer.Option(help="Print frequent and overused phrases too.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of bootstrap, noise floor and permutations.")] = 0,
 ) -> None:
-    """Measure predictions: strategy, preference bias, text; test several files against each other. Needs no model.
+    """Measure predictions: strategy, preference bias, text, patterns over a dialogue; test files against each other.
 
     Example: esckit evaluate coupled.jsonl decoupled.jsonl --markdown
     """
     from esckit.measures import compare
     from esckit.measures.strategy_measures import Unparsed
     from esckit.measures.text import TokenizerName
-    from esckit.report.figure_tables import comparisons_table, draw, figures_table, to_latex, to_markdown
+    from esckit.report.figure_tables import draw, evaluation_tables, to_latex, to_markdown
     from esckit.strategy import TAXONOMIES
 
     _check("--taxonomy", taxonomy, tuple(TAXONOMIES))
@@ -69,9 +70,8 @@ def evaluate_command(
     if as_json:
         shared.print_json((alone or compared).to_json())
     else:
-        tables = [figures_table(compared.files), *([] if alone else [comparisons_table(compared)])]
         show = to_latex if as_latex else to_markdown if as_markdown else draw
-        print(*map(show, tables), sep="\n\n")
+        print(*map(show, evaluation_tables(compared, phrases=phrases)), sep="\n\n")
 
 
 def agreement_command(

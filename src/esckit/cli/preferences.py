@@ -213,6 +213,12 @@ def check_command(
     part: Annotated[
         str | None, typer.Option(help="planner, generator or coupled; default: each that has pairs.")
     ] = None,
+    relevance: Annotated[
+        bool, typer.Option(help="Also measure how near replies are to the seeker's words, and to each other.")
+    ] = False,
+    encoder: Annotated[
+        str, typer.Option(help="Of --relevance: embedded (English), a model's folder, or its id on the Hub.")
+    ] = "embedded",
 ) -> None:
     """Count what would spoil training on preference pairs, a row a part.
 
@@ -227,7 +233,10 @@ def check_command(
     conversations = read_conversations(tree)
     reports = {name: lint_pairs(pairs_of(conversations, name)) for name in ([asked] if asked else ASPECTS)}
     _print_reports({name: report for name, report in reports.items() if report.pairs})
-    _print_reasons({name: pairs_of(conversations, name) for name in reports})
+    pairs = {name: pairs_of(conversations, name) for name in reports}
+    _print_reasons(pairs)
+    if relevance:
+        _print_relevance(pairs, encoder)
     if not any(report.pairs for report in reports.values()) or any(report.equal for report in reports.values()):
         raise typer.Exit(1)
 
@@ -293,3 +302,22 @@ def _print_reasons(pairs: "dict[Any, list[Pair]]") -> None:
     if table.row_count:
         print()
         Console().print(table)
+
+
+def _print_relevance(pairs: "dict[Any, list[Pair]]", encoder: str) -> None:
+    """The figures of self-evolution's figure 5, a row a part with worded pairs."""
+    from esckit.mining.relevance import pair_relevance
+    from esckit.planning.encoder import load_encoder
+    from esckit.report.figure_tables import Table, draw, interval
+
+    quiet()
+    embed, names = load_encoder(encoder).embed, ("chosen", "rejected", "difference", "likeness")
+    measured = {part: found for part, own in pairs.items() if (found := pair_relevance(own, embed))}
+    rows = [
+        [part, f"{found['pairs']:,}"]
+        + [f"{found[name]:.3f} {interval(found[f'{name}_interval'], 1, 3)}" for name in names]
+        for part, found in measured.items()
+    ]
+    title = "Mean cosines with the seeker's turns, and of chosen with rejected (likeness); brackets: 95% over dialogues"
+    notes = [] if rows else ["no pair has two replies after words of the seeker: there is no relevance to measure"]
+    print(f"\n{draw(Table(title, ['part', 'pairs', *names], 1, rows, notes))}")

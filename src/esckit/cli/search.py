@@ -26,7 +26,9 @@ def search_command(
     supporter: RoleOption = None,
     strategy: Annotated[str | None, typer.Option(help="A chat model that scores strategies.")] = None,
     planner: Annotated[str | None, typer.Option(help="A planner's or a supporter's folder, or embedded.")] = None,
-    reward: Annotated[str | None, typer.Option(help="A chat model, an annotator's folder, or embedded.")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="A chat model, an annotator's folder, embedded, or patterns.")
+    ] = None,
     check: Annotated[str | None, typer.Option(help="Who judges a sample of the pairs again; default: nobody.")] = None,
     by: Annotated[
         str | None, typer.Option(help="How a chat model rewards: words, or digits (on this machine).")
@@ -65,7 +67,7 @@ def search_command(
     from esckit.mining.tree_search.run import search_dialogues
     from esckit.strategy import TAXONOMIES
 
-    given = _read(options) if options else {}
+    given = shared.read_options(options, "a search") if options else {}
     given |= {key: told[key] for key in _KEYS if told[key] is not None}
     given |= _roles(given, told)
     wanted = shared.options_of(SearchOptions, given)
@@ -100,20 +102,6 @@ def _role(role: str, told: dict[str, Any]) -> dict[str, Any]:
     if told["prompts"] and speaks:
         own["prompts"] = str(told["prompts"])
     return own
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    from esckit.files import read_text
-
-    try:
-        value = yaml.safe_load(read_text(path, what="options of a search", error=EsckitError))
-    except yaml.YAMLError as error:
-        raise EsckitError(f"{path} is not valid YAML: mend it, or leave --options out.") from error
-    if not isinstance(value, dict):
-        raise EsckitError(f"{path} holds no keys: write them as key: value (docs/mining.md).")
-    return value
 
 
 def _line(found: dict[str, Any], out: Path) -> str:

@@ -121,6 +121,25 @@ def options_of(kind: type[Options], told: Mapping[str, Any]) -> Options:
         raise EsckitError(f"{where}{problem['msg'].removeprefix('Value error, ')}.") from error
 
 
+def read_options(path: Path, what: str) -> dict[str, Any]:
+    """Read a YAML or JSON file of keys; ``what`` they are options of.
+
+    Raises:
+        EsckitError: it cannot be read, or holds no keys.
+    """
+    import yaml
+
+    from esckit.files import read_text
+
+    try:
+        value = yaml.safe_load(read_text(path, what=f"options of {what}", error=EsckitError))
+    except yaml.YAMLError as error:
+        raise EsckitError(f"{path} is not valid YAML: mend it, or leave --options out.") from error
+    if not isinstance(value, dict):
+        raise EsckitError(f"{path} holds no keys: write them as key: value (docs/mining.md).")
+    return value
+
+
 def own_options(model: str, told: Mapping[str, Any]) -> "OwnOptions":
     """Options of whoever is named to answer, from a command's arguments; ``system`` is a file, or none.
 

@@ -17,10 +17,14 @@ DECOUPLED_ESC_REASONS: Final = "decoupled-esc"
 
 CSO_REASONS: Final = "cso"
 
+SELF_REFINEMENT_REASONS: Final = "self-refinement"
+
 REASONS: Final[dict[str, tuple[str, ...]]] = {
     DECOUPLED_ESC_REASONS: PSYCHOLOGICAL_ERRORS,
     # the rejected turn is worth too little; the same, but that rests on one judgement; nobody judged
     CSO_REASONS: ("low_value", "low_value_once", "random"),
+    # the draft was refined; a human reply took the refined one's place, or was chosen from the beginning
+    SELF_REFINEMENT_REASONS: ("refined", "human"),
 }
 """Taxonomies of reasons by name: what an error or a preference may say. A method adds its own in one line."""
 

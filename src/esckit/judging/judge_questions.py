@@ -11,7 +11,7 @@ from esckit.chat_models.ledger import Outcome
 from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
-from esckit.judging.rubric import Rubric
+from esckit.judging.rubric import CAPPED, Rubric
 from esckit.judging.sampling import JudgedTurn
 from esckit.measures.judgements import TIE, Contest, Judgement
 from esckit.prompts.own import Prompts
@@ -40,13 +40,17 @@ def score_request(scoring: Scoring, decoding: Decoding, prompts: Prompts = _OURS
         transcript=_talk(turn),
         reference=reference,
         reply=quote(scoring.reply),
-        quality=rubric.name,
+        quality=rubric.name.removesuffix(CAPPED),
         question=rubric.question,
-        criteria=rubric.criteria,
+        criteria=rubric.criteria + _caps(rubric, prompts),
         scale=rubric.scale_text,
         schema=schema_text(rubric.reply),
     )
     return ChatRequest((_system(prompts), Message("user", asked)), decoding, rubric.reply)
+
+
+def _caps(rubric: Rubric, prompts: Prompts) -> str:
+    return "\n" + prompts.fill("caps", caps="\n".join(f"- {cap}" for cap in rubric.caps)) if rubric.caps else ""
 
 
 def judgement_of(scoring: Scoring, outcome: Outcome) -> Judgement:

@@ -64,7 +64,8 @@ def judge_files(
     surveys = count_surveys(failed or [])
     if surveys:
         tell(f"note: {surveys}")
-    plan = make_plan(sampled, load_rubrics(options.rubrics), options, failed=failed, seed=seed)
+    rubrics = load_rubrics(options.rubrics, caps=options.caps)
+    plan = make_plan(sampled, rubrics, options, failed=failed, seed=seed)
     model = open_model(options)
     with Ledger(ledger) as opened:
         opened.forget_failed()
@@ -89,4 +90,4 @@ def check_options(options: JudgingOptions) -> None:
     check_model(options)
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
-    load_rubrics(options.rubrics)
+    load_rubrics(options.rubrics, caps=options.caps)

@@ -16,6 +16,7 @@ from esckit.errors import EsckitError
 from esckit.files import atomic_write, read_text, write_json, write_jsonl
 from esckit.judging.judge_questions import Scoring
 from esckit.judging.plan import JudgeAnswers, JudgePlan
+from esckit.judging.rubric import CAPPED
 from esckit.measures.judgements import Judgement
 from esckit.measures.judging_results import Judging
 from esckit.measures.tables import sheet_cell
@@ -45,8 +46,8 @@ def write_judging(folder: Path, judged: JudgeAnswers, plan: JudgePlan, found: Ju
 
 
 def item_of(judgement: Judgement) -> str:
-    """A name for a reply and a quality that does not tell who wrote the reply."""
-    parts = [judgement.system, judgement.conversation_id, judgement.turn_id, judgement.rubric]
+    """A name for a reply and a quality that does not tell who wrote the reply; people's ratings need no caps."""
+    parts = [judgement.system, judgement.conversation_id, judgement.turn_id, judgement.rubric.removesuffix(CAPPED)]
     name = sha256(json.dumps(parts).encode()).hexdigest()[:12]
     return f"x{name[1:]}" if _LIKE_A_NUMBER.fullmatch(name) else name
 

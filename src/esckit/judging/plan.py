@@ -57,7 +57,8 @@ class JudgingOptions(PromptedOptions):
         model: the judge.
         decoding: a model that thinks before it answers needs thousands of tokens.
         turns: how many are judged, the same for all systems.
-        rubrics: ``decoupled-esc``, or a folder with a file for each quality.
+        rubrics: ``decoupled-esc``, ``self-evolution``, or a folder with a file for each quality.
+        caps: tell the judge the rubrics' limits and deductions, too; their names in results then end in ``+caps``.
         reference: whether the judge sees the human reply; both ways doubles the calls.
         pairs: compare every two systems, too, in both orders.
         known_groups: judge replies whose order is known, too; never with the reference, which is one of them.
@@ -70,6 +71,7 @@ class JudgingOptions(PromptedOptions):
     decoding: Decoding = Decoding(greedy=True, max_new_tokens=512)
     turns: int = Field(100, ge=1)
     rubrics: str = "decoupled-esc"
+    caps: bool = False
     reference: Reference = "both"
     pairs: bool = False
     known_groups: bool = False

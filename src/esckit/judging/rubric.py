@@ -22,7 +22,10 @@ DEFAULT_ORDER: Final[tuple[tuple[KnownGroup, KnownGroup], ...]] = (
 """Which known group has to score above which. Of replies from elsewhere and stock replies neither has to: the one is
 about something else, the other about nothing."""
 
-SHIPPED: Final = ("decoupled-esc",)
+SHIPPED: Final = ("decoupled-esc", "self-evolution")
+
+CAPPED: Final = "+caps"
+"""Ends the name of a rubric whose caps are asked for: its scores do not compare with those without."""
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _Words = Annotated[str, Field(min_length=1)]
 
@@ -37,6 +40,8 @@ class Rubric(BaseModel):
     question: _Words  # the quality as a question
     criteria: str = ""  # what to look at and what to leave aside
     scale: dict[int, _Words]  # each point, a whole number, and what it means; no point between two others is left out
+    # limits and deductions, a line each; the judge is told them only where they are asked for (`load_rubrics`)
+    caps: tuple[_Words, ...] = ()
     # which known group has to score above which (`DEFAULT_ORDER`); none where the quality does not tell them apart
     known_groups: tuple[tuple[KnownGroup, KnownGroup], ...] = DEFAULT_ORDER
 
@@ -77,12 +82,24 @@ def _no_boolean(score: Any) -> Any:
     return score
 
 
-def load_rubrics(source: str) -> list[Rubric]:
+def load_rubrics(source: str, *, caps: bool = False) -> list[Rubric]:
     """Read a set of rubrics: a shipped one by name (`SHIPPED`), or a folder with a file each; in the order of files.
 
+    With ``caps`` the names of those that have caps end in `CAPPED`; without, none has any.
+
     Raises:
-        EsckitError: there is none, two have one name, or a file is no rubric; one sentence names it.
+        EsckitError: there is none, two have one name, a file is no rubric, or caps are asked for and none has any; one
+            sentence names it.
     """
+    rubrics = _load(source)
+    if not caps:
+        return [rubric.model_copy(update={"caps": ()}) for rubric in rubrics]
+    if not any(rubric.caps for rubric in rubrics):
+        raise EsckitError(f"no rubric of {source} has caps: leave caps out, or write a rubric's (docs/judging.md).")
+    return [rubric.model_copy(update={"name": rubric.name + CAPPED}) if rubric.caps else rubric for rubric in rubrics]
+
+
+def _load(source: str) -> list[Rubric]:
     if source in SHIPPED:
         with resources.as_file(resources.files("esckit.judging") / "rubrics" / source) as folder:
             return _read_folder(folder)

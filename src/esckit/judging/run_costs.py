@@ -77,4 +77,4 @@ def _judging(conversations: Sequence[Conversation]) -> list[ChatRequest]:
     ]
     options = JudgingOptions(model="remote:any")
     sampled = sample_turns({"replies": rows}, conversations, options.turns, 0)
-    return make_plan(sampled, load_rubrics(options.rubrics), options).requests()
+    return make_plan(sampled, load_rubrics(options.rubrics, caps=options.caps), options).requests()

@@ -10,6 +10,7 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
     strategy_measures, preference_bias  counting, macro-F1, stages; B with its noise floor, interval and derivative
     scripts                             which script and language texts are in
     text, encoders                      BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
+    patterns, phrases                   patterns over a dialogue; frequent and overused phrases
     strategy_figures, text_figures      all of these by name, with subsets and calibration, and with METEOR
     evaluation, permutation, comparison one file; paired tests; several files
     results, judging_results            what these return, and what files of figures hold
@@ -25,6 +26,7 @@ from esckit.measures.context import add_context, add_predictions, predictions_in
 from esckit.measures.evaluation import evaluate
 from esckit.measures.importers import import_predictions
 from esckit.measures.intervals import Interval
+from esckit.measures.patterns import patterns_of
 from esckit.measures.predictions import Prediction, prediction_from_json, prediction_to_json, read_predictions
 from esckit.measures.ratings import agreement, read_ratings
 from esckit.measures.results import Comparison, Evaluation
@@ -42,6 +44,7 @@ __all__ = [
     "compare",
     "evaluate",
     "import_predictions",
+    "patterns_of",
     "prediction_from_json",
     "prediction_to_json",
     "predictions_in",

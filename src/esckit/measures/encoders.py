@@ -6,7 +6,7 @@ encoder's name and, for a folder, the hash of its weights.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -109,13 +109,21 @@ def relevance_figures(
         model.max_seq_length = fitting(model.max_seq_length, model[0].auto_model)
     embedded = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
     unit = dict(zip(texts, np.asarray(embedded, dtype=np.float64), strict=True))
-    each = np.array([_relevance(unit, row, response) for row, response in zip(turns, predicted, strict=True)])
+    each = np.array([relevance_of(unit, row, response) for row, response in zip(turns, predicted, strict=True)])
     known = ~np.isnan(each)
     figures = {"relevance_utterance": float(each[known].mean()), "relevance_n": int(known.sum())}
     return figures | describe_encoder(encoder), {"relevance": each}
 
 
-def _relevance(unit: dict[str, FloatArray], turns: list[str], response: str) -> float:
+def relevance_of(unit: Mapping[str, FloatArray], turns: Sequence[str], response: str) -> float:
+    """Return the mean cosine of a response with each of the seeker's turns; see `relevance_figures`.
+
+    Args:
+        unit: text to its vector of length 1; of each turn, and of the response, which has relevance 0 where it is not
+            there.
+        turns: what the seeker said; without any the relevance is NaN.
+        response: the reply.
+    """
     if not turns:
         return float("nan")
     if response not in unit:

@@ -9,18 +9,19 @@ from typing import Final, NamedTuple
 
 from esckit.errors import EsckitError, PredictionsError
 from esckit.measures.intervals import Draws, FloatArray, mean_intervals
+from esckit.measures.patterns import pattern_figures
 from esckit.measures.predictions import Prediction
 from esckit.measures.replies import otherwise_labelled
-from esckit.measures.results import Evaluation, Figures, Finish, StrategyFigures, TextFigures
+from esckit.measures.results import Evaluation, Figures, Finish, Patterns, StrategyFigures, TextFigures
 from esckit.measures.strategy_figures import strategy_figures
 from esckit.measures.strategy_measures import Unparsed
-from esckit.measures.text import TokenizerName
+from esckit.measures.text import TokenizerName, choose_tokenizer, make_tokenizer
 from esckit.measures.text_figures import TEXT_METRICS, text_figures
 from esckit.strategy import ESCONV, Taxonomy
 
 FORMAT: Final = 1
-METRICS: Final = ("strategy", *TEXT_METRICS)
-DEFAULT_METRICS: Final = ("strategy", "text", "meteor")
+METRICS: Final = ("strategy", *TEXT_METRICS, "patterns")
+DEFAULT_METRICS: Final = ("strategy", "text", "meteor", "patterns")
 _HIGH_FLOOR: Final = 0.15  # about what 600 turns give; DecoupledESC's differences in B are smaller
 _FEW_TURNS: Final = 100  # that many give a share of 35%, such as accuracy, a 95% interval of nine points either way
 # A paired test over D dialogues has no p below 2^(1 - D): up to 8 of them none of eight tests reaches 5% after Holm's
@@ -55,7 +56,7 @@ class Measured(NamedTuple):
     """A file's figures, and what comparing it with another needs of its turns."""
 
     figures: Evaluation
-    each: dict[str, FloatArray]  # text measure to (N,), in the order of the rows
+    each: dict[str, FloatArray]  # text measure or pattern to (N,), in the order of the rows
 
 
 def evaluate(
@@ -69,7 +70,7 @@ def evaluate(
     metrics: Sequence[str] = DEFAULT_METRICS,
     encoder: str | None = None,
 ) -> Evaluation:
-    """Measure predictions: strategy figures, text figures, and both again for each ``group``.
+    """Measure predictions: strategy, text and patterns over a dialogue, and all again for each ``group``.
 
     Args:
         predictions: one supporter turn each.
@@ -83,7 +84,8 @@ def evaluate(
 
     Returns:
         The figures (docs/measures.md). ``strategy`` is None where it is not asked for or no row has a predicted
-        strategy, ``text`` where it is not asked for or no row has a predicted text, ``groups`` where none has a group.
+        strategy, ``text`` where it is not asked for or no row has a predicted text, ``patterns`` where it is not asked
+        for or no dialogue has two predicted replies, ``groups`` where none has a group.
 
     Raises:
         PredictionsError: there are no predictions, a gold label is outside the taxonomy, or something is unparsed and
@@ -128,16 +130,18 @@ def _measure_rows(rows: Sequence[Prediction], settings: Settings) -> tuple[Figur
     past = [row.extra.get("past_strategies") for row in rows]
     mixed = any(kind != past[0] for kind in past)
     text, each, notes = _text(rows, settings)
+    patterns, shown = _patterns(rows, settings)
     figures = Figures(
         n=len(rows),
         dialogues=len({row.conversation_id for row in rows}),
         past_strategies=None if mixed else past[0],
         strategy=_strategy(rows, settings),
         text=text,
+        patterns=patterns,
         warnings=[],
     )
     told = [*_warnings(figures, mixed), *_left_out(rows, figures, settings), *_about_texts(rows, figures, settings)]
-    return replace(figures, warnings=[*told, *notes]), each
+    return replace(figures, warnings=[*told, *notes]), each | shown
 
 
 def _strategy(rows: Sequence[Prediction], settings: Settings) -> StrategyFigures | None:
@@ -193,6 +197,16 @@ def _text(
     return figures, found.each, found.notes
 
 
+def _patterns(rows: Sequence[Prediction], settings: Settings) -> tuple[Patterns | None, dict[str, FloatArray]]:
+    """Figures, and each turn's part in them; None where no dialogue has two rows, or nothing was predicted."""
+    longest = max(Counter(str(row.conversation_id) for row in rows).values())
+    said = any(row.predicted_text or row.predicted_strategy for row in rows)
+    if "patterns" not in settings.metrics or longest == 1 or not said:
+        return None, {}
+    tokenizer = make_tokenizer(settings.tokenizer or choose_tokenizer([row.gold_text for row in rows]))
+    return pattern_figures(rows, settings.taxonomy, tokenizer, Draws(settings.seed, settings.resamples))
+
+
 def _warnings(figures: Figures, mixed: bool) -> list[str]:
     """Say in sentences what a reader of the figures must know."""
     strategy, text, n = figures.strategy, figures.text, figures.n
@@ -242,6 +256,8 @@ def _left_out(rows: Sequence[Prediction], figures: Figures, settings: Settings) 
             told.append(f"Strategy figures are null: no row has a {side} strategy.")
     if figures.text is None and any(name in TEXT_METRICS for name in settings.metrics):
         told.append("Text figures are null: no row has a predicted text.")
+    if "patterns" in settings.metrics and figures.patterns is None and figures.n > 1:
+        told.append("Patterns are null: no dialogue has two predicted replies.")
     return told
 
 

@@ -84,14 +84,15 @@ def dialogue_places(dialogues: Sequence[str]) -> tuple[int, IntArray]:
 
 
 def mean_intervals(
-    each: Mapping[str, FloatArray], dialogues: Sequence[str], draws: Draws = DRAWS
+    each: Mapping[str, FloatArray], dialogues: Sequence[str], draws: Draws = DRAWS, *, high: float = 1.0
 ) -> dict[str, Interval | None]:
     """Return the interval of each measure's mean over responses; None where no response has a value.
 
     Args:
-        each: measure to (N,) values of at most 1; NaN where a response is left out.
+        each: measure to (N,) values; NaN where a response is left out.
         dialogues: (N,) of each response; they are what is drawn.
         draws: of the bootstrap.
+        high: the greatest value that there can be.
     """
     if not each:
         return {}
@@ -105,5 +106,5 @@ def mean_intervals(
     for place, name in enumerate(each):
         (total, n), held = totals[:, place].sum(0), drawn[drawn[:, place, 1] > 0, place]
         lowest = float(np.min(values[counted[:, place], place], initial=0.0))  # some measures go below 0
-        intervals[name] = basic_interval(total / n, held[:, 0] / held[:, 1], low=lowest, high=1) if n else None
+        intervals[name] = basic_interval(total / n, held[:, 0] / held[:, 1], low=lowest, high=high) if n else None
     return intervals

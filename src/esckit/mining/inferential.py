@@ -32,7 +32,7 @@ from esckit.supporters.proposing import GREEDY, Answers, Candidate, TurnRequest
 
 __all__ = ["SAMPLING", "Miner", "draw_dialogues", "fold_of", "kept_note", "mine", "mining_counts"]
 
-SAMPLING: Final = ("turns", "sampled", "equal_to_gold", "sampled_twice", "empty", "cut")
+SAMPLING: Final = ("turns", "beyond_budget", "sampled", "equal_to_gold", "sampled_twice", "empty", "cut")
 """What sampling counts into ``provenance["mined"]``, besides the ``pairs`` that are kept."""
 
 Shown = Mapping[str, str]
@@ -59,16 +59,18 @@ class Miner:
     options: MiningOptions
     worded_by: str | None = None
 
-    def mine(self, conversation: Conversation, shown: Shown, seed: int) -> Conversation:
+    def mine(self, conversation: Conversation, shown: Shown, seed: int, most: int | None = None) -> Conversation:
         """Grow one conversation's tree; what was counted stands in its ``provenance["mined"]``, by source.
 
         Args:
             conversation: its trunk's labelled supporter turns are mined.
             shown: strategies to show in the history, by turn id.
             seed: draws depend on it and on the ids of conversation and turn, on nothing else.
+            most: mine so many turns, the first ones; None is all.
         """
-        turns = supporter_turns(conversation)
-        counts = Counter({"turns": len(turns)})
+        every = supporter_turns(conversation)
+        turns = every[:most]
+        counts = Counter({"turns": len(turns), "beyond_budget": len(every) - len(turns)})
         grown: dict[str, Turn] = {}
         preferences: list[Preference] = []
         for gold, found in self._sample(conversation, turns, shown, seed, counts):
@@ -187,6 +189,7 @@ def mine(
     *,
     source: str,
     folds: int = 1,
+    contexts: int | None = None,
     shown: Callable[[Conversation], Shown],
     seed: int,
     key: Any,
@@ -202,6 +205,7 @@ def mine(
         out: the file of trees, in the same order.
         source: of all these miners; what it counted is returned.
         folds: how many parts.
+        contexts: mine so many turns in all, in order; None is all.
         shown: strategies that a conversation's history shows.
         seed: of the draws.
         key: JSON-ready; names models and options: another key continues nothing.
@@ -213,14 +217,26 @@ def mine(
     total = len(conversations)
     whole_key = [key, folds, seed, [conversation_to_json(conversation) for conversation in conversations]]
     counts: Counter[str] = Counter()
+    most = _first_turns(conversations, contexts)
     with resume_jsonl(out, whole_key, [1] * total) as rows, progress(title, total, rows.done) as bar:
         for index in range(rows.done, total):
             miner, conversation = miner_of(fold_of(index, total, folds)), conversations[index]
-            grown = miner.mine(conversation, shown(conversation), seed)
+            grown = miner.mine(conversation, shown(conversation), seed, most[index])
             rows.append([conversation_to_json(grown)])
             counts.update(grown.provenance["mined"][source])
             bar.advance(kept_note(counts))
     return mining_counts(read_conversations(out), source)
+
+
+def _first_turns(conversations: Sequence[Conversation], contexts: int | None) -> list[int | None]:
+    """How many turns of each are mined, where so many may be in all; None is all of them."""
+    if contexts is None:
+        return [None] * len(conversations)
+    left, most = contexts, list[int | None]()
+    for conversation in conversations:
+        most.append(min(left, len(supporter_turns(conversation))))
+        left -= most[-1] or 0
+    return most
 
 
 def kept_note(counts: Mapping[str, int]) -> str:

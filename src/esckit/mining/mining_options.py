@@ -27,6 +27,8 @@ class MiningOptions(BaseModel):
         max_new_tokens: of a text; one that is cut there is kept and counted.
         folds: cross-fitting: each of so many parts of the dialogues is mined by a model trained on the others. 1 is the
             paper's way, mining the turns that the model was trained on.
+        budget_calls: mine only the first so many contexts, in order, as make at most so many questions: what is said
+            there, and a chat model's verdicts. Where nobody is asked, at random, a draw counts in its place.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,19 @@ class MiningOptions(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(128, ge=1)
     folds: int = Field(1, ge=1)
+    budget_calls: int | None = Field(None, ge=1)
+
+    def contexts(self, verdicts: bool) -> int | None:
+        """The most contexts within the budget; ``verdicts``: a chat model judges. None is all.
+
+        Raises:
+            ValueError: the budget is below one context's questions.
+        """
+        said = self.top_k or self.samples
+        each = said + verdicts * (said + self.clean_chosen)
+        if self.budget_calls is not None and self.budget_calls < each:
+            raise ValueError(f"a context takes {each} questions: raise budget_calls to that at least")
+        return None if self.budget_calls is None else self.budget_calls // each
 
     @property
     def decoding(self) -> Decoding:

@@ -126,9 +126,19 @@ class RunFolder:
         return digest([stage.counting_keys, own, self.corpus_hash, backbone, reads])
 
     def is_done(self, stage: Stage) -> bool:
-        """True where the stage's result is there and current."""
+        """True where the stage's result is there and current, or it was skipped for what is current."""
         record = self._record(stage.name)
-        return record is not None and record["state"] == "done" and record["fingerprint"] == self.identity(stage)
+        ended = record is not None and record["state"] in ("done", "skipped")
+        return ended and record is not None and record["fingerprint"] == self.identity(stage)
+
+    def was_skipped(self, name: str) -> bool:
+        """True where a stage had nothing to do (`Stage.skips`)."""
+        record = self._record(name)
+        return record is not None and record["state"] == "skipped"
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What a stage that has ended says in its record."""
+        return dict((self._record(name) or {})["facts"])
 
     def is_outdated(self, stage: Stage) -> bool:
         """True where the stage was run, or begun, with something else."""

@@ -5,6 +5,7 @@ a record ``stages/<name>.json``; a stage that is done and unchanged is skipped, 
 stop. What a stage does stands in its kind (`recipes.stages`).
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -76,7 +77,13 @@ def load_checked(recipe: Recipe) -> Corpus:
 
 
 def _carry_out(folder: RunFolder, stage: Stage) -> None:
-    """Do a stage's work, between the record that it runs and the one that it is done."""
+    """Do a stage's work, between the record that it runs and the one that it is done; or record why it is skipped."""
+    if why := from_main(stage.skips, folder):
+        from_main(folder.begin, stage)
+        folder.record(stage, state="skipped", facts={"why": why})
+        if is_main():
+            print(f"esckit: {stage.name} is skipped: {why}.", file=sys.stderr)
+        return
     started = time.monotonic()
     from_main(folder.begin, stage)
     facts = stage.work(folder) if is_main() or stage.in_all_processes else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict
 
 from esckit.errors import CorpusError
+from esckit.rendering import supporter_turns
 from esckit.training.training_options import LoraOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -130,6 +131,17 @@ class Stage(Keys):
         """JSON-ready: what its result depends on beyond keys, version, seed, corpus, backbone and what it reads."""
         return None
 
+    def skips(self, run: "RunFolder") -> str | None:
+        """Why there is nothing to do, in a sentence; None where there is: a stage that it reads was skipped.
+
+        Of a list of stages, those that were skipped are passed over, unless all were.
+        """
+        for key in self.reads:
+            named = [each.name for each in self.inputs if each.key == key]
+            if named and all(map(run.was_skipped, named)):
+                return f"{named[0]} was skipped: {run.facts(named[0])['why']}"
+        return None
+
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Do it, into ``run.folder / name``; continue what was stopped in the middle.
 
@@ -143,7 +155,25 @@ class TrainingStage(Stage, TrainingOptions):
     """A stage that trains a language model: what it trains on is also what `esckit run --check` estimates memory by."""
 
     elsewhere: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+    later: ClassVar[frozenset[str]] = frozenset({"evaluations", "patience"})
     in_all_processes: ClassVar[bool] = True
+
+    @property
+    def measures_valid(self) -> bool:
+        """True where it is the validation part that it measures and does not train on."""
+        return True
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        if (
+            self.patience
+            and self.measures_valid
+            and self.trains(recipe)
+            and not any(map(supporter_turns, corpus.valid))
+        ):
+            raise CorpusError(
+                f"stage {self.name!r} stops early by the loss on the validation part, and there is none: give "
+                "corpus.valid or a split that has one, or leave patience out."
+            )
 
     def trains(self, recipe: "Recipe") -> bool:
         """False where the recipe leaves it nothing to do."""

@@ -47,7 +47,7 @@ def train_stage(
     save: Callable[[], None],
     *,
     objective: Objective | None = None,
-    valid: TrieDataset | None = None,
+    valid: ConversationDataset | None = None,
 ) -> dict[str, Any]:
     """Train with checkpoints on behalf of ``stage``, save, sync, and write the curve, last; return facts.
 
@@ -68,4 +68,5 @@ def train_stage(
             save()
             sync(folder)  # or a power cut could leave a stage that is done and its files empty
         write_jsonl(folder / "curve.jsonl", trained.curve)
-    return {"steps": trained.steps, "scored_tokens": trained.scored_tokens, "tokens_read": trained.nodes}
+    facts = {"steps": trained.steps, "scored_tokens": trained.scored_tokens, "tokens_read": trained.nodes}
+    return {**facts, **({"planned_steps": trained.planned, "best_step": trained.best} if trained.best else {})}

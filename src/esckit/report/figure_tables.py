@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from esckit.measures.results import Comparison, Difference, Evaluation, Figures, StrategyFigures
+from esckit.measures.patterns import PATTERNS
+from esckit.measures.results import Comparison, Difference, Evaluation, Figures, PatternFigure, StrategyFigures
 
 Row = TypeVar("Row")
 
@@ -18,7 +19,12 @@ _TEXT_COLUMNS: Final = {
 }
 _ALWAYS: Final = ("BLEU-1", "F1", "R-L", "Dist-2")
 _STRATEGY_COLUMNS: Final = ("Q", "Q_w", "B", "floor", "B debiased")
-METRIC_NAMES: Final = {"q": "Q", "q_w": "Q_w", "b": "B"} | {key: name for name, key in _TEXT_COLUMNS.items()}
+PATTERN_NAMES: Final = dict(
+    zip(PATTERNS, ("sympathy + advice", "repeated opening", "questions in a row", "one strategy"), strict=True)
+)
+METRIC_NAMES: Final = (
+    {"q": "Q", "q_w": "Q_w", "b": "B"} | {key: name for name, key in _TEXT_COLUMNS.items()} | PATTERN_NAMES
+)
 """Short names of what is tested; any other metric goes by its key."""
 _LATEX: Final = str.maketrans(
     {
@@ -53,6 +59,20 @@ def lay_out(
     return Table(title, [*columns], names, cells, [*notes])
 
 
+def evaluation_tables(comparison: Comparison, *, phrases: bool = False) -> list[Table]:
+    """Return what ``esckit evaluate`` prints: figures, patterns where there are any, tests where several files are.
+
+    ``phrases``: those of each file too.
+    """
+    patterned = {name: figures for name, figures in comparison.files.items() if figures.patterns}
+    return [
+        figures_table(comparison.files),
+        *([patterns_table(patterned)] if patterned else []),
+        *([phrases_table(comparison.files)] if phrases else []),
+        *([comparisons_table(comparison)] if len(comparison.files) > 1 else []),
+    ]
+
+
 def figures_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """Return a row for each predictions file, and for each of its groups, of what ``evaluate`` returned."""
     rows: list[tuple[str, Figures]] = []
@@ -79,6 +99,57 @@ def figures_table(evaluations: Mapping[str, Evaluation]) -> Table:
         ],
         notes=list(dict.fromkeys(text for figures in evaluations.values() for text in figures.warnings)),
     )
+
+
+def patterns_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Return a row for each predictions file that has patterns, and one for the human replies to its turns."""
+    sides = [
+        (name, side)
+        for file, figures in evaluations.items()
+        if figures.patterns
+        for name, side in ((file, figures.patterns.predicted), (f"{file}: human replies", figures.patterns.gold))
+    ]
+    return Table(
+        "Patterns over a dialogue (share of replies, per cent; run: the longest of a dialogue, in replies, mean; "
+        "brackets: 95% bootstrap over dialogues)",
+        ["predictions", *(column for name in PATTERN_NAMES.values() for column in (name, "run"))],
+        1,
+        [[name, *(cell for figure in side.values() for cell in _pattern(figure))] for name, side in sides],
+        [],
+    )
+
+
+def phrases_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Return a row for each frequent phrase of each predictions file, and for those that are overused and not among
+    these."""
+    rows = [
+        [
+            name,
+            each.phrase,
+            f"{each.count:,}",
+            percent(each.share),
+            percent(each.gold_share),
+            f"{each.z:.1f}",
+        ]
+        for name, figures in evaluations.items()
+        if figures.text
+        for each in dict.fromkeys([*(figures.text.phrases or []), *(figures.text.overused_phrases or [])])
+    ]
+    return Table(
+        "Phrases (the 20 most frequent, then overused ones; share of replies, and of human replies, per cent; z: log "
+        "odds ratio against these, in standard errors)",
+        ["predictions", "phrase", "replies", "share", "human", "z"],
+        2,
+        rows,
+        [] if rows else ["No phrase of 3 to 5 tokens stands in three replies."],
+    )
+
+
+def _pattern(figure: PatternFigure | None) -> list[str]:
+    if figure is None:
+        return ["-", "-"]
+    share = f"{percent(figure.share)} {interval(figure.share_interval, 100, 1)}"
+    return [share, f"{figure.run:.1f} {interval(figure.run_interval, 1, 1)}"]
 
 
 def comparisons_table(comparison: Comparison) -> Table:

@@ -13,14 +13,17 @@ from esckit.measures.judging_results import Judging
 from esckit.report import charts
 from esckit.report.drawn_tree import MOST_TURNS, draw_tree
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
+from esckit.report.figure_tables import PATTERN_NAMES
 from esckit.report.reading import read_record
 from esckit.report.report_tables import (
     QUALITIES,
     aligned,
     compared_pairs,
+    first_of_splits,
     gold_texts,
     judged_qualities,
     notes,
+    phrase_columns,
     published_figures,
 )
 from esckit.report.run import ReportedRun, read_run
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
+_MOST_PHRASES: Final = 10
 
 
 def write_report(folder: Path) -> Path:
@@ -52,6 +56,7 @@ def write_report(folder: Path) -> Path:
 def render(run: ReportedRun) -> str:
     """Return a run's page."""
     measured = [system for system in run.systems if system.figures]
+    patterned = [system for system in measured if system.figures and system.figures.patterns]
     curves = [(name, points) for name, points in run.curves.items() if points]
     planned = [(s, s.figures.strategy.per_strategy) for s in measured if s.figures and s.figures.strategy]
     calibrated = [
@@ -59,6 +64,7 @@ def render(run: ReportedRun) -> str:
         for s in measured
         if s.figures and s.figures.strategy and s.figures.strategy.calibration
     ]
+    gold = gold_texts(run.systems)
     return (
         page_environment()
         .get_template("report.html.j2")
@@ -69,7 +75,12 @@ def render(run: ReportedRun) -> str:
             compared=compared_pairs(run),
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
-            gold_texts=gold_texts(run.systems),
+            gold_texts=gold,
+            phrases=[column for column in phrase_columns(run.systems, gold) if column.frequent],
+            most_phrases=_MOST_PHRASES,
+            patterns=patterned,
+            gold_patterns=first_of_splits(patterned),
+            pattern_names=PATTERN_NAMES,
             published=published_figures(()) if measured else [],
             published_of_stages=_of_stages(run) if measured else [],
             qualities=QUALITIES,

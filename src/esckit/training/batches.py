@@ -74,7 +74,7 @@ def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int)
     """Plan every epoch's batches: shuffle, then add whole conversations until their targets reach ``batch_size``.
 
     Args:
-        counts: targets of each conversation.
+        counts: targets of each conversation; one of 0 never opens a batch, so that none holds nothing else.
         batch_size: targets a batch; a batch overshoots by at most one conversation, an epoch's last may fall short.
         epochs: how many passes.
         seed: of the shuffles.
@@ -88,7 +88,7 @@ def plan_batches(counts: Sequence[int], batch_size: int, epochs: int, seed: int)
         random.Random(f"{seed}:{epoch}").shuffle(order)
         batches: list[list[int]] = [[]]
         for index in order:
-            if sum(counts[i] for i in batches[-1]) >= batch_size:
+            if counts[index] and sum(counts[i] for i in batches[-1]) >= batch_size:
                 batches.append([])
             batches[-1].append(index)
         plan.append(batches)

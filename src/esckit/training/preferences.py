@@ -1,13 +1,11 @@
 """Preference learning over token tries: pairs of a conversation share its prefix, for policy and reference alike."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 from torch.utils.data import Dataset
 
 from esckit.language_models.token_tree import (
@@ -21,24 +19,25 @@ from esckit.language_models.token_tree import (
     token_log_probabilities,
 )
 from esckit.rendering import Example, PairExample
+from esckit.training.losses import dpo, ipo, kto, orpo, simpo
 from esckit.training.processes import total
 from esckit.training.references import Reference, in_evaluation
 from esckit.training.training_options import PreferenceOptions, TrainingOptions
 
-__all__ = [
-    *("PairDataset", "PairItem", "PreferenceObjective", "make_item", "rows_of", "store_reference"),
-    *("dpo", "ipo", "kto", "log_odds", "orpo", "simpo"),
-]
+__all__ = ["PairDataset", "PairItem", "PreferenceObjective", "make_item", "replay_item", "rows_of", "store_reference"]
 
 
 class PairItem(NamedTuple):
     """The pairs of a conversation: its tries, and for each pair which of their targets are its sides.
+
+    Or a replayed chat, which has no pairs.
 
     Attributes:
         tries: of all targets, each different one once.
         chosen, rejected: (P,) indices of targets.
         desirable, undesirable: those of chosen and of rejected replies, each reply once: what KTO counts.
         mismatched: indices of chosen replies rendered in the next pair's context, for KTO's estimate of the divergence.
+        replayed: indices of the replies whose likelihood alone counts.
         reference: (T,) log-probabilities of the targets where they are stored.
     """
 
@@ -48,10 +47,11 @@ class PairItem(NamedTuple):
     desirable: list[int]
     undesirable: list[int]
     mismatched: list[int]
+    replayed: Sequence[int] = ()
     reference: Tensor | None = None
 
 
-_SIDES: Final = ("chosen", "rejected", "desirable", "undesirable", "mismatched")
+_SIDES: Final = ("chosen", "rejected", "desirable", "undesirable", "mismatched", "replayed")
 
 
 def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mismatched: bool = False) -> PairItem:
@@ -85,6 +85,11 @@ def make_item(pairs: Sequence[PairExample], max_tokens: int | None = None, *, mi
     return PairItem(build_tries(examples, max_tokens, numbers), chosen, rejected, desirable, undesirable, crossed)
 
 
+def replay_item(examples: Sequence[Example], max_tokens: int | None = None) -> PairItem:
+    """A chat whose replies add to the likelihood and to nothing else, divided as `make_item` divides."""
+    return PairItem(build_tries(examples, max_tokens), [], [], [], [], [], range(len(examples)))
+
+
 def _each_once(indices: Sequence[int], examples: Sequence[Example]) -> list[int]:
     """Of targets with the same tokens the first: one reply in several pairs, or two turns that say the same."""
     first: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -101,7 +106,7 @@ def _mismatched(pair: PairExample, following: PairExample) -> Example | None:
 
 
 def rows_of(item: PairItem) -> list[PairItem]:
-    """An item as one a trie, each with the pairs whose sides are in it; a trie without pairs is left out."""
+    """An item as one a trie, each with the pairs whose sides are in it; a trie that counts for nothing is left out."""
     rows, first = [], 0
     for trie in item.tries:
         last = first + len(trie.targets)
@@ -109,11 +114,11 @@ def rows_of(item: PairItem) -> list[PairItem]:
         known = None if item.reference is None else item.reference[first:last]
         rows.append(item._replace(tries=[trie], reference=known, **own))
         first = last
-    return [row for row in rows if row.chosen]
+    return [row for row in rows if row.chosen or row.replayed]
 
 
 class PairDataset(Dataset[PairItem]):
-    """An item is a conversation with at least one pair."""
+    """An item is a conversation with at least one pair, or a replayed chat."""
 
     def __init__(self, items: Iterable[PairItem]) -> None:
         self.items = list(items)
@@ -125,7 +130,7 @@ class PairDataset(Dataset[PairItem]):
         return self.items[index]
 
     def counts(self) -> list[int]:
-        """What fills a batch, a conversation each: its pairs."""
+        """What fills a batch, a conversation each: its pairs; what is replayed rides along."""
         return [len(item.chosen) for item in self.items]
 
     def tries(self) -> Iterator[TokenTrie]:
@@ -186,102 +191,13 @@ def store_reference(
     return PairDataset(items)
 
 
-# --------------------------------------------------------------------------------------------------------------- losses
-#
-# Pure functions of log-probabilities, in nats, one value a pair or a reply. Shapes: (P,) for P pairs. A *log ratio* is
-# the policy's log-probability of a whole reply less the reference's. A *mean* log-probability is the sum over a reply's
-# tokens divided by their number. docs/training.md says where TRL's differ.
-
-
-def dpo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
-    """Direct Preference Optimization: ``-log sigmoid(beta (chosen - rejected))`` (Rafailov et al. 2023, eq. 7).
-
-    Args:
-        chosen, rejected: (P,) log ratios.
-        beta: strength of the pull to the reference, above 0.
-
-    Returns:
-        (P,) losses; ln 2 where the policy is the reference.
-    """
-    return -logsigmoid(beta * (chosen - rejected))
-
-
-def ipo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
-    """Identity Preference Optimization: ``(chosen - rejected - 1 / (2 beta))^2`` (Azar et al. 2024, eq. 17).
-
-    Args:
-        chosen, rejected: (P,) log ratios: sums as in the paper, or divided by each reply's tokens as in TRL.
-        beta: the paper's tau, above 0.
-    """
-    return (chosen - rejected - 1 / (2 * beta)) ** 2
-
-
-def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, margin: float) -> Tensor:
-    """Simple Preference Optimization: ``-log sigmoid(beta (chosen - rejected) - margin)`` (Meng et al. 2024, eq. 6).
-
-    Args:
-        chosen, rejected: (P,) mean log-probabilities of the policy; there is no reference.
-        beta: above 0.
-        margin: the paper's gamma, 0 or more.
-    """
-    return -logsigmoid(beta * (chosen - rejected) - margin)
-
-
-def kto(
-    log_ratio: Tensor,
-    desirable: Tensor,
-    *,
-    divergence: Tensor,
-    beta: float,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-) -> Tensor:
-    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024, eq. 8).
-
-    ``w (1 - sigmoid(beta (r - z)))`` for a desirable reply, ``w' (1 - sigmoid(beta (z - r)))`` for an undesirable one.
-
-    Args:
-        log_ratio: (R,) r, a reply each.
-        desirable: (R,) bool.
-        divergence: () z, the estimate of KL(policy || reference) from mismatched replies, at least 0; not trained.
-        beta: above 0.
-        desirable_weight, undesirable_weight: w and w', the paper's lambdas, above 0.
-
-    Returns:
-        (R,) losses, from 0 to the reply's weight.
-    """
-    distance = log_ratio - divergence.detach()
-    losses = 1 - torch.sigmoid(beta * torch.where(desirable, distance, -distance))
-    return torch.where(desirable, desirable_weight * losses, undesirable_weight * losses)
-
-
-def log_odds(mean_log_probability: Tensor) -> Tensor:
-    """``log(p / (1 - p))`` of ``p = exp(mean log-probability)``, finite for p below 1 (Hong et al. 2024, eq. 4).
-
-    Where p rounds to 1, the largest finite value of 1 - p is taken, so that no pair makes the loss infinite.
-    """
-    smallest = math.log(torch.finfo(mean_log_probability.dtype).eps)
-    p = mean_log_probability.clamp(max=-torch.finfo(mean_log_probability.dtype).eps)
-    return mean_log_probability - torch.log(-torch.expm1(p)).clamp(min=smallest)
-
-
-def orpo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
-    """The odds-ratio term of ORPO: ``-beta log sigmoid(log odds of chosen - log odds of rejected)`` (eq. 6 and 7).
-
-    The whole loss adds the likelihood of the chosen replies (`training.preferences`).
-
-    Args:
-        chosen, rejected: (P,) mean log-probabilities of the policy; there is no reference.
-        beta: the paper's lambda, above 0.
-    """
-    return -beta * logsigmoid(log_odds(chosen) - log_odds(rejected))
-
-
 # ------------------------------------------------------------------------------------------------------------ objective
 
 
 class PreferenceObjective:
-    """The mean loss of the step's pairs (KTO: of their replies), with the chosen replies' likelihood where weighted.
+    """The mean loss of the step's pairs (KTO: of their replies), with a likelihood where it is weighted.
+
+    The likelihood is the mean over the tokens of the chosen replies and of those that are replayed.
 
     Args:
         options: which loss.
@@ -294,16 +210,20 @@ class PreferenceObjective:
         self.sums: defaultdict[str, float] = defaultdict(float)
 
     def units(self, inputs: dict[str, Any]) -> Tensor:
-        """(2,) the batch's pairs, or KTO's replies, and the tokens of those that are chosen."""
+        """(2,) the batch's pairs, or KTO's replies, and the tokens whose likelihood counts."""
         lengths = torch.bincount(inputs["target"], minlength=inputs["targets"])
         chosen, rejected = self._sides(inputs)
         counted = len(chosen) + len(rejected) if self.options.loss == "kto" else len(chosen)
-        return torch.stack([chosen.new_tensor(counted), lengths[chosen].sum()])
+        return torch.stack([chosen.new_tensor(counted), lengths[self._likely(inputs)].sum()])
 
     def _sides(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Targets that are chosen and rejected: those of each pair; for KTO, which knows no pairs, each reply once."""
         names = ("desirable", "undesirable") if self.options.loss == "kto" else ("chosen", "rejected")
         return inputs[names[0]], inputs[names[1]]
+
+    def _likely(self, inputs: dict[str, Any]) -> Tensor:
+        """Targets whose likelihood counts."""
+        return torch.cat([self._sides(inputs)[0], inputs["replayed"]])
 
     def loss(self, model: Any, inputs: dict[str, Any], units: Tensor) -> Tensor:
         """Sum of the pass's losses over the step's units, plus the weighted likelihood over the step's tokens."""
@@ -316,8 +236,24 @@ class PreferenceObjective:
         if self.options.loss == "ipo" and self.options.length_normalised:
             scores = scores / lengths
         losses = self._losses(scores, inputs)
-        likelihood = policy[self._sides(inputs)[0]].sum() / units[1]
+        if self.options.sft_weight:
+            self.sums["counted"] += len(losses)
+            self.sums["pair_loss"] += float(losses.detach().double().sum())
+        likelihood = policy[self._likely(inputs)].sum() / units[1]
         return losses.sum() / units[0] - self.options.likelihood_weight * likelihood
+
+    def measure(self, model: Any, dataset: PairDataset, options: TrainingOptions) -> float:
+        """The loss of a whole dataset, as one step would have it, without dropout and in the precision of training."""
+        device = next(model.parameters()).device
+        forwards = [one for item in dataset.items for one in dataset.forwards([item], options.max_tokens_per_row)]
+        units = torch.stack([self.units(one) for one in forwards]).sum(0).to(device)
+        noted, self.sums = self.sums, defaultdict(float)  # the curve's figures are of what is trained on
+        half = torch.autocast(device.type, torch.bfloat16, enabled=options.in_bfloat16(device.type))
+        with in_evaluation(model), half, torch.no_grad():
+            placed = ({name: _placed(value, device) for name, value in one.items()} for one in forwards)
+            found = sum(float(self.loss(model, one, units)) for one in placed)
+        self.sums = noted
+        return found
 
     @torch.no_grad()
     def _reference(self, model: Any, batch: TrieBatch, inputs: dict[str, Any]) -> Tensor | None:
@@ -369,9 +305,17 @@ class PreferenceObjective:
         """Means over the pairs since the last call, those of all processes; a tie is not accurate.
 
         Rewards are beta times the log ratio of the whole reply, or times its mean log-probability where there is no
-        reference; for IPO too, whatever its loss divides by.
+        reference; for IPO too, whatever its loss divides by. Where a likelihood is added, ``pair_loss`` is the mean
+        loss without it, of pairs (KTO: of replies).
         """
         sums = total(self.sums)
         self.sums.clear()
-        pairs = sums.pop("pairs", 0)
-        return {name: value / pairs for name, value in sums.items()}
+        pairs, counted = sums.pop("pairs", 0), sums.pop("counted", 0)
+        if not pairs:
+            return {}
+        return {name: value / (counted if name == "pair_loss" else pairs) for name, value in sums.items()}
+
+
+def _placed(value: Any, device: Any) -> Any:
+    """A tensor on a device; a number as it is."""
+    return value.to(device) if isinstance(value, Tensor) else value

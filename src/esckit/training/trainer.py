@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from esckit.language_models.token_tree import TokenTrie, TrieBatch, collate, tok
 from esckit.progress import Progress
 from esckit.training.batches import ConversationDataset, TrieDataset, divide, in_passes, plan_batches
 from esckit.training.checkpoints import latest_checkpoint, mark_whole
+from esckit.training.early_stopping import EarlyStopping, best_step, evaluation_steps, valid_losses
 from esckit.training.processes import from_main, is_main
 from esckit.training.references import in_evaluation
 from esckit.training.training_options import TrainingOptions, usual_rates
@@ -43,12 +44,17 @@ _MEASURED = {"loss", "valid_loss"}
 
 
 class Trained(NamedTuple):
-    """What a training run tells: its curve (dicts of step, epoch, loss, valid_loss, ...) and its counts."""
+    """What a training run tells: its curve (dicts of step, epoch, loss, valid_loss, ...) and its counts.
+
+    ``best`` is the step whose weights are kept, of the ``planned`` ones; without early stopping None, the last.
+    """
 
     curve: list[dict[str, float]]
     steps: int
     scored_tokens: int
     nodes: int
+    planned: int
+    best: int | None = None
 
 
 class Objective(Protocol):
@@ -62,6 +68,9 @@ class Objective(Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Means since the last call, over all processes, for the curve; every process calls it."""
+
+    def measure(self, model: Any, dataset: Any, options: TrainingOptions) -> float:
+        """The loss of a dataset that is not trained on."""
 
 
 class Likelihood:
@@ -79,6 +88,10 @@ class Likelihood:
     def metrics(self) -> dict[str, float]:
         """None beyond the loss."""
         return {}
+
+    def measure(self, model: Any, dataset: TrieDataset, options: TrainingOptions) -> float:
+        """`mean_loss`: every token weighs 1."""
+        return mean_loss(model, dataset)
 
 
 @torch.no_grad()
@@ -105,6 +118,7 @@ class TrieTrainer(Trainer):
         passes: int = 1,
         max_tokens: int | None = None,
         title: str = "training",
+        stopping: EarlyStopping | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(data_collator=self._collate, **arguments)
@@ -113,6 +127,7 @@ class TrieTrainer(Trainer):
         self.passes = passes
         self.max_tokens = max_tokens
         self.title = title
+        self.stopping = stopping
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> Any:
@@ -173,6 +188,8 @@ class TrieTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
+                if self.stopping:
+                    self.stopping.save(checkpoint)
                 mark_whole(checkpoint)
 
     def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
@@ -181,35 +198,46 @@ class TrieTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Shows progress, measures valid at epoch ends, saves checkpoints by the clock and marks whole ones."""
+    """Shows progress, measures what is not trained on at these steps, saves checkpoints by the clock, stops early."""
 
     def __init__(
-        self, title: str, total: int, epoch_ends: Sequence[int], valid: Callable[[Any], float] | None, every: float
+        self,
+        title: str,
+        total: int,
+        measured: Sequence[int],
+        measure: Callable[[Any], float] | None,
+        every: float,
+        stopping: EarlyStopping | None,
     ):
         self.bar = Progress(title, total)
-        self.epoch_ends = set(epoch_ends)
-        self.valid = valid
+        self.measured = set(measured)
+        self.measure = measure
         self.every = every
+        self.stopping = stopping
         self.saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.bar = Progress(self.bar.title, self.bar.total, state.global_step)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
-        control.should_log = control.should_log or state.global_step in self.epoch_ends
-        due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
-        # Between, a point of the curve would be cut in two; nothing continues from ruined weights; clocks differ, so
-        # one process decides.
-        control.should_save = control.should_log and from_main(lambda: due and _finite(model))
+        control.should_log = control.should_log or state.global_step in self.measured
         losses = [
             f"{key} {row[key]:.3f}" for row in state.log_history[-2:] for key in ("loss", "valid_loss") if key in row
         ]
         if state.is_world_process_zero:
             self.bar.advance("  ".join(losses))
-        if self.valid and state.global_step in self.epoch_ends:
-            loss = self.valid(model)
+        if self.measure and state.global_step in self.measured:
+            loss = self.measure(model)
+            loss = from_main(lambda: loss)  # processes round differently, and must stop together
             _check_loss(loss, f"{self.bar.title} stopped, its valid_loss is {loss} after step {state.global_step}")
             state.log_history.append({"step": state.global_step, "valid_loss": loss})
+            if self.stopping and self.stopping.hear(valid_losses(state.log_history), model):
+                control.should_training_stop = True
+        due = time.monotonic() - self.saved >= self.every
+        # Between, a point of the curve would be cut in two; nothing continues from ruined weights, or after the end;
+        # clocks differ, so one process decides.
+        may = control.should_log and not control.should_training_stop and state.global_step < state.max_steps
+        control.should_save = may and from_main(lambda: due and _finite(model))
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
@@ -295,7 +323,7 @@ def train(
     title: str,
     seed: int,
     objective: Objective | None = None,
-    valid: TrieDataset | None = None,
+    valid: ConversationDataset | None = None,
 ) -> Trained:
     """Train the parameters of ``model`` that require gradients; continue from ``folder`` where a checkpoint is there.
 
@@ -307,7 +335,7 @@ def train(
         title: for the progress bar.
         seed: of the order of conversations and of dropout.
         objective: what is minimised; SFT's `Likelihood` by default.
-        valid: its likelihood is measured after each epoch.
+        valid: what is not trained on; the objective measures it ``options.evaluations`` times an epoch.
 
     Raises:
         EsckitError: a loss is not finite, or none would be after the last step.
@@ -316,31 +344,47 @@ def train(
     rate = _rate(options, model, title, preference=objective is not None)
     epochs = plan_batches(dataset.counts(), options.batch_size, options.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
-    steps, epoch_ends = len(batches), [*accumulate(map(len, epochs))]
+    minimised: Objective = objective or Likelihood()
+    steps = len(batches)
     with writing(folder):
         from_main(make_folder, folder)
-    measure = (lambda model: mean_loss(model, valid)) if valid is not None and len(valid) else None
-    watch = _Watch(title, steps, epoch_ends, measure, options.checkpoint_seconds)
+    measure = partial(minimised.measure, dataset=valid, options=options) if valid is not None and len(valid) else None
+    stopping = EarlyStopping(options.patience) if options.patience and measure else None
+    measured = evaluation_steps([*map(len, epochs)], options.evaluations)
     trainer = TrieTrainer(
         batches,
-        objective or Likelihood(),
+        minimised,
         passes=options.accumulation,
         max_tokens=options.max_tokens_per_row,
         title=title,
+        stopping=stopping,
         model=model,
         args=_arguments(options, folder, steps, seed, rate),
         train_dataset=dataset,
-        callbacks=[watch],
+        callbacks=[_Watch(title, steps, measured, measure, options.checkpoint_seconds, stopping)],
     )
     checkpoint = from_main(latest_checkpoint, folder)
+    if stopping and checkpoint:
+        stopping.load(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stopping:
+        stopping.restore(model)
     model.eval()
-    _check_trained(model, next(dataset.tries()), f"{title} stopped, its model is ruined after step {steps}, the last")
+    done = f"step {trainer.state.global_step}, the last"
+    _check_trained(model, next(dataset.tries()), f"{title} stopped, its model is ruined after {done}")
+    return _told(trainer, dataset, options.epochs)
+
+
+def _told(trainer: TrieTrainer, dataset: ConversationDataset, epochs: int) -> Trained:
+    """What a finished run tells."""
+    state, steps = trainer.state, len(trainer.batches)
     return Trained(
-        curve=[_point(row, steps, options.epochs) for row in trainer.state.log_history if _MEASURED & row.keys()],
-        steps=steps,
+        curve=[_point(row, steps, epochs) for row in state.log_history if _MEASURED & row.keys()],
+        steps=state.global_step,
         scored_tokens=sum(len(target.nodes) for trie in dataset.tries() for target in trie.targets),
         nodes=sum(map(len, dataset.tries())),
+        planned=steps,
+        best=best_step(state.log_history) if trainer.stopping else None,
     )
 
 

@@ -72,6 +72,12 @@ class TrainingOptions(BaseModel):
         precision: ``auto`` is float32 on the CPU and bfloat16 on CUDA; ``bfloat16`` trains under autocast, which a CPU
             without instructions for it does slowly.
         gradient_checkpointing: trade time for memory.
+        evaluations: how often an epoch the loss is measured on what is not trained on, at even distances, the last time
+            at the epoch's end (at most once a step).
+        patience: training stops after so many evaluations in a row that did not improve on the best one, by however
+            little; the weights of the best one are kept, whether it stops or not. None: it trains to the end and
+            keeps the last weights. Self-evolution (section 3.2) stops with patience 3 and says neither what it
+            measured, on what, nor how often: `evaluations` and the loss on held-out data are ours.
         checkpoint_seconds: a checkpoint is written when this time has passed since the last one, at the next
             point of the curve (at most a hundredth of the run later).
     """
@@ -89,6 +95,8 @@ class TrainingOptions(BaseModel):
     max_tokens_per_row: int | None = Field(None, ge=64)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
+    evaluations: int = Field(1, ge=1)
+    patience: int | None = Field(None, ge=1)
     checkpoint_seconds: float = Field(300, ge=0)
 
     def in_bfloat16(self, device: str) -> bool:
@@ -103,7 +111,8 @@ class PreferenceOptions(BaseModel):
         loss: ``dpo``, ``ipo`` and ``kto`` pull to a reference, ``simpo`` and ``orpo`` have none.
         beta: strength of that pull; SimPO's scale, ORPO's lambda, IPO's tau.
         margin: SimPO's gamma.
-        sft_weight: adds this times the mean token loss of the chosen replies; ORPO's is 1, whatever is said here.
+        sft_weight: adds this times the mean token loss of the chosen replies, and of what is replayed (self-evolution's
+            gamma, equation 8); ORPO's is 1, whatever is said here.
         desirable_weight, undesirable_weight: KTO's, of the losses of chosen and of rejected replies.
         length_normalised: IPO's log ratios are divided by each reply's tokens, as in TRL; false is the paper's.
         reference: where the reference's log-probabilities come from, the model after SFT in each case. ``frozen``: the

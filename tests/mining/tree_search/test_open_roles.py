@@ -109,6 +109,15 @@ def test_nobody_who_is_silent_needs_a_model(opened: list[Opened], tmp_path: Path
     assert sum(each.prior for each in rated.values()) == pytest.approx(1.0)
 
 
+def test_patterns_reward_without_a_model_or_an_annotator(opened: list[Opened]) -> None:
+    options = asked(reward={"model": "patterns"}, check={"model": "patterns"})
+    check_roles(options, ESCONV, [TALK])
+    roles = with_roles(options)
+    assert [model.identity for model in opened] == ["writer"]
+    assert (role_names(roles)["reward"], role_names(roles)["check"]) == ("patterns", "patterns")
+    assert roles_identity(options)["reward"]["annotator"] is None
+
+
 @pytest.mark.parametrize(("past", "hidden"), [("gold", False), ("hidden", True)])
 def test_past_strategies_are_shown_as_the_planner_was_trained(past: Any, hidden: bool, tmp_path: Path) -> None:
     assert module._hides(write_supporter(tmp_path / "mine", past_strategies=past)) is hidden
@@ -153,6 +162,10 @@ def refusal(options: SearchOptions, taxonomy: Taxonomy = ESCONV, language: str =
         ({"check": {"model": "nowhere"}}, "the check role: nowhere is no chat model and no annotator: give"),
         ({"reward": JUDGE | {"by": "digits"}}, "the reward role: by: digits reads the probabilities of a model on"),
         ({"reward": {"by": "digits", "alpha": 1}}, "the reward role: alpha, by is for a chat model, and none plays it"),
+        (
+            {"reward": {"model": "patterns", "alpha": 1}},
+            "the reward role: alpha is for a chat model, and none plays it",
+        ),
         ({"strategy": {"decoding": {"greedy": True}}}, "the strategy role: decoding is for a chat model, and none"),
         ({"seeker": {"prompts": "nowhere"}}, "the seeker role: the prompts folder nowhere cannot be read"),
     ],

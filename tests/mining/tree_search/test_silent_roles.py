@@ -1,4 +1,4 @@
-"""Roles without words: a planner's probabilities, an annotator's probability of no error."""
+"""Roles without words: a planner's probabilities, an annotator's probability of no error, patterns."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from esckit.judging.annotation import case_of
 from esckit.judging.embedded_annotator import EmbeddedAnnotator, load_annotator
 from esckit.judging.error_fit import fit_annotator
 from esckit.mining.tree_search.roles import Talk
-from esckit.mining.tree_search.silent_roles import USUAL_NONE, AnnotatorReward, PlannerStrategies
+from esckit.mining.tree_search.silent_roles import USUAL_NONE, AnnotatorReward, PatternsReward, PlannerStrategies
 from esckit.strategy import ESCONV
 from tests.judging.tiny import LetterEncoder, letters, some_labels
 from tests.tiny import talk
@@ -88,6 +88,31 @@ def test_a_reward_is_the_probability_of_no_error(annotator: EmbeddedAnnotator) -
     worse = asyncio.run(role.judge(Talk(TALK, [*TALK.trunk[:-1], rude])))
     assert worse is not None
     assert worse.reward < judged.reward
+
+
+@pytest.mark.parametrize(
+    ("reply", "reward", "completed"),
+    [
+        ("That must be so scary.", 1, set()),
+        ("When was that that you heard?", 1 / 3, {"repeated_opening", "question_run"}),
+        ("I'm sorry, you should rest.", 2 / 3, {"sympathy_with_advice"}),
+        ("I hear you. Have you tried to rest?", 1 / 3, {"sympathy_with_advice", "question_run"}),
+        ("I am sorry. Have you tried to run?", 0, {"sympathy_with_advice", "question_run", "repeated_opening"}),
+    ],
+)
+def test_a_reward_is_lost_with_each_pattern_that_a_reply_completes(
+    reply: str, reward: float, completed: set[str]
+) -> None:
+    """What the seeker says is no part of the pattern."""
+    said = ("When was that that you heard?", "I am sorry. Have you tried to sleep?")
+    asked = "I'm sorry. That must be. You should rest, no?"
+    dialogue = talk(*(turn for text in said for turn in (("seeker", asked), ("supporter", text, "Question"))))
+    judged = asyncio.run(PatternsReward().judge(Talk(dialogue, [*dialogue.trunk, replace(TALK.trunk[3], text=reply)])))
+    assert judged is not None
+    assert judged.reward == pytest.approx(reward)
+    assert {name for name, value in judged.scores.items() if value} == completed
+    assert (judged.reward > PatternsReward.theta) is (not completed)
+    assert PatternsReward.lowest <= judged.reward <= PatternsReward.highest
 
 
 class Reading(LetterEncoder):

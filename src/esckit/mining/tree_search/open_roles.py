@@ -16,7 +16,7 @@ from esckit.files import hash_file
 from esckit.judging.error_model import FILE
 from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
 from esckit.mining.tree_search.asked_roles import AskedReward, AskedSeeker, AskedStrategies, AskedSupporter
-from esckit.mining.tree_search.options import EMBEDDED, RewardOptions, SearchOptions, StrategyOptions
+from esckit.mining.tree_search.options import EMBEDDED, PATTERNS, RewardOptions, SearchOptions, StrategyOptions
 from esckit.mining.tree_search.roles import RewardRole, Roles, StrategyRole
 from esckit.strategy import Taxonomy
 from esckit.supporters.open_model import check_model, open_model
@@ -64,10 +64,12 @@ def _check_role(role: RoleName, options: PromptedOptions, taxonomy: Taxonomy, se
     if isinstance(options, RewardOptions):
         if not _asks(options):
             _check_unheard(options, "model")
+            if options.model == PATTERNS:
+                return
             if options.model != EMBEDDED and not (Path(options.model) / FILE).exists():
                 raise ModelError(
-                    f"{options.model} is no chat model and no annotator: give {EMBEDDED}, a trained annotator's "
-                    f"folder, or a chat model (smollm2, a model's folder, {REMOTE}MODEL)."
+                    f"{options.model} is no chat model and no annotator: give {EMBEDDED}, {PATTERNS}, a trained "
+                    f"annotator's folder, or a chat model (smollm2, a model's folder, {REMOTE}MODEL)."
                 )
             check_annotator(AnnotatorOptions(model=options.model), seeds)
             return
@@ -85,8 +87,8 @@ def _check_unheard(options: PromptedOptions, heard: str) -> None:
 
 
 def _asks(options: RewardOptions) -> bool:
-    """True for a chat model, false for an annotator that asks nobody."""
-    return AnnotatorOptions(model=options.model).asks
+    """True for a chat model, false for patterns and for an annotator that asks nobody."""
+    return options.model != PATTERNS and AnnotatorOptions(model=options.model).asks
 
 
 def _check_planner(name: str, taxonomy: Taxonomy) -> None:
@@ -172,8 +174,10 @@ class _Opened:
         if _asks(options):
             return AskedReward(await self.live(role, options), _name(options), options)
         from esckit.judging.embedded_annotator import load_annotator
-        from esckit.mining.tree_search.silent_roles import AnnotatorReward
+        from esckit.mining.tree_search.silent_roles import AnnotatorReward, PatternsReward
 
+        if options.model == PATTERNS:
+            return PatternsReward()
         return AnnotatorReward(load_annotator(options.model))
 
 

@@ -9,10 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from esckit.chat_models.opening import PromptedOptions
 from esckit.decoding import Decoding
 
-__all__ = ["EMBEDDED", "MODES", "RewardOptions", "RoleOptions", "SearchOptions", "StrategyOptions"]
+__all__ = ["EMBEDDED", "MODES", "PATTERNS", "RewardOptions", "RoleOptions", "SearchOptions", "StrategyOptions"]
 
 EMBEDDED: Final = "embedded"
 """Names the embedded planner, or the embedded annotator."""
+
+PATTERNS: Final = "patterns"
+"""Names the reward that counts patterns over a dialogue and asks nobody."""
 
 Mode = Literal["ours", "paper", "as_coded"]
 Method = Literal["search", "best_of", "random"]
@@ -92,7 +95,9 @@ class RewardOptions(PromptedOptions):
 
     Attributes:
         model: ``embedded`` or a trained annotator's folder: the probability that the reply has no psychological error,
-            0 to 1; or a chat model, which scores four qualities from 0 to 4 (CSO, table 13).
+            0 to 1; ``patterns``: 1 less the share of the patterns over a dialogue that the reply completes
+            (`measures.patterns.patterns_of`), 0 to 1; or a chat model, which scores four qualities from 0 to 4 (CSO,
+            table 13).
         by: of a chat model: ``words``, a JSON reply; or ``digits``, on this machine alone: the expected value of each
             score under the probabilities of the digits, in one forward pass.
         alpha, bias: of a chat model's scores: R = (E + I + H + alpha S) / 10 + bias (CSO, equation 2).

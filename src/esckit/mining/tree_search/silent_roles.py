@@ -1,4 +1,4 @@
-"""The roles of a search without words: a planner's probabilities, an annotator's probability of no error."""
+"""The roles of a search without words: a planner's probabilities, an annotator's probability of no error, patterns."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +10,13 @@ from esckit.conversation import Conversation, Turn
 from esckit.judging.embedded_annotator import EmbeddedAnnotator
 from esckit.judging.error_model import NONE
 from esckit.judging.evidence import Case
+from esckit.measures.patterns import TEXT_PATTERNS, patterns_of
+from esckit.mining.tree_search.options import PATTERNS
 from esckit.mining.tree_search.roles import Judged, Scored, Talk
 from esckit.strategy import Taxonomy
 from esckit.supporters.parts import Planner
 
-__all__ = ["USUAL_NONE", "AnnotatorReward", "PlannerStrategies"]
+__all__ = ["USUAL_NONE", "AnnotatorReward", "PatternsReward", "PlannerStrategies"]
 
 USUAL_NONE: Final = 0.156
 """The embedded annotator's probability of no error: the median over the supporter turns with a strategy in the starter
@@ -68,3 +70,24 @@ class AnnotatorReward:
         (decision,) = self._annotator.decisions([Case(tuple(before), reply.strategy, reply.text or "")])
         probability = decision.probabilities[NONE]
         return Judged(probability, {NONE: probability})
+
+
+class PatternsReward:
+    """1 less the share of the patterns over a dialogue (`TEXT_PATTERNS`) that a reply completes: 1, 2/3, 1/3 or 0.
+
+    It says nothing of what a reply is worth besides: ``theta`` lies between a reply that completes none and any other.
+    """
+
+    name = PATTERNS
+    calls = 0
+    deterministic = True
+    lowest = 0.0
+    highest = 1.0
+    theta = 1 - 0.5 / len(TEXT_PATTERNS)
+
+    async def judge(self, talk: Talk) -> Judged | None:
+        """See `RewardRole.judge`."""
+        *before, reply = talk.path
+        said = [turn.text or "" for turn in before if turn.speaker == "supporter"]
+        found = patterns_of(reply.text or "", said)
+        return Judged(1 - len(found) / len(TEXT_PATTERNS), {name: float(name in found) for name in TEXT_PATTERNS})

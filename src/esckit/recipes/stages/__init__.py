@@ -7,11 +7,13 @@ from esckit.recipes.stages.baseline import BaselineStage
 from esckit.recipes.stages.calibrate import CalibrateStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
+from esckit.recipes.stages.keep import KeepStage
 from esckit.recipes.stages.mine import MineStage
 from esckit.recipes.stages.planner import PlannerStage
 from esckit.recipes.stages.predict import PredictStage
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.pretrain import PretrainStage
+from esckit.recipes.stages.refine import RefineStage
 from esckit.recipes.stages.replies import RepliesStage
 from esckit.recipes.stages.report import ReportStage
 from esckit.recipes.stages.search import SearchStage
@@ -25,7 +27,9 @@ KINDS: Final[tuple[type[Stage], ...]] = (
     SftStage,
     MineStage,
     SearchStage,
+    RefineStage,
     PreferenceStage,
+    KeepStage,
     PlannerStage,
     RepliesStage,
     CalibrateStage,

@@ -43,14 +43,17 @@ class ComparingStage(Stage):
             )
 
     def read_trees(self, run: "RunFolder") -> tuple[list[Conversation], dict[str, list[Prediction]]]:
-        """The dialogues, as the first of the stages left them, and the rows of each stage."""
-        trees = {name: read_conversations(run.folder / name / TREES) for name in self.predictions}
+        """The dialogues, as the first of the stages left them, and the rows of each stage that was not skipped."""
+        names = [name for name in self.predictions if not run.was_skipped(name)]
+        trees = {name: read_conversations(run.folder / name / TREES) for name in names}
         rows = {name: predictions_of(own, name, TAXONOMIES[run.taxonomy]) for name, own in trees.items()}
-        return trees[self.predictions[0]], rows
+        return trees[names[0]], rows
 
 
 class EvaluateStage(ComparingStage):
     """Measures predictions and tests every pair of them (docs/measures.md)."""
+
+    version: ClassVar[int] = 2  # patterns and phrases
 
     stage: Literal["evaluate"]
     resamples: int = Field(1000, ge=100)

@@ -34,7 +34,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
         super().check_before(recipe, corpus)
 
     def depends_on(self, run: "RunFolder") -> Any:
-        rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
+        rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics, caps=self.caps)]
         failed = hash_file(Path(self.failed)) if self.failed else None
         return [prompt_texts(self.read_prompts()), rubrics, failed, run.source(self.model)]
 
@@ -59,4 +59,5 @@ class JudgeStage(ComparingStage, JudgingOptions):
         states = [*(row.states for row in (*found.scores, *known)), *(pair.states for pair in found.pairs)]
         for state in ("unparsed", "refused", "failed"):
             run.count(self, f"verdicts {state}", sum(getattr(each, state) for each in states))
-        return {key: getattr(found, key) for key in ("judge", "turns", "prompts", "also_mined")}
+        facts = {key: getattr(found, key) for key in ("judge", "turns", "prompts", "also_mined")}
+        return {**facts, "rubrics": [rubric.name for rubric in found.rubrics]}

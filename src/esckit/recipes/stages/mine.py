@@ -31,6 +31,7 @@ SAMPLED: Final = "sampled.jsonl"
 _STATES: Final = ("unparsed", "refused", "failed")
 
 _EVENTS: Final = {
+    "beyond_budget": "beyond budget_calls",
     "equal_to_gold": "equal to gold",
     "sampled_twice": "sampled twice",
     "empty": "empty",
@@ -58,7 +59,7 @@ class MineStage(TreesStage, MiningOptions):
     wording: str | None = None
 
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",), "wording": ("adapter",)}
-    later: ClassVar[frozenset[str]] = frozenset({"top_k_tokens", "repetition_penalty"})
+    later: ClassVar[frozenset[str]] = frozenset({"budget_calls", "top_k_tokens", "repetition_penalty"})
     in_all_processes: ClassVar[bool] = True
     version: ClassVar[int] = 2  # names of counts in the trees
 
@@ -102,6 +103,10 @@ class MineStage(TreesStage, MiningOptions):
             raise ValueError(f"stage {self.name!r} chooses no strategy by its probability: leave out top_k")
         if self.rule != "judged" and "clean_chosen" in self.model_fields_set:
             raise ValueError(f"stage {self.name!r} asks no annotator: leave out clean_chosen, or set rule to judged")
+        try:
+            self.contexts(self._asks_model(recipe))
+        except ValueError as error:
+            raise ValueError(f"stage {self.name!r}: {error}") from error
         for earlier in self.builds_on(recipe):
             if isinstance(earlier, MineStage) and earlier.source == self.source:
                 raise ValueError(
@@ -109,6 +114,19 @@ class MineStage(TreesStage, MiningOptions):
                     "mine with another model, or leave out trees"
                 )
         self._check_wording(recipe, part)
+
+    def _asks_model(self, recipe: "Recipe") -> bool:
+        """True where a chat model judges."""
+        return self.asks_annotator and recipe.annotator.asks
+
+    def _calls(self, run: "RunFolder", counts: Counter[str]) -> int:
+        """Questions: replies that a model was to write, and a chat model's verdicts."""
+        part = sft_of(run.recipe, self.model).part
+        wrote = self.rule != "random" and (part != "planner" or self.wording is not None)
+        said = counts["sampled"] + counts["empty"]
+        said -= (counts["equal_to_gold"] + counts["sampled_twice"]) * (part == "planner")  # these are not worded
+        judged = sum(number for name, number in counts.items() if name.startswith(("judged:", "gold_judged:")))
+        return wrote * said + self._asks_model(run.recipe) * judged
 
     def _check_wording(self, recipe: "Recipe", part: str) -> None:
         """A planner's strategies are judged by the replies that follow them; nobody else's need wording."""
@@ -161,6 +179,7 @@ class MineStage(TreesStage, MiningOptions):
         write_json(trees.with_name(PAIRS), pair_statistics(mined_trees(run, self.name)))
         kept = counts["pairs"] / counts["sampled"] if counts["sampled"] else 0.0
         facts = {"turns": counts["turns"], "sampled": counts["sampled"], "pairs": counts["pairs"]}
+        facts["calls"] = self._calls(run, counts)
         return {**facts, "kept": round(kept, 4), **(_judged_facts(counts) if self.asks_annotator else {})}
 
     def adapter_folder(self, run: "RunFolder", fold: int) -> Path:
@@ -203,6 +222,7 @@ def _sample(run: "RunFolder", stage: MineStage, drawn: list[Conversation], out: 
         out,
         source=stage.source,
         folds=stage.folds,
+        contexts=stage.contexts(stage._asks_model(run.recipe)),
         shown=sft.shown,
         seed=run.seed(stage),
         key=run.identity(stage),

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from esckit.conversation import read_conversations
 from esckit.errors import CorpusError
-from esckit.recipes.stage import Stage, TrainingStage
+from esckit.recipes.replay import ReplayingStage
+from esckit.recipes.stage import Stage
 from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.training.training_options import LoraOptions
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from esckit.rendering import Example, Renderer
 
 
-class SftStage(TrainingStage):
-    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns.
+class SftStage(ReplayingStage):
+    """Supervised fine-tuning of one part, by LoRA, on the trunk's supporter turns, and on what is replayed.
 
     Attributes:
         trees: name of a search stage: train on the turns that it kept, each behind its own path, and on no others (CSO,
@@ -91,8 +92,10 @@ def fine_tune(
 ) -> dict[str, Any]:
     """Train as ``sft`` says on these conversations, on behalf of ``stage``, into ``folder/<part>``."""
     from esckit.language_models.backbone import seed_everything
+    from esckit.language_models.token_tree import build_tries
     from esckit.recipes.training_work import make_tries, train_stage
     from esckit.training.adapters import fresh_adapter, save_adapter
+    from esckit.training.batches import TrieDataset
 
     backbone = run.load_backbone()
     renderer = run.renderer(backbone)
@@ -102,9 +105,12 @@ def fine_tune(
         make_tries(run, stage, sft, (sft.targets(c, renderer) for c in part), count=count)
         for part, count in ((conversations, True), (run.corpus.valid, False))
     )
+    replayed = sft.replayed(run, stage, renderer)
+    train = TrieDataset([*train.items, *(build_tries(chat, sft.max_tokens_per_row) for chat in replayed)])
     facts = train_stage(
         run, stage, sft, model, train, folder, lambda: save_adapter(model, folder, sft.part), valid=valid
     )
+    facts |= {"replayed": len(replayed)} if replayed else {}
     return {"trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad), **facts}
 
 
