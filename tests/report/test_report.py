@@ -133,7 +133,9 @@ def test_figures_without_patterns_have_no_such_section(run: Path) -> None:
             del figures["patterns"]
 
     _change(run / "evaluate/evaluation.json", without)
-    assert 'id="patterns"' not in write_report(run).read_text(encoding="utf-8")
+    source = write_report(run).read_text(encoding="utf-8")
+    assert 'id="patterns"' not in source
+    assert 'id="rounds"' not in source  # nor has a run without rounds
 
 
 def test_tests_between_supporters_are_those_of_the_evaluation(made: Path, page: Page) -> None:

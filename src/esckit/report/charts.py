@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.measures.results import PerStrategy, Reliability
+from esckit.report.rounds import Round
 from esckit.report.run import SERIES, System
 from esckit.report.run_records import Point
 from esckit.report.searches import Search
@@ -166,6 +167,31 @@ def _search_chart(stage: str, search: Search, looks: dict[str, tuple[str, str, s
     alt = f"Line chart of search stage {stage}, all its seeds together, over iterations: {told}."
     draw = _lines(curves, looks, "iteration of each seed", what)
     return _svg(f"search-{stage}-{what}", f"{_short(stage, 19)}: {what}", alt, draw, 2.7)
+
+
+def round_charts(rounds: Sequence[Round]) -> "list[Markup]":
+    """Draw over the rounds the words of both sides of pairs and, where it was measured, how near they are to what."""
+    looks = {"refined": ("chosen", "series-0", "o"), "draft": ("rejected", "gold", "s")}
+    near = {**looks, "one with the other": ("likeness", "ink", "D")}
+    drawn = [
+        _round_chart(rounds, "words", looks, "words a reply"),
+        _round_chart(rounds, "relevance", near, "cosine with the seeker's words"),
+    ]
+    return [chart for chart in drawn if chart]
+
+
+def _round_chart(
+    rounds: Sequence[Round], what: str, looks: dict[str, tuple[str, str, str]], unit: str
+) -> "Markup | None":
+    found = [(each.record.round, record) for each in rounds if (record := getattr(each.record, what))]
+    if len(found) < 2:
+        return None
+    curves = {
+        label: [(number, getattr(record, name)) for number, record in found] for label, (name, _, _) in looks.items()
+    }
+    told = ", ".join(f"{label} from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
+    alt = f"Line chart of the pairs over rounds {found[0][0]} to {found[-1][0]}, {unit}: {told}."
+    return _svg(f"rounds-{what}", what.capitalize(), alt, _lines(curves, looks, "round", unit), 2.7)
 
 
 def _curves(stage: str, points: Sequence[Point], looks: dict[str, tuple[str, str, str]], unit: str) -> "Markup":

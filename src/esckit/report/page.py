@@ -1,6 +1,7 @@
 """From a run's folder to its page."""
 
 import re
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ from esckit.report.report_tables import (
     phrase_columns,
     published_figures,
 )
+from esckit.report.rounds import published_rounds
 from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
 from esckit.report.searches import ROLES, trained_on
@@ -90,6 +92,7 @@ def render(run: ReportedRun) -> str:
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
             **_searches(run),
+            **_rounds(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -122,6 +125,21 @@ def _searches(run: ReportedRun) -> dict[str, Any]:
         "drawn": {stage: draw_tree(tree) for stage, tree in trees.items()},
         "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
         "most_turns": MOST_TURNS,
+    }
+
+
+def _rounds(run: ReportedRun) -> dict[str, Any]:
+    """What the section on rounds of self-refinement shows."""
+    taken = Counter[str]()
+    for each in run.rounds:
+        taken.update(each.record.filters)
+    return {
+        "rounds": run.rounds,
+        "kept": run.kept,
+        "busy_filters": [name for name, count in taken.items() if count],
+        "idle_filters": [name for name, count in taken.items() if not count],
+        "round_charts": charts.round_charts(run.rounds) if len(run.rounds) > 1 else [],
+        "published_rounds": published_rounds(),
     }
 
 
