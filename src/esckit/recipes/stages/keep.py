@@ -156,6 +156,12 @@ class KeepStage(Stage):
         return self._keep(run, kept, {"stopped": stopped, "why": told})
 
     @property
+    def _asked(self) -> str:
+        """The metric of ``compare`` to which the figure belongs."""
+        groups = {"strategy": FIGURES, "patterns": PATTERNS, "meteor": ["meteor_utterance"]}
+        return next((name for name, figures in groups.items() if self.metric in figures), "text")
+
+    @property
     def _measure(self) -> str:
         if self.metric is not None:
             return self.metric
@@ -186,7 +192,8 @@ class KeepStage(Stage):
         rows = [self._predict(run, held_out, name) for name in (self.start, self.before)]
         if self.metric is None:
             return self._judged(run, held_out, rows)
-        found = compare(dict(zip(_SIDES, rows, strict=True)), TAXONOMIES[run.taxonomy], seed=run.seed(self))
+        sides, seed = dict(zip(_SIDES, rows, strict=True)), run.seed(self)
+        found = compare(sides, TAXONOMIES[run.taxonomy], permutations=1, seed=seed, metrics=[self._asked])
         test = next((each for each in found.comparisons if each.metric == self.metric), None)
         if test is None:
             raise CorpusError(f"stage {self.name!r}: these replies have no {self.metric}; take another metric.")
