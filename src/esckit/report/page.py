@@ -29,6 +29,7 @@ from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
 from esckit.report.searches import ROLES, trained_on
 from esckit.report.tree_lines import short_names
+from esckit.report.ways_tables import figure_names, gain_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -85,6 +86,7 @@ def render(run: ReportedRun) -> str:
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
             **_searches(run),
+            **_ways(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -117,6 +119,16 @@ def _searches(run: ReportedRun) -> dict[str, Any]:
         "drawn": {stage: draw_tree(tree) for stage, tree in trees.items()},
         "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
         "most_turns": MOST_TURNS,
+    }
+
+
+def _ways(run: ReportedRun) -> dict[str, Any]:
+    """What the section on ways of mining shows."""
+    return {
+        "ways": run.ways,
+        "way_figures": {stage: figure_names(found) for stage, found in run.ways.items()},
+        "gain_of": gain_of,
+        "way_charts": {stage: charts.way_charts(stage, found) for stage, found in run.ways.items()},
     }
 
 
