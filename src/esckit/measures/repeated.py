@@ -7,6 +7,7 @@ again moves a figure is the spread over the repetitions, and is in no interval.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -135,12 +136,21 @@ def _mean_over(figures: Sequence[Figure]) -> Figure:
 
 
 def _untested(metric: str, systems: Sequence[System], other: System) -> RepeatedFigure | None:
-    values, (against,) = ([getattr(s.measured.figures.text, metric, None) for s in own] for own in (systems, [other]))
-    if against is None or None in values:
+    found = [getattr(system.measured.figures.text, metric, None) for system in (other, *systems)]
+    against, *values = [float(value) for value in found if value is not None] or [0.0]
+    if len(values) < len(systems):
         return None
-    mean = float(np.mean(values))
-    told = {"metric": metric, "values": values, "mean": mean, "against": against, "difference": mean - against}
-    return RepeatedFigure(**told, interval=None, p=None, p_holm=None)
+    mean = fmean(values)
+    return RepeatedFigure(
+        metric=metric,
+        values=values,
+        mean=mean,
+        against=against,
+        difference=mean - against,
+        interval=None,
+        p=None,
+        p_holm=None,
+    )
 
 
 def mean_advantage(
