@@ -25,6 +25,12 @@ MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
 )
 """The switches of each mode (self-evolution, appendix A); docs/mining.md says why ours differ."""
 
+_DRAWN: Final[Mapping[Mode, Decoding]] = {
+    "ours": Decoding(temperature=0.9, top_p=0.8, max_new_tokens=128),
+    "paper": Decoding(temperature=0.9, top_p=0.8, top_k=50, repetition_penalty=1.2, max_new_tokens=128),
+}
+"""How drafts are drawn (section 3.2). Ours have no penalty, which keeps the seeker's own words out of replies, too."""
+
 
 class RefinerOptions(PromptedOptions):
     """Who refines, where it is not the policy itself."""
@@ -101,7 +107,7 @@ class RefinementOptions(BaseModel):
     patterns: bool = False
     accept: AcceptOptions | None = None
     encoder: str | None = "embedded"
-    wording: Decoding = Decoding(temperature=0.9, top_p=0.8, max_new_tokens=128)
+    wording: Decoding = _DRAWN["ours"]
     budget_calls: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
@@ -110,10 +116,8 @@ class RefinementOptions(BaseModel):
         """What is not said is as the mode has it; keys of ``wording`` that are left out are the default's."""
         if not isinstance(given, dict) or given.get("mode", "ours") not in MODES:
             return given
-        told = {**MODES[given.get("mode", "ours")], **given}
-        if "wording" in told:
-            told["wording"] = completed(told["wording"], cls.model_fields["wording"].default)
-        return told
+        mode = given.get("mode", "ours")
+        return {**MODES[mode], **given, "wording": completed(given.get("wording", {}), _DRAWN[mode])}
 
     @model_validator(mode="after")
     def _one_refiner(self) -> Self:
