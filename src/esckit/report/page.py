@@ -32,6 +32,7 @@ from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
 from esckit.report.searches import ROLES, trained_on
 from esckit.report.tree_lines import short_names
+from esckit.report.ways_tables import figure_names, gain_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -93,6 +94,7 @@ def render(run: ReportedRun) -> str:
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
             **_searches(run),
             **_rounds(run),
+            **_ways(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -140,6 +142,16 @@ def _rounds(run: ReportedRun) -> dict[str, Any]:
         "idle_filters": [name for name, count in taken.items() if not count],
         "round_charts": charts.round_charts(run.rounds) if len(run.rounds) > 1 else [],
         "published_rounds": published_rounds(),
+    }
+
+
+def _ways(run: ReportedRun) -> dict[str, Any]:
+    """What the section on ways of mining shows."""
+    return {
+        "ways": run.ways,
+        "way_figures": {stage: figure_names(found) for stage, found in run.ways.items()},
+        "gain_of": gain_of,
+        "way_charts": {stage: charts.way_charts(stage, found) for stage, found in run.ways.items()},
     }
 
 

@@ -12,6 +12,7 @@ from esckit.measures import Prediction, predictions_of
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison, Difference, Evaluation
 from esckit.measures.text import Tokenizer, make_tokenizer
+from esckit.measures.ways import Ways
 from esckit.report.reading import read_lines, read_record
 from esckit.report.rounds import Kept, Round, read_kept, read_rounds, skipped_stages
 from esckit.report.run_records import (
@@ -96,6 +97,7 @@ class ReportedRun:
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
     judgings: dict[str, Judging]  # by judge stage
+    ways: dict[str, Ways]  # by compare stage
 
 
 def read_run(folder: Path) -> ReportedRun:
@@ -136,6 +138,7 @@ def read_run(folder: Path) -> ReportedRun:
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
         judgings={s.name: read_record(folder / s.name / "judging.json", Judging) for s in stages if s.stage == "judge"},
+        ways={s.name: read_record(folder / s.name / "comparison.json", Ways) for s in stages if s.stage == "compare"},
     )
 
 

@@ -196,6 +196,32 @@ def test_what_becomes_of_a_reply(name: str, tmp_path: Path) -> None:
         assert preference.reason == case.made
 
 
+@pytest.mark.parametrize(
+    ("before", "reply", "made"),
+    [
+        (("What happened?", "And then?"), "How are you now?", "pattern"),
+        (("What happened?", "And then."), "How are you now?", "refined"),
+        (("I'm sorry to hear that. You should rest.", "I see."), "I'm sorry to hear that, so much.", "pattern"),
+        (("I see.", "I'm sorry that it hurts. You should rest."), "I am sorry. Maybe try to sleep.", "pattern"),
+        (("You should rest.", "I'm sorry that it hurts."), "I am sorry. Maybe try to sleep.", "refined"),
+    ],
+)
+@pytest.mark.parametrize("heeded", [True, False])
+def test_a_reply_that_completes_a_pattern(
+    before: tuple[str, str], reply: str, made: str, *, heeded: bool, tmp_path: Path
+) -> None:
+    """What the dialogue's supporter said before counts, not the drafts beside it."""
+    lines = [("seeker", "Yes."), ("supporter", "?")] * 3
+    dialogue = talk(*((who, (*before, "Go on.")[n // 2] if n % 2 else text) for n, (who, text) in enumerate(lines)))
+    options = RefinementOptions(skip_first=2, skip_last=0, patterns=heeded, longest=None)
+    models = Models(None, lambda: ScriptedModel(one(ChatReply(refinement(reply), "stop"))))
+    policy, ledger = Drafts(lambda request: ("Others", "Hm, well.")).policy(), tmp_path / "ledger.sqlite"
+    told = refine_dialogues([dialogue], options, tmp_path, policy, models, ledger=ledger, seed=0, key="")
+    taken = {"pattern": 1} if made == "pattern" and heeded else {}
+    assert {name: n for name, n in told["filters"].items() if n} == {"first turn": 2, **taken}
+    assert told["pairs"] == (not taken)
+
+
 def test_a_first_policy_without_a_draft(tmp_path: Path) -> None:
     dialogue = talk(
         ("seeker", "I failed."), ("supporter", "Oh."), ("seeker", "Yes."), ("supporter", "Why?", "Question")

@@ -76,6 +76,8 @@ class RefinementOptions(BaseModel):
         length_ratio: the longer side has at most so many times the words of the shorter one; null: any.
         patterns: leave out a chosen reply that completes a pattern (`measures.patterns`).
         accept: who has to find the chosen side better; null: nobody is asked.
+        encoder: measures how near both sides are to the seeker's words (`mining.relevance`): ``embedded``, which knows
+            English alone, a folder or a Hub id; null: nothing does.
         wording: how drafts are drawn.
         budget_calls: take only so many contexts as make at most so many questions: drafts, refinements, verdicts.
     """
@@ -98,6 +100,7 @@ class RefinementOptions(BaseModel):
     length_ratio: float | None = Field(None, ge=1)
     patterns: bool = False
     accept: AcceptOptions | None = None
+    encoder: str | None = "embedded"
     wording: Decoding = Decoding(temperature=0.9, top_p=0.8, max_new_tokens=128)
     budget_calls: int | None = Field(None, ge=1)
 

@@ -14,7 +14,7 @@ from esckit.errors import CorpusError, RunError
 from esckit.files import hash_file, write_json
 from esckit.mining.pairs import pair_statistics
 from esckit.mining.self_refinement.options import RefinementOptions
-from esckit.recipes.identity import prompt_texts
+from esckit.recipes.identity import answers_identity
 from esckit.recipes.stages.keep import stopped_at
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.recipes.trees import PAIRS, TREES, TreesStage, mined_trees
@@ -49,7 +49,7 @@ class RefineStage(TreesStage, RefinementOptions):
     contexts: tuple[str, ...] = ()
     labels: str | None = None
 
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"contexts", "labels"})
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"contexts", "labels", "refiner", "accept"})
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",)}
 
     @property
@@ -99,6 +99,10 @@ class RefineStage(TreesStage, RefinementOptions):
             self.check_source(self.model, "train", corpus)
         if self.refined_by != "people":
             check_model(self.refiner)
+        if self.encoder is not None:
+            from esckit.planning.encoder import check_encoder
+
+            check_encoder(self.encoder)
         if self.accept is not None:
             from esckit.mining.self_refinement.by_name import check_acceptor
 
@@ -115,9 +119,9 @@ class RefineStage(TreesStage, RefinementOptions):
 
     def depends_on(self, run: "RunFolder") -> Any:
         asked = [each for each in (self.refiner, self.accept) if each is not None]
-        texts = [prompt_texts(each.read_prompts()) for each in asked]
         files = [hash_file(Path(path)) for path in (*self.contexts, *([self.labels] if self.labels else []))]
-        return [[run.source(each.model) for each in asked if each.model], texts, files]
+        told = [[run.source(each.model or ""), answers_identity(each)] for each in asked]
+        return [told, files, run.source(self.encoder or "")]
 
     def skips(self, run: "RunFolder") -> str | None:
         return super().skips(run) or stopped_at(run, self.model)
