@@ -25,6 +25,12 @@ def test_punctuation_parts_phrases() -> None:
     assert [each.phrase for each in phrases(said, said).frequent] == ["you know that"]
 
 
+def test_contractions_are_one_word() -> None:
+    said = split(*["i do n't . it 's hard now"] * 3)
+    assert [each.phrase for each in phrases(said, said).frequent] == ["it's hard now"]
+    assert phrases(said, said).frequent[0].gold_count == 3
+
+
 def test_a_part_of_a_longer_phrase_is_left_out_unless_it_often_stands_alone() -> None:
     longer, shorter = "so sorry to hear that", "sorry to hear"
     nearly = split(*[longer] * 8, *[shorter] * 2)

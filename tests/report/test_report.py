@@ -80,7 +80,7 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
         *("Distinct-1", "Emp.", "Qwen2.5-7B decoupled DPO", "17.73", "Llama-3-8B fine-tuned"),
         *("Differences", "coupled minus decoupled over 124 turns of 8 dialogues: paired", "p Holm", "ROUGE-L"),
         *("Length and stock phrases", "Over 40 words", "Cut at limit", "frequent openings"),
-        *("most frequent phrases of 3 to 5", "gold"),
+        *("most frequent phrases of 3 to 5 words", "gold"),
         *("Patterns over a dialogue", "Sympathy + advice", "One strategy", "coupled", "gold", "short dialogues have a"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
         *("Gold strategies of the test turns", "Sixth of the dialogue", "Strategies that decoupled chose"),

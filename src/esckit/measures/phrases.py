@@ -13,13 +13,15 @@ from typing import Final, NamedTuple
 from esckit.measures.results import Phrase
 from esckit.measures.text import Tokens, ngrams
 
-LENGTHS: Final = (3, 4, 5)  # tokens
+LENGTHS: Final = (3, 4, 5)  # words
 MOST: Final = 20  # phrases of a list
 FEWEST: Final = 3  # responses that hold a phrase; below, it is no habit
 _NEARLY: Final = 0.8
 _SURE: Final = 1.96
 _HALF: Final = 0.5  # added to each count, so that odds are finite where one side never says a phrase
 _WORD: Final = re.compile(r"\w")
+_ENDS: Final = frozenset({"n't", "'s", "'m", "'re", "'ve", "'ll", "'d"})
+"""Tokens that are no words by themselves: "do n't" is one."""
 
 _Gram = tuple[str, ...]
 
@@ -34,23 +36,35 @@ class Phrases(NamedTuple):
 def phrases(predicted: Sequence[Tokens], gold: Sequence[Tokens]) -> Phrases:
     """Return the phrases that most responses hold, and those that more of them hold than human replies do.
 
-    A phrase is a run of 3 to 5 tokens with letters or digits; it counts once a response. Phrases of fewer than three
-    responses are left out; so is one that stands in a longer one at least four times in five, and of several that share
-    three tokens in a row all but the first. Overused is what has z above 1.96: the logarithm of the odds ratio (odds of
-    holding the phrase, responses over human replies, half a reply added to each count) in standard errors. z ranks
-    phrases as in Monroe, Colaresi and Quinn 2008, section 3.3; the replies of a dialogue are alike, so it is no test.
+    A phrase is a run of 3 to 5 words, tokens with letters or digits; it counts once a response. Phrases of fewer than
+    three responses are left out; so is one that stands in a longer one at least four times in five, and of several that
+    share three words in a row all but the first. Overused is what has z above 1.96: the logarithm of the odds ratio
+    (odds of holding the phrase, responses over human replies, half a reply added to each count) in standard errors. z
+    ranks phrases as in Monroe, Colaresi and Quinn 2008, section 3.3; the replies of a dialogue are alike, so it is no
+    test.
 
     Args:
         predicted: N responses.
         gold: the human replies to the same turns.
     """
-    counts = _closed(_count(predicted))
-    human = _count_again(gold, counts.keys())
+    counts = _closed(_count([_whole(tokens) for tokens in predicted]))
+    human = _count_again(map(_whole, gold), counts.keys())
     found = [_phrase(gram, count, human[gram], len(predicted), len(gold)) for gram, count in counts.items()]
     longest_first = sorted(found, key=lambda each: (-each.phrase.count(" "), each.phrase))
     frequent = sorted(longest_first, key=lambda each: -each.count)
     overused = sorted((each for each in longest_first if each.z > _SURE), key=lambda each: -each.z)
     return Phrases(_unlike(frequent), _unlike(overused))
+
+
+def _whole(tokens: Tokens) -> Tokens:
+    """Contractions in one piece."""
+    words: Tokens = []
+    for token in tokens:
+        if token in _ENDS and words:
+            words[-1] += token
+        else:
+            words.append(token)
+    return words
 
 
 def _grams(tokens: Tokens, length: int) -> Iterator[_Gram]:
@@ -88,7 +102,7 @@ def _closed(counts: dict[_Gram, int]) -> dict[_Gram, int]:
     return {gram: count for gram, count in counts.items() if gram not in parts}
 
 
-def _count_again(responses: Sequence[Tokens], wanted: Iterable[_Gram]) -> Counter[_Gram]:
+def _count_again(responses: Iterable[Tokens], wanted: Iterable[_Gram]) -> Counter[_Gram]:
     """In how many responses the wanted phrases stand."""
     known = frozenset(wanted)
     counts: Counter[_Gram] = Counter()
@@ -111,7 +125,7 @@ def _phrase(gram: _Gram, count: int, human: int, n: int, others: int) -> Phrase:
 
 
 def _unlike(ranked: Iterable[Phrase]) -> list[Phrase]:
-    """The first of those that share three tokens in a row."""
+    """The first of those that share three words in a row."""
     picked: list[Phrase] = []
     shown: set[_Gram] = set()
     for each in ranked:

@@ -134,7 +134,7 @@ class Opening(Result):
 class Phrase(Result):
     """A run of words, how many responses hold it, and how many human replies to the same turns."""
 
-    phrase: str  # tokens with blanks between
+    phrase: str  # 3 to 5 words with blanks between
     count: int
     share: float  # of the responses
     gold_count: int

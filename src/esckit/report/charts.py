@@ -175,12 +175,12 @@ def _search_chart(stage: str, search: Search, looks: dict[str, tuple[str, str, s
 
 
 def round_charts(rounds: Sequence[Round]) -> "list[Markup]":
-    """Draw over the rounds the words of both sides of pairs and, where it was measured, how near they are to what."""
+    """Draw over the rounds the words of both sides of pairs and, where measured, their cosines with the seeker's."""
     looks = {"refined": ("chosen", "series-0", "o"), "draft": ("rejected", "gold", "s")}
-    near = {**looks, "one with the other": ("likeness", "ink", "D")}
+    near = {**looks, "likeness": ("likeness", "ink", "D")}
     drawn = [
         _round_chart(rounds, "words", looks, "words a reply"),
-        _round_chart(rounds, "relevance", near, "cosine with the seeker's words"),
+        _round_chart(rounds, "relevance", near, "cosine"),
     ]
     return [chart for chart in drawn if chart]
 

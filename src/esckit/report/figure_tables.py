@@ -141,7 +141,7 @@ def phrases_table(evaluations: Mapping[str, Evaluation]) -> Table:
         ["predictions", "phrase", "replies", "share", "human", "z"],
         2,
         rows,
-        [] if rows else ["No phrase of 3 to 5 tokens stands in three replies."],
+        [] if rows else ["No phrase of 3 to 5 words stands in three replies."],
     )
 
 
