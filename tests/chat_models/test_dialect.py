@@ -208,11 +208,37 @@ def test_whatever_is_refused_there_is_an_end() -> None:
     )
 
 
+SET = ChatRequest(PLAIN.messages, Decoding(top_k=50, repetition_penalty=1.2))
+
+
+def test_top_k_and_a_penalty_are_sent_where_they_are_set() -> None:
+    assert "extra_body" not in Dialect({}).say("m", PLAIN).body
+    assert Dialect({"seed": 3}).say("m", SET).body["extra_body"] == {"seed": 3, "top_k": 50, "repetition_penalty": 1.2}
+    greedy = ChatRequest(PLAIN.messages, Decoding(greedy=True, top_k=50, repetition_penalty=1.2))
+    assert Dialect({}).say("m", greedy).body["extra_body"] == {"repetition_penalty": 1.2}
+    said = Dialect({}, ["top_k"]).say("m", SET)
+    assert said.body["extra_body"] == {"repetition_penalty": 1.2}
+    assert said.left_out == ("top_k",)
+    assert Dialect({}, ["top_k"]).say("m", PLAIN).left_out == ()
+
+
+@pytest.mark.parametrize("name", ["top_k", "repetition_penalty"])
+def test_who_sets_them_insists(name: str) -> None:
+    error = read_error({"error": {"message": f"Unrecognized request argument supplied: {name}"}})
+    dialect = Dialect({})
+    assert dialect.insisted(dialect.say("m", SET), error) == name
+    assert dialect.insisted(dialect.say("m", PLAIN), error) is None, "it was not sent"
+    extra = Dialect({name: 3})
+    assert extra.insisted(extra.say("m", PLAIN), error) is None
+    assert extra.learn(extra.say("m", PLAIN), error) == f"{name} is left out"
+
+
 def test_by_hand() -> None:
     said = Dialect({}, ["temperature", "top_p", "max_tokens"]).say("m", PLAIN)
     assert said.body.keys() == {"model", "messages"}
     assert said.left_out == ("max_tokens", "temperature", "top_p")
-    assert {"temperature", "top_p", "max_tokens", "json_schema", "response_format", "system"} == set(LEAVABLE)
+    names = {"temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "json_schema", "response_format"}
+    assert names | {"system"} == set(LEAVABLE)
     with pytest.raises(ChatError, match="'seed' cannot be left out: choose among json_schema, max_tokens"):
         Dialect({}, ["seed"])
 

@@ -88,6 +88,14 @@ def test_more_fields_are_sent_and_are_part_of_what_is_asked() -> None:
     assert plain.identity == {"url": server.url, "model": MODEL}
 
 
+def test_who_says_how_draws_are_made_wants_draws() -> None:
+    def greedy(name: str) -> bool:
+        return JudgingOptions(**REMOTE, decoding={name: 1}).decoding.greedy
+
+    assert not any(map(greedy, ("temperature", "top_p", "top_k")))
+    assert greedy("repetition_penalty")
+
+
 def test_verdicts_depend_on_what_is_asked_and_not_on_how_fast() -> None:
     def identity(**more: Any) -> str:
         return json.dumps(annotator_identity(AnnotatorOptions(**REMOTE, **more)))
@@ -115,5 +123,7 @@ def test_settings_that_are_left_out_by_hand() -> None:
     assert model.identity == {"url": "http://x/v1", "model": "m", "leave_out": ["max_tokens", "top_p"]}
     with pytest.raises(EsckitError, match=r"^leave_out has seed: choose among json_schema, max_tokens, .*\.$"):
         options_of(JudgingOptions, {"model": "remote:m", "leave_out": "seed"})
+    with pytest.raises(ValidationError, match="extra_body and decoding both set top_k: leave one of the two out"):
+        ChatModelOptions(**REMOTE, extra_body={"top_k": 5}, decoding={"top_k": 6})
     with pytest.raises(EsckitError, match="leave_out is for a model behind a URL"):
         options_of(JudgingOptions, {"model": "some/model", "leave_out": "top_p"})

@@ -28,7 +28,7 @@ from esckit.errors import ChatError, EsckitError
 from tests import field_server as field
 from tests.chat_models.questions import QUICK, STEP, Judgement, questions, remote
 from tests.field_server import FieldServer
-from tests.server import KEY, Behaviour, CallFault, ChatServer, call_fault
+from tests.server import KEY, MODEL, Behaviour, CallFault, ChatServer, call_fault
 
 PLAIN = ChatRequest((Message("system", "Be kind."), Message("user", "Hello?")), Decoding(max_new_tokens=50))
 
@@ -220,6 +220,23 @@ def test_a_setting_is_refused_with_this_status(status: int) -> None:
         failure = call(remote(server.url))
     assert isinstance(failure, CallFailure)
     assert (failure.kind, failure.then) == ("sent_again", "again")
+
+
+def test_a_setting_that_the_user_wants_stops_the_run_where_it_is_refused(tmp_path: Path) -> None:
+    refused = (400, {"message": "Unrecognized request argument supplied: repetition_penalty"})
+    request = ChatRequest((Message("user", "Hello?"),), Decoding(repetition_penalty=1.2))
+    with ChatServer(Behaviour(always=refused)) as server, Ledger(tmp_path / "ledger") as ledger:
+        with pytest.raises(
+            ChatError, match=r"refuses repetition_penalty .*add repetition_penalty to leave_out"
+        ) as error:
+            Asker(remote(server.url), ledger, "test/1").ask([request])
+        sentence(str(error.value))
+        server.behaviour = Behaviour()
+        model = RemoteChatModel(MODEL, server.url, leave_out=["repetition_penalty"])
+        (outcome,) = Asker(model, ledger, "test/1").ask([request])
+    assert outcome.left_out == "repetition_penalty"
+    assert server.bodies[0]["repetition_penalty"] == 1.2
+    assert "repetition_penalty" not in server.bodies[-1]
 
 
 @pytest.mark.parametrize(("status", "then"), [(401, "stop"), (403, "deny"), (429, "retry"), (503, "retry")])

@@ -16,6 +16,7 @@ from torch import Tensor
 from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
 from esckit.errors import CorpusError, EsckitError, RecipeError
 from esckit.mining.inferential import Miner
+from esckit.recipes.folder import RunFolder
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
@@ -332,6 +333,159 @@ def test_a_second_round_starts_from_the_first(reference: str, place: Path, out: 
     assert {turn.source for turn in mined} == {"dpo"}, "its own mistakes"
     one, other = weights(out), weights(out, "dpo-again")
     assert any(one[name].shape != other[name].shape or (one[name] != other[name]).any() for name in one)
+
+
+@pytest.mark.parametrize("reference", ["frozen", "stored", pytest.param("merged", marks=pytest.mark.slow)])
+def test_the_first_loss_of_the_pairs_is_ln_2_in_every_round(reference: str, place: Path, out: Path) -> None:
+    """Whatever the likelihood adds: self-evolution's DPO + SFT, gamma 1. A merge rounds."""
+    keys = {"sft_weight": 1, "beta": 0.1, "reference": reference, "replay": "own", "replay_examples": 3}
+    settings = [f"{stage}.{key}={value}" for stage in ("dpo", "dpo-again") for key, value in keys.items()]
+    run(recipe_of(place, *settings, name="long"), out)
+    for stage in ("dpo", "dpo-again"):
+        first, *_, last = [point for point in curve(out, stage) if "pair_loss" in point]
+        assert first["pair_loss"] == pytest.approx(math.log(2), abs=NEAR if reference == "merged" else 1e-6)
+        assert first["loss"] > first["pair_loss"] + 0.1, "the likelihood is added"
+        assert last["pair_loss"] != first["pair_loss"]
+        assert facts(out, stage)["replayed"] == 3
+
+
+# ------------------------------------------------------------------------------------- earlier, held-out, replayed
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 1])
+def test_a_share_of_the_pairs_of_earlier_rounds_is_trained_on_too(share: float, place: Path, out: Path) -> None:
+    settings = ["mine-again.trees=mine", "dpo-again.preferences=accumulated", f"dpo-again.earlier={share}"]
+    run(recipe_of(place, *settings, name="long"), out)
+    first, second = (facts(out, name)["pairs"] for name in ("mine", "mine-again"))
+    found, kept = facts(out, "dpo-again"), round(share * first)
+    assert (found["pairs"], found["earlier_pairs"]) == (second + kept, kept)
+    assert events_of(out).get(("dpo-again", "pairs of earlier stages left out"), 0) == first - kept
+    assert events_of(out).get(("dpo-again", "pairs left out"), 0) == 0
+
+
+@pytest.mark.parametrize("reference", ["frozen", "stored"])
+def test_held_out_pairs_are_measured_and_never_trained_on(
+    reference: str, place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided: list[tuple[list[Any], list[Any]]] = []
+    plain = PreferenceStage._divided
+
+    def keep(*arguments: Any) -> Any:
+        divided.append(plain(*arguments))
+        return divided[-1]
+
+    monkeypatch.setattr(PreferenceStage, "_divided", keep)
+    settings = ("dpo.held_out=0.4", "dpo.evaluations=2", "dpo.patience=2", "dpo.learning_rate=0.3", "dpo.epochs=8")
+    run(recipe_of(place, *settings, f"dpo.reference={reference}"), out)
+    ((trained, held_out),) = divided
+    found = facts(out, "dpo")
+    assert (found["pairs"], found["held_out_pairs"]) == (len(trained), len(held_out))
+    assert len(trained) + len(held_out) == facts(out, "mine")["pairs"]
+    names, other = ({pair.conversation.id for pair in side} for side in (trained, held_out))
+    assert names.isdisjoint(other)
+    assert len(other) == 2
+    losses = {point["step"]: point["valid_loss"] for point in curve(out) if "valid_loss" in point}
+    assert found["best_step"] == min(losses, key=lambda step: losses[step])
+    assert found["steps"] == max(losses) < found["planned_steps"], "a rate like this spoils what it does not train"
+
+
+def test_an_sft_stage_replays_chats_and_says_what_it_left_out(
+    place: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("Name a tree.", "Oak."), ("Say nothing.", ""), ("Count.", "1 " * 3000), ("Name a bird.", "Owl.")]
+    path = out.parent / "replay.json"
+    path.write_text(json.dumps([{"instruction": asked, "output": said} for asked, said in rows]), encoding="utf-8")
+    recipe = recipe_of(place, f"sft.replay={path}", "sft.replay_examples=5")
+    before = facts(out, "sft")
+    run(recipe.model_copy(update={"stages": recipe.stages[:1]}), out, fresh=True)
+    assert facts(out, "sft")["replayed"] == 2
+    assert facts(out, "sft")["scored_tokens"] > before["scored_tokens"]
+    counted = {
+        event.removeprefix("chats to replay "): n for (stage, event), n in events_of(out).items() if stage == "sft"
+    }
+    assert counted == {
+        "without a reply, or with speakers out of turn": 1,
+        "longer than max_context": 1,
+        "that the file does not have": 2,
+    }
+    assert f"esckit: sft replays 3 chats, all that {path} has." in capsys.readouterr().err
+
+
+def test_what_is_replayed_belongs_to_a_run_and_not_where_it_stands(place: Path, tmp_path: Path) -> None:
+    def identity(*settings: str) -> str:
+        recipe = recipe_of(place, *settings)
+        return RunFolder(recipe, tmp_path / "run", recipe.corpus.load()).identity(recipe.named("sft"))
+
+    chat = json.dumps([{"instruction": "Name a tree.", "output": "Oak."}])
+    for name, text in (("one", chat), ("two", chat), ("three", chat.replace("Oak", "Elm"))):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    same, moved, other = (identity(f"sft.replay={tmp_path / name}") for name in ("one", "two", "three"))
+    assert same == moved
+    assert len({identity(), same, other, identity("sft.replay=own")}) == 4
+    assert identity("sft.replay=own", "sft.replay_examples=9") != identity("sft.replay=own")
+    assert identity("sft.patience=2") != identity() != identity("sft.evaluations=2")
+
+
+def test_younger_keys_do_not_count_at_their_defaults(place: Path) -> None:
+    """So that runs that were made before them stay as they are."""
+    recipe = recipe_of(place)
+    younger = {"patience", "evaluations", "held_out", "earlier", "replay_examples", "replay"}
+    assert younger.isdisjoint(recipe.named("dpo").counting_keys)
+    assert younger & recipe_of(place, "dpo.held_out=0.2").named("dpo").counting_keys.keys() == {"held_out"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["dpo.patience=3"], "patience waits for a lower loss on pairs that are held out: set held_out, such as 0.1"),
+        (
+            ["dpo.earlier=0.1"],
+            "earlier is a share of the pairs that earlier stages mined: set preferences: accumulated",
+        ),
+        (["dpo.replay=own"], "replay adds to the likelihood, which weighs nothing here: set sft_weight, such as 1"),
+        (["sft.replay_examples=3"], "replay_examples is how many are drawn from replay: give replay, a file or own"),
+        (["sft.patience=0"], "sft.patience: input should be greater than or equal to 1"),
+        (["dpo.held_out=1"], "dpo.held_out: input should be less than 1"),
+    ],
+)
+def test_keys_that_need_others_are_refused(settings: list[str], sentence: str, place: Path) -> None:
+    with pytest.raises(RecipeError) as error:
+        recipe_of(place, *settings)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_orpo_replays_without_a_weight(place: Path) -> None:
+    stage = recipe_of(place, "dpo.replay=own", "dpo.loss=orpo").named("dpo")
+    assert isinstance(stage, PreferenceStage)
+    assert stage.replay == "own"
+
+
+def test_a_replay_file_without_messages_and_patience_without_valid_are_refused_before_anything_is_written(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.json").write_text('[{"text": "Once"}]', encoding="utf-8")
+    for settings, sentence in (
+        (
+            ["sft.patience=1", "corpus.valid=null"],
+            "stage 'sft' stops early by the loss on the validation part, and there",
+        ),
+        (
+            [f"sft.replay={tmp_path}/texts.json"],
+            "texts.json:1: there are no messages to replay; it has text: give mess",
+        ),
+    ):
+        with pytest.raises(CorpusError) as error:
+            run(recipe_of(place, *settings), tmp_path / "run")
+        assert sentence in str(error.value)
+        assert not (tmp_path / "run").exists()
+
+
+def test_pairs_of_one_dialogue_cannot_be_held_out(place: Path, out: Path) -> None:
+    with pytest.raises(
+        CorpusError, match="stage 'dpo' holds out the pairs of whole dialogues, and all of its pairs are"
+    ):
+        run(recipe_of(place, "dpo.held_out=0.1", "dpo.dialogues=1"), out)
 
 
 # ------------------------------------------------------------------------------------------------- whose preferences

@@ -1,6 +1,7 @@
 """The recipes of DecoupledESC's tables, on a few turns."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,7 @@ def _run(place: Path, name: str, out: Path, *settings: str) -> Path:
     stages = [
         stage.model_copy(
             update=short.get(stage.stage, {})
-            | (
-                {"wording": stage.wording.model_copy(update={"max_new_tokens": 4})}
-                if isinstance(stage, PredictStage)
-                else {}
-            )
+            | ({"wording": replace(stage.wording, max_new_tokens=4)} if isinstance(stage, PredictStage) else {})
         )
         for stage in recipe.stages
     ]

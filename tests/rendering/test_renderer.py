@@ -101,6 +101,31 @@ def test_contexts_are_the_whole_template_on_the_starter_corpus(template: str) ->
             assert_contexts_are_the_whole(renderer_of(template), conversation, mode)
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_plain_chat_is_the_template_and_its_replies_are_targets(template: str) -> None:
+    """What a server would give the model, and what the template writes after it; no text of ours."""
+    renderer = renderer_of(template)
+    system = [] if template == "alternating" else [Message("system", "Be brief.")]
+    spoken = [
+        ("user", "Name a <|im_end|> tree."),
+        ("assistant", "Oak."),
+        ("user", "And?"),
+        ("assistant", "Birch [x]"),
+    ]
+    chat = [*system, *(Message(role, content) for role, content in spoken)]
+    examples = renderer.chat(chat)
+    ends = [place for place, message in enumerate(chat) if message.role == "assistant"]
+    for end, example in zip(ends, examples, strict=True):
+        before = renderer.template.prompt_ids(chat[:end])
+        whole = renderer.template.encoder.encode(renderer.template.whole(chat[: end + 1]))
+        assert example.context == before
+        assert (*before, *example.scored) == whole[: len(before) + len(example.scored)]
+        assert example.scored[-1] == renderer.end_of_turn
+    said = renderer.tokenizer.decode(examples[-1].context + examples[-1].scored)
+    assert "Name a" in said
+    assert "Question" not in said
+
+
 said = st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "<" not in text)
 
 

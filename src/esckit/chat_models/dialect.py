@@ -16,10 +16,14 @@ from esckit.errors import ChatError
 
 __all__ = ["LEAVABLE", "Dialect", "Said"]
 
+_INSISTED: Final = ("top_k", "repetition_penalty")
+"""Sent where the user has set them, and left out by hand alone: who sets them wants them."""
+
 _FORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "limit": ("max_tokens", "max_completion_tokens", ""),
     "temperature": ("temperature", ""),
     "top_p": ("top_p", ""),
+    **{name: (name, "") for name in _INSISTED},
     "json": ("json_schema", "json_object", ""),
     "system": ("system", ""),
 }
@@ -29,6 +33,7 @@ _LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
     "limit": ("", "", "max_tokens"),
     "temperature": ("", "temperature"),
     "top_p": ("", "top_p"),
+    **{name: ("", name) for name in _INSISTED},
     "json": ("", "json_schema", "response_format"),
     "system": ("", "system"),
 }
@@ -108,6 +113,8 @@ class Dialect:
         forms, how = dict(self._forms), request.decoding
         values: dict[str, Any] = {"limit": how.max_new_tokens, "temperature": 0.0 if how.greedy else how.temperature}
         values |= {} if how.greedy else {"top_p": how.top_p}
+        values |= {} if how.greedy or how.top_k is None else {"top_k": how.top_k}
+        values |= {} if how.repetition_penalty == 1 else {"repetition_penalty": how.repetition_penalty}
         values |= {"json": request.schema} if request.schema else {}
         values |= {"system": ""} if request.messages[0].role == "system" else {}
         messages = _messages(request, apart=not forms["system"], tell_schema=bool(forms["json"]))
@@ -118,10 +125,16 @@ class Dialect:
         if request.schema and (kind := _FORMS["json"][forms["json"]]):
             asked = {"type": kind} if kind == "json_object" else response_format(request.schema)
             body["response_format"] = asked
-        if extra := {name: value for name, value in self.extra.items() if not forms[name]}:
+        extra = self.extra | {name: values[name] for name in _INSISTED if name in values}
+        if extra := {name: value for name, value in extra.items() if not forms[name]}:
             body["extra_body"] = extra
-        lacking = [_LEFT_OUT[field][forms[field]] for field in values] + [name for name in self.extra if forms[name]]
+        lacking = {_LEFT_OUT[field][forms[field]] for field in values} | {name for name in self.extra if forms[name]}
         return Said(body, forms, tuple(sorted(filter(None, lacking))))
+
+    def insisted(self, said: Said, error: ServerError) -> str | None:
+        """The setting that an error refuses, where it is one that no reply may be drawn without."""
+        field = self._refused(said, error)
+        return field if field in _INSISTED and field not in self.extra else None
 
     def learn(self, said: Said, error: ServerError) -> str | None:
         """Move on the setting that an error refuses.

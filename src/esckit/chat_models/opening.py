@@ -82,6 +82,8 @@ class ChatModelOptions(BaseModel):
                 raise ValueError(f"{name} is for a model behind a URL: set model to {REMOTE}MODEL")
         if unknown := sorted(set(self.leave_out) - LEAVABLE.keys()):
             raise ValueError(f"leave_out has {', '.join(unknown)}: choose among {', '.join(sorted(LEAVABLE))}")
+        if twice := sorted(self.extra_body.keys() & (self.decoding.record().keys() - _OURS)):
+            raise ValueError(f"extra_body and decoding both set {', '.join(twice)}: leave one of the two out")
         if ours := sorted(set(self.extra_body) & (_OURS | _OURS_TOO)):
             raise ValueError(f"extra_body sets {', '.join(ours)}, which esckit sets itself: leave it out")
         return self

@@ -6,7 +6,7 @@ A model makes one attempt at each request. Trying again, budgets, JSON replies a
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
@@ -41,7 +41,7 @@ class ChatRequest:
         """
         if self.schema is None and isinstance(model, dict):
             model = {name: part for name, part in model.items() if name != OF_JSON}
-        asked = [step, model, self._chat, asdict(self.decoding), self._schema, self.sample]
+        asked = [step, model, self._chat, self.decoding.record(), self._schema, self.sample]
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @cached_property

@@ -242,6 +242,12 @@ class RemoteChatModel:
         if error.generated is not None:  # the server has checked the JSON itself, and shows what it found
             return ChatReply(error.generated, "stop", left_out=said.left_out)
         learns = status in _LEARN and not error.too_long and not error.unknown_model
+        if learns and (field := self._dialect.insisted(said, error)):
+            stop = ChatError(
+                f"{self.model} refuses {field} ({detail}): remove it from the decoding, or add {field} to leave_out "
+                "(--leave-out), which is recorded."
+            )
+            return CallFailure(f"http_{status}", detail, "stop", stop=stop)
         if learns and (now := self._dialect.learn(said, error)) is not None:
             if now:
                 tell(f"{self.model} refused a setting ({detail}): {now} from now on")

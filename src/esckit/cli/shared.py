@@ -46,8 +46,8 @@ ExtraBodyOption = Annotated[
 LeaveOutOption = Annotated[
     str | None,
     typer.Option(
-        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, max_tokens, "
-        "json_schema, response_format, system)."
+        help="Of remote:MODEL: settings that are not sent, with commas between them (temperature, top_p, top_k, "
+        "repetition_penalty, max_tokens, json_schema, response_format, system)."
     ),
 ]
 PlannerOption = Annotated[

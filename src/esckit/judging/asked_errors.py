@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -100,7 +99,7 @@ class AskedAnnotator:
     ) -> None:
         self.asker, self.prompts, self.decoding = asker, prompts, decoding
         self.system = criteria(choose_examples(examples), prompts)
-        asked = json.dumps([asker.model.identity, self.system, STEP, asdict(decoding)], sort_keys=True)
+        asked = json.dumps([asker.model.identity, self.system, STEP, decoding.record()], sort_keys=True)
         told = f"+prompts-{prompts.digest[:8]}" if prompts.digest else ""
         self.judge = f"{name}@{sha256(asked.encode()).hexdigest()[:8]}{told}"
 

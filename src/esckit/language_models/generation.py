@@ -3,7 +3,7 @@
 What prompts share is read once, and every reply is drawn by a seed of its own; labels are branches of one context.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -124,10 +124,12 @@ def generate_ids(
             take_step(model, cohorts)
             new = cohorts
         else:  # read everything again, which is slow and right
-            so_far = [text + ids for text, ids in zip(texts, written, strict=True)]
-            new = cohorts = [Cohort(model, so_far, [cohort.rows]) for cohort in cohorts]
+            longer = [text + ids for text, ids in zip(texts, written, strict=True)]
+            new = cohorts = [Cohort(model, longer, [cohort.rows]) for cohort in cohorts]
         for cohort in new:
-            logits = _guided(cohort.logits, [guides[row] for row in cohort.rows])
+            so_far = (texts[row] + written[row] for row in cohort.rows)
+            logits = penalised(cohort.logits, decoding.repetition_penalty, so_far)
+            logits = _guided(logits, [guides[row] for row in cohort.rows])
             tokens = _next_tokens(logits, decoding, [generators[row] for row in cohort.rows])
             going = []
             for row, token in zip(cohort.rows, tokens.tolist(), strict=True):
@@ -140,6 +142,17 @@ def generate_ids(
             cohort.go_on(tokens, going)
         cohorts = [cohort for cohort in cohorts if cohort.rows]
     return written
+
+
+def penalised(logits: Tensor, penalty: float, texts: Iterable[Sequence[int]]) -> Tensor:
+    """Logits (B, V) after the penalty on tokens that each row's text has (`Decoding`), in float32; by 1 as they are."""
+    if penalty == 1:
+        return logits
+    logits = logits.to(torch.float32, copy=True)
+    for row, text in zip(logits, texts, strict=True):
+        had = torch.tensor(list(set(text)), device=logits.device)
+        row[had] = torch.where(row[had] < 0, row[had] * penalty, row[had] / penalty)
+    return logits
 
 
 def _guided(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
@@ -162,11 +175,14 @@ def _next_tokens(logits: Tensor, decoding: Decoding, generators: Sequence[torch.
 
 
 def draw(logits: Tensor, decoding: Decoding, uniform: Tensor) -> Tensor:
-    """Tokens (B,) drawn from the nucleus of logits (B, V) by numbers (B, 1) in [0, 1).
+    """Tokens (B,) drawn from the nucleus of the likeliest of logits (B, V) by numbers (B, 1) in [0, 1).
 
     Usually the nucleus is within the likeliest few, and the whole vocabulary need not be put in order.
     """
     scaled = logits.float() / decoding.temperature
+    if decoding.top_k is not None:
+        last = scaled.topk(min(decoding.top_k, scaled.shape[-1])).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < last, -torch.inf)
     total = scaled.logsumexp(-1, keepdim=True)
     for few in (_LIKELIEST, scaled.shape[-1]):
         top, order = scaled.topk(min(few, scaled.shape[-1]), sorted=True)

@@ -109,8 +109,8 @@ class Miner:
 
     def _request(self, conversation: Conversation, gold: Turn, shown: Shown, seed: int) -> TurnRequest:
         options = self.options
-        wording = Decoding(temperature=options.temperature, top_p=options.top_p, max_new_tokens=options.max_new_tokens)
-        planning = GREEDY if options.top_k else replace(wording, max_new_tokens=Decoding.max_new_tokens)
+        wording = options.decoding
+        planning = GREEDY if options.top_k else Decoding(temperature=options.temperature, top_p=options.top_p)
         return TurnRequest(
             conversation,
             gold.parent,
@@ -125,12 +125,7 @@ class Miner:
 
     def _worded(self, found: Sequence[_Found]) -> list[_Found]:
         """What a planner chose, with the replies that follow its strategies."""
-        wording = Decoding(
-            temperature=self.options.temperature,
-            top_p=self.options.top_p,
-            max_new_tokens=self.options.max_new_tokens,
-        )
-        asked = [replace(request, n=1, strategy=c.strategy, wording=wording) for _, request, c in found]
+        asked = [replace(request, n=1, strategy=c.strategy, wording=self.options.decoding) for _, request, c in found]
         return [
             (gold, request, replace(planned, text=reply.text, finish=reply.finish))
             for (gold, request, planned), replies in zip(found, self.supporter.propose(asked), strict=True)

@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from esckit.decoding import Decoding
+
 __all__ = ["MiningOptions"]
 
 
@@ -21,6 +23,7 @@ class MiningOptions(BaseModel):
         samples: draws a turn; equal ones count once.
         top_k: planner and coupled model: take the k likeliest strategies instead of drawing.
         temperature, top_p: of strategies and texts; DecoupledESC's by default (section 5.1).
+        top_k_tokens, repetition_penalty: of texts, `Decoding`'s top_k and repetition_penalty.
         max_new_tokens: of a text; one that is cut there is kept and counted.
         folds: cross-fitting: each of so many parts of the dialogues is mined by a model trained on the others. 1 is the
             paper's way, mining the turns that the model was trained on.
@@ -37,6 +40,8 @@ class MiningOptions(BaseModel):
     top_k: int | None = Field(None, ge=1)
     temperature: float = Field(0.7, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
+    top_k_tokens: int | None = Field(None, ge=1)
+    repetition_penalty: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(128, ge=1)
     folds: int = Field(1, ge=1)
     budget_calls: int | None = Field(None, ge=1)
@@ -52,6 +57,17 @@ class MiningOptions(BaseModel):
         if self.budget_calls is not None and self.budget_calls < each:
             raise ValueError(f"a context takes {each} questions: raise budget_calls to that at least")
         return None if self.budget_calls is None else self.budget_calls // each
+
+    @property
+    def decoding(self) -> Decoding:
+        """How texts are drawn."""
+        return Decoding(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+            top_k=self.top_k_tokens,
+            repetition_penalty=self.repetition_penalty,
+        )
 
     @model_validator(mode="after")
     def _each_fold_has_a_dialogue(self) -> Self:

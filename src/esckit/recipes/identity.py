@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from esckit.chat_models.opening import PACE_KEYS, PromptedOptions
 from esckit.files import hash_file
 from esckit.hub import is_hub_id, is_smollm2
+from esckit.judging.rubric import load_rubrics
+from esckit.mining.self_refinement.options import AcceptOptions
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 
@@ -61,3 +64,13 @@ def _revision(name: str) -> str | None:
 def prompt_texts(prompts: Prompts) -> dict[str, str]:
     """The texts that a method asks with: a user's where there are, else the shipped ones."""
     return {**{name: text.strip() for name, text in shipped_prompts(prompts.method).items()}, **prompts.texts}
+
+
+def answers_identity(options: PromptedOptions) -> Any:
+    """JSON-ready: all of a chat model's options that its answers depend on, prompts and rubrics by their texts.
+
+    What a model's folder holds is not in it (`source_identity`), nor how the model is paced.
+    """
+    told = options.model_dump(mode="json", exclude=PACE_KEYS | {"prompts", "rubrics"})
+    rubrics = load_rubrics(options.rubrics) if isinstance(options, AcceptOptions) else []
+    return [told, prompt_texts(options.read_prompts()), [rubric.model_dump(mode="json") for rubric in rubrics]]

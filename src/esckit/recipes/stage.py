@@ -8,7 +8,7 @@ can be read without them.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from esckit.errors import CorpusError
 from esckit.rendering import supporter_turns
@@ -30,15 +30,6 @@ class Keys(BaseModel):
     """Nothing but its keys, and nothing changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DecodingConfig(Keys):
-    """How a strategy or a text is chosen (`decoding.Decoding`)."""
-
-    greedy: bool = False
-    temperature: float = Field(0.7, gt=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int = Field(128, ge=1)
 
 
 class Input(NamedTuple):

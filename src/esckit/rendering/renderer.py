@@ -262,13 +262,13 @@ class Renderer:
     def chat(self, messages: Sequence[Message]) -> list[Example]:
         """A target an assistant message of a plain chat, in no layout: its own system text or none, and nothing is cut.
 
-        Each assistant message stands after a user's.
+        Each assistant message stands after a user's, without blanks at its ends.
         """
         template, examples = self.template, []
         for place, message in enumerate(messages):
             if message.role == "assistant":
                 before = template.prompt(messages[:place]) + template.lead
-                said = template.blank + template.encoder.masked(message.content.strip()) + template.end
+                said = template.blank + template.encoder.masked(message.content) + template.end
                 (ids,) = template.encoder.continued(before, [said])
                 examples.append(Example(str(place), template.encoder.encode(before), (), (*ids, self.end_of_turn)))
         return examples

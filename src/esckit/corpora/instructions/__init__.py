@@ -29,7 +29,7 @@ _FIELDS: Final = "messages, ShareGPT's conversations, or Alpaca's instruction, i
 
 
 class Instructions(NamedTuple):
-    """Chats, each of a system message or none and then user and assistant in turn, to the assistant's last word.
+    """Chats, each of a system message or none and then user and assistant in turn; blanks at the ends are taken off.
 
     ``unusable`` is how many more the file has that are not so: no reply, an empty text, two users in a row.
     """
@@ -94,6 +94,6 @@ def _chat(said: Iterator[Said]) -> list[Message]:
         role = role_of(each.who)
         if role is None or not isinstance(each.text, str) or not each.text.strip():
             return []
-        chat.append(Message(_ROLES[role], each.text))
+        chat.append(Message(_ROLES[role], each.text.strip()))
     spoken = [message.role for message in (chat[1:] if chat and chat[0].role == "system" else chat)]
     return chat if spoken and spoken == ["user", "assistant"] * (len(spoken) // 2) else []

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from esckit.conversation import Conversation, Turn
@@ -43,7 +44,7 @@ def choose_contexts(conversation: Conversation, options: RefinementOptions, part
     if options.first_speaker == "seeker" and tree.trunk and tree.trunk[0].speaker == "supporter":
         tree = _swapped(tree)
         counts["swapped"] += 1
-    if options.merge:
+    if options.merge and any(one.speaker == other.speaker for one, other in pairwise(tree.trunk)):
         before, tree = len(tree.turns), merge_turns(tree)
         counts["merged"] += before - len(tree.turns)
     replies = [turn for turn in tree.trunk if turn.speaker == "supporter" and (turn.text or "").strip()]
@@ -71,18 +72,28 @@ def _fault(tree: Conversation, turn: Turn, part: Part) -> str | None:
 def _swapped(tree: Conversation) -> Conversation:
     """The dialogue with the speakers' roles changed; strategies, which seekers have none of, go to ``extra``."""
     turns = [
-        replace(turn, speaker=_OTHER[turn.speaker], strategy=None, extra={**turn.extra, "strategy": turn.strategy})
+        replace(
+            turn,
+            speaker=_OTHER[turn.speaker],
+            strategy=None,
+            extra={**turn.extra, **({"strategy": turn.strategy} if turn.strategy else {})},
+        )
         for turn in tree.turns
     ]
     return replace(tree, turns=turns)
 
 
 def within_budget(chosen: Sequence[Contexts], options: RefinementOptions) -> list[Contexts]:
-    """The first contexts, in the dialogues' order, about which the budget allows every question."""
+    """The first contexts, in the dialogues' order, about which the budget allows every question.
+
+    Dialogues that it does not reach are not among them: a later round may take them.
+    """
     if options.budget_calls is None:
         return list(chosen)
     left, kept = options.budget_calls // options.calls_a_context, []
     for each in chosen:
+        if left == 0:
+            break
         kept.append(each._replace(turns=each.turns[:left]))
         left -= len(kept[-1].turns)
     return kept

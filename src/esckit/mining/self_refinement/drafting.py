@@ -1,12 +1,14 @@
 """Drafts: what a policy says where the human supporter spoke, beside it in the tree."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esckit.conversation import Conversation, Turn, conversation_to_json, mined_id
+from esckit.conversation import Conversation, Turn, conversation_to_json, mined_id, read_conversations
 from esckit.decoding import Decoding, seed_of
 from esckit.files import resume_jsonl
 from esckit.mining.self_refinement.contexts import Contexts
@@ -14,7 +16,7 @@ from esckit.progress import progress
 from esckit.rendering import Part
 from esckit.supporters.proposing import Answers, TurnRequest, expect_one
 
-__all__ = ["Policy", "drafts_of", "write_drafts"]
+__all__ = ["Policy", "draft_replies", "drafts_of"]
 
 
 @dataclass(frozen=True)
@@ -34,33 +36,38 @@ class Policy:
     shown: Callable[[Conversation], Mapping[str, str]]
 
 
-def write_drafts(
-    chosen: Sequence[Contexts], policy: Policy, wording: Decoding, out: Path, *, seed: int, key: Any, title: str
-) -> None:
-    """Write the dialogues with a draft beside each chosen reply; the file appears when it is complete.
+def draft_replies(
+    chosen: Sequence[Contexts], policy: Policy, wording: Decoding, folder: Path, *, seed: int, key: Any, title: str
+) -> list[Conversation]:
+    """The dialogues with a draft beside each chosen reply.
 
-    A stopped call is continued by the same call.
+    They stand in a file of the folder, whose name changes with all that the drafts depend on: a stopped call is
+    continued by the same call, and what is complete is read.
 
     Args:
         chosen: the dialogues and their replies.
-        policy: who drafts.
+        policy: who drafts; it is opened only where drafts are missing.
         wording: how a draft is drawn, its strategy as well.
-        out: the JSON Lines file of trees.
+        folder: where the file stands.
         seed: a draft depends on it and on the ids of conversation and turn, on nothing else.
-        key: JSON-ready; names policy and options: another key continues nothing.
+        key: JSON-ready; names what the policy is made of.
         title: for the progress bar.
 
     Raises:
         EsckitError: the file cannot be written.
     """
     texts = [[conversation_to_json(each.tree), [turn.id for turn in each.turns]] for each in chosen]
-    with resume_jsonl(out, [key, seed, texts], [1] * len(chosen)) as rows:
-        supporter = policy.open() if rows.done < len(chosen) else None
-        with progress(title, len(chosen), rows.done) as bar:
-            for each in chosen[rows.done :]:
-                assert supporter is not None
-                rows.append([conversation_to_json(_drafted(each, policy, supporter, wording, seed))])
-                bar.advance()
+    depends_on = json.dumps([key, policy.source, policy.part, asdict(wording), seed, texts], sort_keys=True)
+    path = folder / f"drafts-{hashlib.sha256(depends_on.encode()).hexdigest()[:12]}.jsonl"
+    if not path.exists():
+        with resume_jsonl(path, depends_on, [1] * len(chosen)) as rows:
+            supporter = policy.open() if rows.done < len(chosen) else None
+            with progress(title, len(chosen), rows.done) as bar:
+                for each in chosen[rows.done :]:
+                    assert supporter is not None
+                    rows.append([conversation_to_json(_drafted(each, policy, supporter, wording, seed))])
+                    bar.advance()
+    return read_conversations(path)
 
 
 def _drafted(each: Contexts, policy: Policy, supporter: Answers, wording: Decoding, seed: int) -> Conversation:

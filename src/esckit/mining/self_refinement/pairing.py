@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from esckit.conversation import SELF_REFINEMENT_REASONS, Aspect, Conversation, Preference, Turn, mined_id
+from esckit.measures.patterns import patterns_of
 from esckit.mining.self_refinement.asking import Refined
 from esckit.mining.self_refinement.filters import pair_fault, too_long
 from esckit.mining.self_refinement.options import RefinementOptions
 from esckit.rendering import Part
 
-__all__ = ["Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
+__all__ = ["REPLACEABLE", "Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
 
-_REPLACED: Final = ("unparsed", "longer than the draft", "longer than the human reply")
+REPLACEABLE: Final = ("unparsed", "longer than the draft", "longer than the human reply")
 """Refinements whose place the human reply takes in the paper (appendix A)."""
 
 
@@ -71,14 +72,14 @@ def candidate_of(draft: Draft, refined: Refined | None, turn: Turn | None, optio
     if refined is not None:
         texts = ((turn.text or "") if turn else "", draft.draft.text or "", draft.human.text or "")
         fault = refined.state if turn is None else too_long(*texts, options.longest)
-        if fault in _REPLACED and options.instead == "human":
+        if fault in REPLACEABLE and options.instead == "human":
             chosen, fault, replaced = draft.human, None, fault
     if fault is not None:
         return Candidate(turn, fault)
     if chosen is draft.human and chosen.strategy is None:
         return Candidate(turn, "no human reply")  # every part reads or says a strategy
     fault = pair_fault(chosen.text or "", draft.rejected.text or "", options)
-    if fault is None and options.patterns and _patterns_of(chosen.text or "", _before(draft)):
+    if fault is None and options.patterns and patterns_of(chosen.text or "", _before(draft)):
         fault = "pattern"
     return Candidate(chosen, fault, replaced if fault is None else None)
 
@@ -95,9 +96,3 @@ def preference_of(chosen: Turn, draft: Draft, judge: str, part: Part) -> Prefere
     aspect: Aspect = "response" if part == "generator" or chosen.strategy == rejected.strategy else "turn"
     reason = "human" if chosen is draft.human else "refined"
     return Preference(chosen.id, rejected.id, aspect, reason, judge, reasons=SELF_REFINEMENT_REASONS)
-
-
-def _patterns_of(reply: str, before: Sequence[str]) -> frozenset[str]:
-    from esckit.measures.patterns import patterns_of  # type: ignore[import-not-found]
-
-    return patterns_of(reply, before)  # type: ignore[no-any-return]

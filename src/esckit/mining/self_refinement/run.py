@@ -10,16 +10,25 @@ from typing import Any, Final
 from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.protocol import ChatModel
-from esckit.conversation import Conversation, Preference, Turn, read_conversations, write_conversations
+from esckit.conversation import Conversation, Preference, Turn, write_conversations
 from esckit.decoding import seed_of
 from esckit.files import write_json
+from esckit.measures.intervals import Draws
+from esckit.mining.pairs import Pair
 from esckit.mining.self_refinement.accept import Sides, acceptor_name, advantages
 from esckit.mining.self_refinement.asking import STEP, Refined, read_refined, refine_request
 from esckit.mining.self_refinement.contexts import Contexts, choose_contexts, within_budget
-from esckit.mining.self_refinement.drafting import Policy, drafts_of, write_drafts
+from esckit.mining.self_refinement.drafting import Policy, draft_replies, drafts_of
 from esckit.mining.self_refinement.filters import FILTERS, count_words
-from esckit.mining.self_refinement.options import RefinementOptions
-from esckit.mining.self_refinement.pairing import Candidate, Draft, candidate_of, preference_of, refined_turn
+from esckit.mining.self_refinement.options import EMBEDDED, RefinementOptions
+from esckit.mining.self_refinement.pairing import (
+    REPLACEABLE,
+    Candidate,
+    Draft,
+    candidate_of,
+    preference_of,
+    refined_turn,
+)
 from esckit.strategy import TAXONOMIES
 
 __all__ = ["REFINEMENT", "Models", "refine_dialogues"]
@@ -28,8 +37,6 @@ REFINEMENT: Final = "refinement.json"
 """In the folder of a refine stage: what was found, filtered and paid."""
 
 TREES: Final = "trees.jsonl"
-_DRAFTED: Final = "drafted.jsonl"
-_FIRST: Final = "first.jsonl"
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ def refine_dialogues(
         made.refine(opened)
         made.accept(opened)
         usage = opened.used(made.keys)
-    write_conversations(out / TREES, made.grown())
+    trees = made.grown()
+    write_conversations(out / TREES, trees)
     record = {
         "refined_by": options.refined_by,
         "refiner": models.refiner_name,
@@ -104,6 +112,7 @@ def refine_dialogues(
         "rejected_from": "first" if models.first else "current",
         **made.figures(),
         "tokens": {"prompt": usage.prompt, "completion": usage.completion},
+        "relevance": _relevance(made.pairs, options.encoder, seed),
     }
     write_json(out / REFINEMENT, record)
     return record
@@ -124,22 +133,24 @@ class _Round:
     counts: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     keys: list[str] = field(default_factory=list)  # of all questions in the ledger
+    trees: list[Conversation] = field(default_factory=list)  # with the policy's drafts
     drafts: list[Draft] = field(default_factory=list)
     refined: list[Refined | None] = field(default_factory=list)
     turns: list[Turn | None] = field(default_factory=list)  # the refined replies
     candidates: list[Candidate] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
 
     def draft(self) -> None:
         """Every draft, with the one that is rejected."""
         first, wanted = self.models.first, sum(len(each.turns) for each in self.chosen)
-        trees = self._written(self.policy, _DRAFTED, f"{self.title} drafts")
-        own = [drafts_of(tree, self.policy.source) for tree in trees]
+        self.trees = self._drafted(self.policy, f"{self.title} drafts")
+        own = [drafts_of(tree, self.policy.source) for tree in self.trees]
         rejected = own
         if first is not None:
-            before = self._written(first, _FIRST, f"{self.title} first drafts")
+            before = self._drafted(first, f"{self.title} first drafts")
             rejected = [drafts_of(tree, first.source) for tree in before]
         self.calls["draft"] = wanted * (1 + (first is not None))
-        for each, tree, drafted, other in zip(self.chosen, trees, own, rejected, strict=True):
+        for each, tree, drafted, other in zip(self.chosen, self.trees, own, rejected, strict=True):
             self.counts.update(each.counts)
             grown = tree.grow(other.values())
             both = [human for human in each.turns if human.id in drafted and human.id in other]
@@ -148,10 +159,9 @@ class _Round:
             self.counts["no strategy"] += unlabelled
             self.counts["empty draft"] += len(each.turns) - len(both) - unlabelled
 
-    def _written(self, policy: Policy, name: str, title: str) -> list[Conversation]:
-        path, wording = self.out / name, self.options.wording
-        write_drafts(self.chosen, policy, wording, path, seed=self.seed, key=self.key, title=title)
-        return read_conversations(path)
+    def _drafted(self, policy: Policy, title: str) -> list[Conversation]:
+        how: dict[str, Any] = {"seed": self.seed, "key": self.key, "title": title}
+        return draft_replies(self.chosen, policy, self.options.wording, self.out, **how)
 
     def refine(self, ledger: Ledger) -> None:
         """Ask about each draft; where people's replies are chosen, nobody is asked."""
@@ -185,9 +195,9 @@ class _Round:
 
     def accept(self, ledger: Ledger) -> None:
         """Let a second judge look at the pairs; those that it does not accept have that as their fault."""
-        if self.options.accept is None:
-            return
         places = [place for place, each in enumerate(self.candidates) if each.fault is None]
+        if self.options.accept is None or not places:
+            return
         model = self.models.acceptor() if self.models.acceptor else None
         sides = [_sides(self.drafts[place], _chosen(self.candidates[place])) for place in places]
         better, keys = advantages(sides, self.options.accept, model, ledger)
@@ -212,12 +222,13 @@ class _Round:
                 preference = preference_of(_chosen(candidate), draft, judge, self.policy.part)
                 preferences[draft.tree.id].append(preference)
         trees = []
-        for each, tree in zip(self.chosen, read_conversations(self.out / _DRAFTED), strict=True):
+        for each, tree in zip(self.chosen, self.trees, strict=True):
             counts = {name: count for name, count in each.counts.items() if count}
             own = {"left_out": counts, "faults": faults[tree.id]}
             known = {**tree.provenance.get("refined", {}), source: own}
             grown = tree.grow(turns[tree.id], preferences[tree.id])
             trees.append(replace(grown, provenance={**grown.provenance, "refined": known}))
+            self.pairs += [Pair(grown, preference) for preference in preferences[tree.id]]
         return trees
 
     def figures(self) -> dict[str, Any]:
@@ -233,7 +244,7 @@ class _Round:
             "merged": counts["merged"],
             "contexts": sum(len(each.turns) for each in self.chosen),
             "filters": {name: counts[name] for name in FILTERS},
-            "replaced": dict(sorted(replaced.items())),
+            "replaced": {name: replaced[name] for name in REPLACEABLE},
             "pairs": len(pairs),
             "from_people": sum(chosen is draft.human for chosen, draft in pairs),
             "scores": {str(score): scores[str(score)] for score in range(1, 6)},
@@ -250,6 +261,17 @@ def _lengths(pairs: Sequence[tuple[str, str]]) -> dict[str, float] | None:
     chosen, rejected = (round(fmean(side), 2) for side in zip(*words, strict=True))
     longer = round(fmean(one > other for one, other in words), 4)
     return {"chosen": chosen, "rejected": rejected, "longer_chosen": longer}
+
+
+def _relevance(pairs: Sequence[Pair], encoder: str | None, seed: int) -> dict[str, Any] | None:
+    """Self-evolution's figure 5; None where nothing measures it, or there is nothing that the encoder reads."""
+    english = all(pair.conversation.language == "en" for pair in pairs)
+    if encoder is None or not pairs or (encoder == EMBEDDED and not english):
+        return None
+    from esckit.mining.relevance import pair_relevance
+    from esckit.planning.encoder import load_encoder
+
+    return pair_relevance(pairs, load_encoder(encoder).embed, Draws(seed=seed))
 
 
 def _sides(draft: Draft, chosen: Turn) -> Sides:

@@ -1,6 +1,7 @@
 """Stage ``keep``: a round's policy where it is better than the one before on held-out dialogues, else that one."""
 
 import shutil
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -13,9 +14,11 @@ from esckit.files import atomic, write_json
 from esckit.measures import Prediction, compare, read_predictions
 from esckit.measures.comparison import TESTED_TEXT
 from esckit.measures.intervals import Draws, Interval, mean_intervals
+from esckit.measures.patterns import PATTERNS
 from esckit.measures.permutation import FIGURES
+from esckit.measures.results import Figures
 from esckit.mining.self_refinement.options import AcceptOptions
-from esckit.recipes.identity import prompt_texts
+from esckit.recipes.identity import answers_identity
 from esckit.recipes.stage import Split, Stage
 from esckit.recipes.stages.sft import sft_of
 from esckit.rendering import supporter_turns
@@ -31,15 +34,19 @@ __all__ = ["KEEP", "KeepStage", "stopped_at"]
 KEEP: Final = "keep.json"
 """In the stage's folder: what was compared, and what is kept."""
 
-_METRICS: Final = (*FIGURES, *(f"{name}_utterance" for name in TESTED_TEXT))
-_LESS_IS_BETTER: Final = {"b"}
+_ENCODED: Final = {"bertscore_f1", "relevance"}  # need an encoder, which a keep stage names none of
+_TEXT: Final = tuple(f"{name}_utterance" for name in TESTED_TEXT if name not in _ENCODED)
+_METRICS: Final = (*FIGURES, *_TEXT, *PATTERNS)
+_SIDES: Final = ("candidate", "before")
+_LESS_IS_BETTER: Final = {"b", *PATTERNS}
 
 
 class _Compared(NamedTuple):
-    """Candidate against the policy before; a difference above 0 is better."""
+    """Candidate against the policy before; a difference above 0 is better. ``values`` are theirs, in this order."""
 
     difference: float
     interval: Interval
+    values: tuple[float, float] | None = None
 
 
 class KeepStage(Stage):
@@ -50,7 +57,8 @@ class KeepStage(Stage):
         before: name of the stage whose adapter it has to beat (M_t).
         split: the held-out part; what is decided on it may not be measured on it.
         dialogues: so many of it, drawn by the recipe's seed.
-        metric: a figure of evaluate by which they are compared (``rouge_l_utterance``, ``q``, ...).
+        metric: a figure of evaluate by which they are compared (``rouge_l_utterance``, ``q``, ...); of a generator, one
+            of text.
         judge: who compares their replies instead, turn by turn.
         bar: ``lower``: the lower end of the difference's 95% interval has to be above 0; ``point``: the difference.
         stops: false keeps the candidate in any case, and only tells.
@@ -68,6 +76,7 @@ class KeepStage(Stage):
     stops: bool = True
     wording: Decoding = Decoding(greedy=True)
 
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"judge"})
     makes: ClassVar[str] = "adapter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("adapter",), "before": ("adapter",)}
 
@@ -92,6 +101,11 @@ class KeepStage(Stage):
             raise ValueError(f"stage {self.name!r} compares policies that began with different sft stages")
         if sft_of(recipe, self.start).part == "planner":
             raise ValueError(f"stage {self.name!r} compares replies, and a planner has none")
+        if sft_of(recipe, self.start).part == "generator" and self.metric not in (None, *_TEXT):
+            told = f"stage {self.name!r} compares generators, which choose no strategies"
+            raise ValueError(f"{told}: take a figure of text ({', '.join(_TEXT)})")
+        if self.start == self.before:
+            raise ValueError(f"stage {self.name!r} compares {self.start!r} with itself: name two stages")
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         if not getattr(corpus, self.split):
@@ -105,8 +119,7 @@ class KeepStage(Stage):
         return (self.split,) if self.stops and self.split != "train" else ()
 
     def depends_on(self, run: "RunFolder") -> Any:
-        judge = self.judge
-        return judge and [run.source(judge.model), prompt_texts(judge.read_prompts())]
+        return self.judge and [run.source(self.judge.model), answers_identity(self.judge)]
 
     def skips(self, run: "RunFolder") -> str | None:
         return None  # where there is no candidate, the policy before is kept
@@ -133,12 +146,20 @@ class KeepStage(Stage):
             "bar": self.bar,
             "dialogues": len(held_out),
             "contexts": sum(len(supporter_turns(each)) for each in held_out),
+            "values": compared.values
+            and {name: round(value, 6) for name, value in zip(_SIDES, compared.values, strict=True)},
             "difference": round(compared.difference, 6),
             "interval": [round(end, 6) for end in compared.interval],
             **{"better": better, "stops": self.stops, "stopped": stopped, "kept": kept},
         }
         write_json(run.folder / self.name / KEEP, record)
         return self._keep(run, kept, {"stopped": stopped, "why": told})
+
+    @property
+    def _asked(self) -> str:
+        """The metric of ``compare`` to which the figure belongs."""
+        groups = {"strategy": FIGURES, "patterns": PATTERNS, "meteor": ["meteor_utterance"]}
+        return next((name for name, figures in groups.items() if self.metric in figures), "text")
 
     @property
     def _measure(self) -> str:
@@ -171,13 +192,16 @@ class KeepStage(Stage):
         rows = [self._predict(run, held_out, name) for name in (self.start, self.before)]
         if self.metric is None:
             return self._judged(run, held_out, rows)
-        found = compare({"candidate": rows[0], "before": rows[1]}, TAXONOMIES[run.taxonomy], seed=run.seed(self))
+        sides, seed = dict(zip(_SIDES, rows, strict=True)), run.seed(self)
+        found = compare(sides, TAXONOMIES[run.taxonomy], permutations=1, seed=seed, metrics=[self._asked])
         test = next((each for each in found.comparisons if each.metric == self.metric), None)
         if test is None:
             raise CorpusError(f"stage {self.name!r}: these replies have no {self.metric}; take another metric.")
+        candidate, before = (_figure(found.files[side], test.metric) for side in _SIDES)
         if self.metric in _LESS_IS_BETTER:
-            return _Compared(-test.difference, Interval(-test.interval.high, -test.interval.low))
-        return _Compared(test.difference, test.interval)
+            low, high = test.interval
+            return _Compared(-test.difference, Interval(-high, -low), (candidate, before))
+        return _Compared(test.difference, test.interval, (candidate, before))
 
     def _predict(self, run: "RunFolder", held_out: list[Conversation], name: str) -> list[Prediction]:
         from esckit.recipes.stages.refine import open_policy
@@ -210,7 +234,17 @@ class KeepStage(Stage):
         names = [str(row.conversation_id) for row in rows[0]]
         interval = mean_intervals({"better": np.array(better)}, names, Draws(seed=run.seed(self)))["better"]
         assert interval is not None
-        return _Compared(float(np.mean(better)), interval)
+        values = (fmean(each > 0 for each in better), fmean(each < 0 for each in better)) if self.judge.asks else None
+        return _Compared(fmean(better), interval, values)
+
+
+def _figure(figures: Figures, metric: str) -> float:
+    """A figure by its name; of a pattern, the share of replies that complete it."""
+    if metric in PATTERNS:
+        pattern = figures.patterns and figures.patterns.predicted[metric]
+        assert pattern
+        return pattern.share
+    return float(getattr(figures.strategy if metric in FIGURES else figures.text, metric))
 
 
 def stopped_at(run: "RunFolder", name: str) -> str | None:

@@ -59,9 +59,9 @@ class MineStage(TreesStage, MiningOptions):
     wording: str | None = None
 
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",), "wording": ("adapter",)}
+    later: ClassVar[frozenset[str]] = frozenset({"budget_calls", "top_k_tokens", "repetition_penalty"})
     in_all_processes: ClassVar[bool] = True
     version: ClassVar[int] = 2  # names of counts in the trees
-    later: ClassVar[frozenset[str]] = frozenset({"budget_calls"})
 
     @property
     def asks_annotator(self) -> bool:

@@ -12,7 +12,7 @@ from esckit.conversation import Conversation, write_conversations
 from esckit.decoding import Decoding
 from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_predictions, read_predictions
-from esckit.recipes.stage import DecodingConfig, Split, Stage
+from esckit.recipes.stage import Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
 from esckit.recipes.stages.supporter import supporter_of
 from esckit.recipes.trees import TREES
@@ -82,14 +82,14 @@ class PredictStage(PredictionsStage):
     strategies: Literal["gold"] | None = None
     past_strategies: PastStrategies | None = None
     calibration: str | None = None
-    planning: DecodingConfig = DecodingConfig(greedy=True)
-    wording: DecodingConfig = DecodingConfig()
+    planning: Decoding = Decoding(greedy=True)
+    wording: Decoding = Decoding()
 
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"supporter": ("supporter",), "calibration": ("calibration",)}
 
     @model_validator(mode="after")
     def _plans_or_is_told(self) -> Self:
-        if self.strategies and (self.calibration or self.planning != DecodingConfig(greedy=True)):
+        if self.strategies and (self.calibration or self.planning != Decoding(greedy=True)):
             raise ValueError("strategies: gold plans nothing: leave out calibration and planning")
         if self.strategies and self.past_strategies == "predicted":
             raise ValueError("strategies: gold predicts none that the history could show: set past_strategies to gold")
@@ -145,8 +145,8 @@ class PredictStage(PredictionsStage):
                 conversations,
                 run.folder / self.name / PREDICTIONS,
                 seed=run.seed(self),
-                planning=Decoding(**self.planning.model_dump()),
-                wording=Decoding(**self.wording.model_dump()),
+                planning=self.planning,
+                wording=self.wording,
                 past=self.past_strategies,
                 given_gold=self.strategies == "gold",
                 title=self.name,

@@ -1,6 +1,8 @@
 """Stage ``refine``: a round's pairs, a policy's drafts against what they were refined to."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -8,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from esckit.chat_models.ledger import LEDGER
 from esckit.chat_models.opening import chat_model_name
 from esckit.conversation import Conversation, read_conversations
-from esckit.errors import RunError
-from esckit.files import write_json
+from esckit.errors import CorpusError, RunError
+from esckit.files import hash_file, write_json
 from esckit.mining.pairs import pair_statistics
 from esckit.mining.self_refinement.options import RefinementOptions
-from esckit.recipes.identity import prompt_texts
+from esckit.recipes.identity import answers_identity
 from esckit.recipes.stages.keep import stopped_at
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.recipes.trees import PAIRS, TREES, TreesStage, mined_trees
@@ -36,12 +38,18 @@ class RefineStage(TreesStage, RefinementOptions):
     Attributes:
         model: name of the sft, preference or keep stage whose policy drafts: M_t of a round.
         trees: name of the refine stage of the round before: its dialogues are not taken again, and its trees are kept.
+        contexts: files of dialogues whose replies are drafted, in the training part's place (self-evolution, section
+            3.1: synthetic ones). All rounds name the same.
+        labels: a map of their labels to a taxonomy's, YAML or JSON.
     """
 
     stage: Literal["refine"]
     model: str
     trees: str | None = None
+    contexts: tuple[str, ...] = ()
+    labels: str | None = None
 
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"contexts", "labels", "refiner", "accept"})
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("adapter",), "trees": ("trees",)}
 
     @property
@@ -74,37 +82,54 @@ class RefineStage(TreesStage, RefinementOptions):
             if isinstance(earlier, RefineStage) and earlier.model == self.model:
                 raise ValueError(f"stages {earlier.name!r} and {self.name!r} refine the drafts of one policy")
 
+    def dialogues_of(self, corpus: "Corpus") -> list[Conversation]:
+        """The dialogues of all rounds.
+
+        Raises:
+            CorpusError: a file cannot be read, two dialogues have one name, or strategies are other ones.
+        """
+        return _read(self.contexts, self.labels, str(corpus.train[0].taxonomy)) if self.contexts else corpus.train
+
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
-        self.check_source(self.model, "train", corpus)
+        dialogues = self.dialogues_of(corpus)
+        before = [stage for stage in self.builds_on(recipe) if isinstance(stage, RefineStage)]
+        if any((stage.contexts, stage.labels) != (self.contexts, self.labels) for stage in before):
+            raise RunError(f"stage {self.name!r} names other contexts than the rounds before: give all the same.")
+        if not self.contexts:
+            self.check_source(self.model, "train", corpus)
         if self.refined_by != "people":
             check_model(self.refiner)
+        if self.encoder is not None:
+            from esckit.planning.encoder import check_encoder
+
+            check_encoder(self.encoder)
         if self.accept is not None:
             from esckit.mining.self_refinement.by_name import check_acceptor
 
-            check_acceptor(self.accept, corpus.train)
+            check_acceptor(self.accept, dialogues)
         if self.reuse or not self.trees:
             return
-        earlier = [stage.dialogues for stage in self.builds_on(recipe) if isinstance(stage, RefineStage)]
-        taken = sum(number or len(corpus.train) for number in earlier)
-        if taken + (self.dialogues or 1) > len(corpus.train):
-            most = len(corpus.train) // (len(earlier) + 1)
+        there = len(dialogues)
+        taken = sum(stage.dialogues or there for stage in before)
+        if taken + (self.dialogues or 1) > there:
             raise RunError(
-                f"stage {self.name!r} has too few dialogues left: earlier rounds take {min(taken, len(corpus.train))} "
-                f"of the training part's {len(corpus.train)}; set dialogues to {most} at most, or reuse to true."
+                f"stage {self.name!r} has too few dialogues left: earlier rounds take {min(taken, there)} of {there}; "
+                f"set dialogues to {there // (len(before) + 1)} at most, or reuse to true."
             )
 
     def depends_on(self, run: "RunFolder") -> Any:
         asked = [each for each in (self.refiner, self.accept) if each is not None]
-        texts = [prompt_texts(each.read_prompts()) for each in asked]
-        return [[run.source(each.model) for each in asked if each.model], texts]
+        files = [hash_file(Path(path)) for path in (*self.contexts, *([self.labels] if self.labels else []))]
+        told = [[run.source(each.model or ""), answers_identity(each)] for each in asked]
+        return [told, files, run.source(self.encoder or "")]
 
     def skips(self, run: "RunFolder") -> str | None:
         return super().skips(run) or stopped_at(run, self.model)
 
     def started_from(self, run: "RunFolder") -> list[Conversation]:
-        """The training part, with the trees of earlier rounds in the place of their dialogues."""
+        """All dialogues, with the trees of earlier rounds in the place of theirs."""
         grown = {tree.id: tree for tree in read_conversations(run.folder / self.trees / TREES)} if self.trees else {}
-        return [grown.get(tree.id, tree) for tree in run.corpus.train]
+        return [grown.get(tree.id, tree) for tree in self.dialogues_of(run.corpus)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Draft, refine and keep; the trees of earlier rounds stand in the same file.
@@ -168,6 +193,22 @@ class RefineStage(TreesStage, RefinementOptions):
             refiner_name=refiner[0] if refiner else "people",
             acceptor=(lambda: open_model(accept)) if accept is not None and accept.asks else None,
         )
+
+
+@cache
+def _read(contexts: tuple[str, ...], labels: str | None, taxonomy: str) -> list[Conversation]:
+    """The dialogues of some files; those without strategies get the run's taxonomy, by which they are drafted."""
+    from esckit.corpora import read_corpus
+
+    dialogues = [tree for path in contexts for tree in read_corpus(Path(path), labels=Path(labels) if labels else None)]
+    names, told = Counter(tree.id for tree in dialogues), ", ".join(contexts)
+    if (most := names.most_common(1)) and most[0][1] > 1:
+        raise CorpusError(
+            f"{', '.join(contexts)}: several dialogues are called {most[0][0]!r}: give each its own name."
+        )
+    if other := sorted({str(tree.taxonomy) for tree in dialogues} - {taxonomy, "None"}):
+        raise CorpusError(f"{told}: strategies are of {other[0]}, and the run's of {taxonomy}: map them with labels.")
+    return [replace(tree, taxonomy=taxonomy) for tree in dialogues]
 
 
 def open_policy(run: "RunFolder", stage: str, sft: SftStage) -> "Supporter":
