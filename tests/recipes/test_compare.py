@@ -153,11 +153,12 @@ def test_tables_are_printed_and_stand_in_the_report(whole: tuple[Path, Any], cap
         assert said in shown
     before = (run / "report.html").read_bytes()
     page = write_report(run).read_text(encoding="utf-8")
-    assert page.encode() == before
+    assert (run / "report.html").read_bytes() == before
     assert "Which mining pays" in page
     assert 'aria-label="Dot chart of the gain in Q over predict-sft against calls: by-rule' in page
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_three_stages_ends_the_same(whole: tuple[Path, Any]) -> None:
     folder, reference = whole
     killed = folder / "killed"
@@ -168,6 +169,8 @@ def test_a_run_that_is_killed_in_three_stages_ends_the_same(whole: tuple[Path, A
     last = esckit(["run", folder / "tiny.yaml", "--out", killed / "run"], killed)
     assert last.code == 0, last.errors
     assert not any(moment.startswith(("by-rule-1:", "dpo-people-1:")) for moment in last.moments)
+    for ended_run in (folder / "whole/run", killed / "run"):
+        (ended_run / "report.html").unlink()  # it shows how long stages took
     _are_equal(folder / "whole/run", killed / "run")
 
 
@@ -197,6 +200,6 @@ def test_the_shipped_recipe_compares_seven_ways_at_one_price() -> None:
     stages = [stage.model_dump() for stage in recipe.stages]
     mining = [stage for stage in stages if stage["stage"] in ("mine", "search", "refine")]
     assert len(mining) == 7 * 5
-    assert {stage["budget_calls"] for stage in mining} == {48}
+    assert len({stage["budget_calls"] for stage in mining}) == len({stage["dialogues"] for stage in mining}) == 1
     compared = recipe.named("comparison").model_dump()
     assert len(compared["predictions"]) == 7 * 5

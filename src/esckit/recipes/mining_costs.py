@@ -76,7 +76,7 @@ class Counting:
             turn
             for tree in read_conversations(folder / TREES)
             for turn in tree.turns
-            if turn.id not in known.get(tree.id, ()) and turn.text
+            if turn.text and turn.id not in (known.get(tree.id) or {said.id for said in tree.trunk})
         ]
         if not isinstance(stage, RefineStage):
             return self._count(turns)

@@ -95,12 +95,17 @@ def _carry_out(folder: RunFolder, stage: Stage) -> None:
 
 def print_results(folder: Path) -> None:
     """Print every evaluation and comparison of a run's folder with its tests, and where its report is."""
-    for path in sorted(folder.glob("*/evaluation.json")):
+    for path in _left(folder, "evaluation.json"):
         evaluation = read_record(path, Comparison)
         print(*map(draw, evaluation_tables(evaluation)), sep="\n")
-    for path in sorted(folder.glob("*/comparison.json")):
+    for path in _left(folder, "comparison.json"):
         ways = read_record(path, Ways)
         print(draw(costs_table(ways)))
         print(draw(gains_table(ways)))
     report = folder / "report.html"
     print(f"report: {report}" if report.exists() else f"run: {folder}")
+
+
+def _left(folder: Path, name: str) -> list[Path]:
+    """A file that stages left; their records stand under their names in a folder of their own."""
+    return sorted(path for path in folder.glob(f"*/{name}") if path.parent.name != "stages")

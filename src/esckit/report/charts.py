@@ -208,6 +208,8 @@ def way_charts(stage: str, ways: Ways) -> "list[Markup]":
 def _way_chart(stage: str, ways: Ways, name: str) -> "Markup":
     found = [(place, way, gain) for place, way in enumerate(ways.ways) if (gain := gain_of(way, name)) is not None]
 
+    apart = max(fmean(way.calls) for way in ways.ways) / 40
+
     def draw(axes: Any) -> None:
         axes.axhline(0, color=_COLOURS["muted"], linewidth=1, linestyle=(0, (3, 2)))
         for place, way, gain in found:
@@ -215,9 +217,9 @@ def _way_chart(stage: str, ways: Ways, name: str) -> "Markup":
             ends = [gain.scale * end for end in gain.interval or (gain.difference, gain.difference)]
             look = {"color": _COLOURS[f"series-{place % SERIES}"], "fmt": _MARKERS[place % len(_MARKERS)]}
             bars = [[value - ends[0]], [ends[1] - value]]
-            axes.errorbar([fmean(way.calls)], [value], yerr=bars, label=_short(way.way), capsize=2, **look)
+            across = fmean(way.calls) + apart * (place - (len(ways.ways) - 1) / 2)
+            axes.errorbar([across], [value], yerr=bars, label=_short(way.way), capsize=2, **look)
         axes.grid(axis="y")
-        axes.set_xlim(left=-1)
         axes.set_xlabel("calls")
         axes.set_ylabel(f"{name} over the start, points")
         _legend(axes)
