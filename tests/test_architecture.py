@@ -49,8 +49,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
     "mining": TREE
-    | {"chat_models", "decoding", "judging", "language_models", "measures", "prompts", "rendering", "safety"}
-    | {"supporters"},
+    | {"chat_models", "decoding", "judging", "language_models", "measures", "planning", "prompts"}
+    | {"rendering", "safety", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}

@@ -100,6 +100,9 @@ def test_latex_and_markdown(predictions: Path, tmp_path: Path) -> None:
     markdown = esckit("evaluate", predictions, "--markdown", "--metrics", "strategy").stdout
     assert markdown.startswith("**Results")
     patterns = esckit("evaluate", predictions, "--markdown", "--metrics", "patterns").stdout
+    assert "Phrases" not in patterns
+    phrases = esckit("evaluate", predictions, "--markdown", "--metrics", "text", "--phrases").stdout
+    assert "| predictions | phrase | replies | share | human | z |" in phrases
     assert "| predictions.jsonl: human replies | 0.0 (0.0, 0.0) | 0.0 (0.0, 0.0) |" in patterns
 
 

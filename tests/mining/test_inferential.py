@@ -206,6 +206,8 @@ def test_texts_are_sampled_as_the_options_say(script: Script) -> None:
     assert script.decoding == Decoding(temperature=0.7, top_p=0.95, max_new_tokens=6)
     script.miner("generator", temperature=1.5, top_p=0.5).mine(dialogue(), {}, 0)
     assert script.decoding == Decoding(temperature=1.5, top_p=0.5, max_new_tokens=6)
+    script.miner("generator", top_k_tokens=50, repetition_penalty=1.2).mine(dialogue(), {}, 0)
+    assert script.decoding == Decoding(max_new_tokens=6, top_k=50, repetition_penalty=1.2)
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 0.95), (1.0, 1.0)])

@@ -143,6 +143,23 @@ def test_keys_and_seed(place: Path) -> None:
         assert {name for name in before if before[name] != after[name]} == stages, setting
 
 
+def test_options_of_decoding_that_are_younger_count_where_they_are_set(place: Path) -> None:
+    before = identities(place)
+    recipe = load_recipe(str(place / "recipe.yaml"), [])
+    for name in ("pairs", "predict", "named"):
+        assert not {"top_k_tokens", "repetition_penalty"} & recipe.named(name).counting_keys.keys()
+        assert "repetition_penalty" not in str(recipe.named(name).counting_keys)
+    for setting, stages in {
+        "pairs.top_k_tokens=50": {"pairs", "report"},
+        "pairs.repetition_penalty=1.2": {"pairs", "report"},
+        "predict.wording.top_k=50": {"predict", "evaluate", "judge", "report"},
+        "predict.planning.top_k=2": {"predict", "evaluate", "judge", "report"},
+        "named.decoding.repetition_penalty=1.2": {"named", "report"},
+    }.items():
+        after = identities(place, setting)
+        assert {name for name in before if before[name] != after[name]} == stages, setting
+
+
 def test_a_hub_s_revision_is_told_by_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     cache = tmp_path / "models--owner--name"

@@ -80,6 +80,7 @@ def test_everything_stands_in_it_in_order(page: Page) -> None:
         *("Distinct-1", "Emp.", "Qwen2.5-7B decoupled DPO", "17.73", "Llama-3-8B fine-tuned"),
         *("Differences", "coupled minus decoupled over 124 turns of 8 dialogues: paired", "p Holm", "ROUGE-L"),
         *("Length and stock phrases", "Over 40 words", "Cut at limit", "frequent openings"),
+        *("most frequent phrases of 3 to 5", "gold"),
         *("Patterns over a dialogue", "Sympathy + advice", "One strategy", "coupled", "gold", "short dialogues have a"),
         *("Strategies: coupled", "Strategies: decoupled", "Preference p by strategy", "by strategy: counts of turns"),
         *("Gold strategies of the test turns", "Sixth of the dialogue", "Strategies that decoupled chose"),
@@ -132,7 +133,9 @@ def test_figures_without_patterns_have_no_such_section(run: Path) -> None:
             del figures["patterns"]
 
     _change(run / "evaluate/evaluation.json", without)
-    assert 'id="patterns"' not in write_report(run).read_text(encoding="utf-8")
+    source = write_report(run).read_text(encoding="utf-8")
+    assert 'id="patterns"' not in source
+    assert 'id="rounds"' not in source  # nor has a run without rounds
 
 
 def test_tests_between_supporters_are_those_of_the_evaluation(made: Path, page: Page) -> None:
@@ -205,6 +208,29 @@ def test_an_opening_that_occurs_once_is_no_stock_phrase(run: Path) -> None:
 
     _change(run / "evaluate/evaluation.json", once)
     assert Page(write_report(run)).text.count("none occurs twice") == 1
+
+
+def test_phrases_stand_in_a_column_a_supporter(run: Path) -> None:
+    phrase = {"phrase": "i hear you", "count": 31, "share": 0.25, "gold_count": 1, "gold_share": 0.008, "z": 4.567}
+
+    def with_phrases(evaluation: dict[str, Any]) -> None:
+        figures = evaluation["files"]
+        figures["predict-coupled"]["text"].update(phrases=[phrase], overused_phrases=[])
+        figures["predict-decoupled"]["text"].update(phrases=[phrase] * 12, overused_phrases=[phrase])
+
+    _change(run / "evaluate/evaluation.json", with_phrases)
+    source = write_report(run).read_text(encoding="utf-8")
+    frequent, overused = (
+        re.findall(r"<tr><td.*?</tr>", source.split(f"<figcaption>{start}")[1].split("</table>")[0])
+        for start in ("The 10 most frequent phrases", "Overused")
+    )
+    shown = '<td class="word">i hear you<small>25.0, gold 0.8</small></td>'
+    assert len(frequent) == 10
+    assert frequent[0].startswith(f"<tr>{shown}{shown}<td")
+    assert frequent[1].startswith(f'<tr><td class="word">–</td>{shown}<td')
+    assert overused == [
+        '<tr><td class="word">–</td><td class="word">i hear you<small>25.0, gold 0.8, z 4.6</small></td></tr>'
+    ]
 
 
 def test_heat_maps_show_the_shares_of_each_stage(made: Path, page: Page) -> None:

@@ -91,6 +91,48 @@ def test_losses_with_a_frozen_model_equal_trls(
     assert_equal(ours, peers.run_dpo(trainer, flat(pairs)), pairs)
 
 
+SELF_EVOLUTION: Final = (
+    {"loss": "dpo", "beta": 0.1, "sft_weight": 1.0},
+    {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 1.0], "beta": 0.1},
+)
+
+
+@pytest.mark.parametrize("each", [1, 3])
+@pytest.mark.parametrize("part", ["generator", "coupled"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_loss_of_self_evolution_equals_trls(
+    architecture: Architecture, part: Part, each: int, tmp_path: Path
+) -> None:
+    """Beta .1 and gamma 1, in float32: within 2e-4. A reply that is chosen in three pairs counts three times."""
+    own, theirs = SELF_EVOLUTION
+    pairs = pairs_for(part, each)
+    policy, start = tiny_model(architecture, seed=1), tiny_model(architecture, seed=2)
+    trainer = peers.dpo_trainer(policy, flat(pairs), tmp_path, ref_model=start, **theirs)
+    wanted = peers.run_dpo(trainer, flat(pairs))
+    ours = tries(tiny_model(architecture, seed=1).train(), pairs, frozen_model(start), **own)
+    assert abs(ours.loss - wanted.loss) <= 2e-4
+    assert ours.gradients.keys() == wanted.gradients.keys()
+    assert float((ours.gradient - wanted.gradient).norm() / wanted.gradient.norm()) <= 2e-4
+
+
+def test_in_several_passes_trl_takes_a_mean_of_means_and_we_that_of_the_step(tmp_path: Path) -> None:
+    own, theirs = SELF_EVOLUTION
+    pairs = rendered_pairs("generator", each=2)
+    pairs[1] = pairs[1][:1]
+    policy, start = tiny_model(seed=1), tiny_model(seed=2)
+    trainer = peers.dpo_trainer(policy, flat(pairs), tmp_path, ref_model=start, **theirs)
+    apart, together = [peers.run_dpo(trainer, members).loss for members in pairs], peers.run_dpo(trainer, flat(pairs))
+    data, objective = (
+        PairDataset(map(make_item, pairs)),
+        PreferenceObjective(PreferenceOptions(**own), frozen_model(start)),
+    )
+    passes = [data.collate([item]) for item in data.items]
+    units = torch.stack([objective.units(inputs) for inputs in passes]).sum(0)
+    ours = sum(float(objective.loss(tiny_model(seed=1), inputs, units).detach()) for inputs in passes)
+    assert ours == pytest.approx(together.loss, abs=2e-4)
+    assert abs(sum(apart) / 2 - together.loss) > 0.05
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_losses_with_the_adapter_off_equal_trls(architecture: Architecture, loss: str, tmp_path: Path) -> None:

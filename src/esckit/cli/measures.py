@@ -44,6 +44,7 @@ def evaluate_command(
         Path | None, typer.Option(help="The dialogues predicted, for strategy by stage and relevance.")
     ] = None,
     labels: shared.LabelsOption = None,
+    phrases: Annotated[bool, typer.Option(help="Print frequent and overused phrases too.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of bootstrap, noise floor and permutations.")] = 0,
 ) -> None:
     """Measure predictions: strategy, preference bias, text, patterns over a dialogue; test files against each other.
@@ -70,7 +71,7 @@ def evaluate_command(
         shared.print_json((alone or compared).to_json())
     else:
         show = to_latex if as_latex else to_markdown if as_markdown else draw
-        print(*map(show, evaluation_tables(compared)), sep="\n\n")
+        print(*map(show, evaluation_tables(compared, phrases=phrases)), sep="\n\n")
 
 
 def agreement_command(

@@ -310,6 +310,7 @@ def _print_relevance(pairs: "dict[Any, list[Pair]]", encoder: str) -> None:
     from esckit.planning.encoder import load_encoder
     from esckit.report.figure_tables import Table, draw, interval
 
+    quiet()
     embed, names = load_encoder(encoder).embed, ("chosen", "rejected", "difference", "likeness")
     measured = {part: found for part, own in pairs.items() if (found := pair_relevance(own, embed))}
     rows = [

@@ -10,7 +10,7 @@ for people's and judges' verdicts. docs/measures.md defines every figure. The mo
     strategy_measures, preference_bias  counting, macro-F1, stages; B with its noise floor, interval and derivative
     scripts                             which script and language texts are in
     text, encoders                      BLEU, Distinct, F1, ROUGE-L, lengths, openings; BERTScore, relevance
-    patterns                            patterns over a dialogue
+    patterns, phrases                   patterns over a dialogue; frequent and overused phrases
     strategy_figures, text_figures      all of these by name, with subsets and calibration, and with METEOR
     evaluation, permutation, comparison one file; paired tests; several files
     results, judging_results            what these return, and what files of figures hold

@@ -26,13 +26,15 @@ TESTED_TEXT: Final = ("bleu1", "f1", "rouge_l", "meteor", "bertscore_f1", "relev
 _SHOWN: Final = 60  # characters of a text in a sentence
 
 
-class _System(NamedTuple):
+class System(NamedTuple):
+    """A predictions file, measured."""
+
     name: str
     rows: Sequence[Prediction]
     measured: Measured
 
 
-class _Tested(NamedTuple):
+class Tested(NamedTuple):
     """What two systems' dialogues contribute to one figure."""
 
     first: FloatArray  # (D, F)
@@ -65,11 +67,11 @@ def compare(
     """
     settings = Settings(taxonomy, seed, resamples, unparsed, tokenizer, metrics, encoder)
     aligned, warnings = align(files)
-    systems = [_System(name, rows, measure(rows, settings)) for name, rows in aligned.items()]
+    systems = [System(name, rows, measure(rows, settings)) for name, rows in aligned.items()]
     tests: list[Difference] = []
     warnings = _past_warning(systems) + warnings
     for first, second in combinations(systems, 2):
-        pairs = _shared_turns(first, second)
+        pairs = shared_turns(first, second)
         left_out = len(first.rows) + len(second.rows) - 2 * len(pairs)
         if left_out:
             warnings.append(
@@ -89,7 +91,7 @@ def compare(
     return Comparison(format=FORMAT, files=figures, comparisons=comparisons, warnings=warnings)
 
 
-def _in_one_alone(first: _System, second: _System) -> list[str]:
+def _in_one_alone(first: System, second: System) -> list[str]:
     """Say which kind of figures cannot be compared."""
     told = []
     for kind in ("strategy", "text"):
@@ -99,7 +101,7 @@ def _in_one_alone(first: _System, second: _System) -> list[str]:
     return told
 
 
-def _past_warning(systems: Sequence[_System]) -> list[str]:
+def _past_warning(systems: Sequence[System]) -> list[str]:
     past = {system.name: system.measured.figures.past_strategies for system in systems}
     if len({repr(kind) for kind in past.values()}) == 1:
         return []
@@ -109,8 +111,12 @@ def _past_warning(systems: Sequence[_System]) -> list[str]:
     ]
 
 
-def _shared_turns(first: _System, second: _System) -> list[tuple[int, int]]:
-    """Indices of the rows of each turn that both predict, in the first one's order."""
+def shared_turns(first: System, second: System) -> list[tuple[int, int]]:
+    """Indices of the rows of each turn that both predict, in the first one's order.
+
+    Raises:
+        PredictionsError: there is none, or they disagree about its gold strategy or text.
+    """
     places = {key_of(row): j for j, row in enumerate(second.rows)}
     pairs = [(i, places[key]) for i, row in enumerate(first.rows) if (key := key_of(row)) in places]
     if not pairs:
@@ -129,7 +135,7 @@ def _shared_turns(first: _System, second: _System) -> list[tuple[int, int]]:
     return pairs
 
 
-def _check_gold(first: _System, one: Prediction, second: _System, two: Prediction, known: Sequence[str]) -> None:
+def _check_gold(first: System, one: Prediction, second: System, two: Prediction, known: Sequence[str]) -> None:
     """``known``: what both files have; a planner's may have no texts, a generator's no strategies."""
     for what in known:
         a, b = ((getattr(row, what) or "").strip() for row in (one, two))
@@ -145,11 +151,11 @@ def _told(row: Prediction) -> str:
 
 
 def _tests(
-    first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings, draws: Draws
+    first: System, second: System, pairs: list[tuple[int, int]], settings: Settings, draws: Draws
 ) -> list[Difference]:
     """Tests whose p is not corrected yet."""
     found = []
-    for metric, tested in _tested(first, second, pairs, settings).items():
+    for metric, tested in tested_figures(first, second, pairs, settings, TESTED_TEXT).items():
         one, two = (tested.figure(side.sum(0, keepdims=True)).value[0] for side in (tested.first, tested.second))
         p = permutation_p(*tested[:3], draws)
         found.append(
@@ -169,8 +175,14 @@ def _tests(
     return found
 
 
-def _tested(first: _System, second: _System, pairs: list[tuple[int, int]], settings: Settings) -> dict[str, _Tested]:
-    """What is tested: figures that both files have."""
+def tested_figures(
+    first: System,
+    second: System,
+    pairs: list[tuple[int, int]],
+    settings: Settings,
+    texts: Sequence[str],
+) -> dict[str, Tested]:
+    """What is tested over these pairs of rows: figures that both files have; ``texts`` are text measures."""
     one, two = [first.rows[i] for i, _ in pairs], [second.rows[j] for _, j in pairs]
     here = [np.array(indices) for indices in zip(*pairs, strict=True)]
     each = [
@@ -182,28 +194,28 @@ def _tested(first: _System, second: _System, pairs: list[tuple[int, int]], setti
     tested = {}
     if all(strategies) and turns:
         counts = _counts(one, settings), _counts(two, settings)
-        tested = {name: _Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
+        tested = {name: Tested(*counts, figure, turns) for name, figure in FIGURES.items()}
         if any(figures is None or figures.b is None for figures in strategies):
             del tested["b"]
-    return tested | _means(one, each[0], each[1])
+    return tested | _means(one, each[0], each[1], texts)
 
 
 def _means(
-    rows: Sequence[Prediction], first: dict[str, FloatArray], second: dict[str, FloatArray]
-) -> dict[str, _Tested]:
+    rows: Sequence[Prediction], first: dict[str, FloatArray], second: dict[str, FloatArray], texts: Sequence[str]
+) -> dict[str, Tested]:
     """Means over turns: text measures, and shares of replies in a pattern."""
     dialogues = sorted({row.conversation_id for row in rows}, key=repr)
     place = {dialogue: d for d, dialogue in enumerate(dialogues)}
     where = np.array([place[row.conversation_id] for row in rows])
     tested = {}
-    for name in (*TESTED_TEXT, *PATTERNS):
+    for name in (*texts, *PATTERNS):
         if name in first and name in second:
             known = ~np.isnan(first[name]) & ~np.isnan(second[name])
             sums = np.zeros((2, len(dialogues), 1))
             for side, values in zip(sums, (first[name], second[name]), strict=True):
                 np.add.at(side[:, 0], where[known], values[known])
             turns = int(known.sum())
-            tested[name if name in PATTERNS else f"{name}_utterance"] = _Tested(
+            tested[name if name in PATTERNS else f"{name}_utterance"] = Tested(
                 sums[0], sums[1], mean_of(max(turns, 1)), turns
             )
     return tested

@@ -131,6 +131,18 @@ class Opening(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phrase(Result):
+    """A run of words, how many responses hold it, and how many human replies to the same turns."""
+
+    phrase: str  # tokens with blanks between
+    count: int
+    share: float  # of the responses
+    gold_count: int
+    gold_share: float
+    z: float  # log odds ratio against the human replies, in standard errors
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish(Result):
     """How many responses ended by themselves, and how many at the length limit."""
 
@@ -170,6 +182,8 @@ class TextFigures(Result):
     over_2_sentences_share: float | None = None
     long_response_share: float | None = None
     openings: list[Opening] | None = None
+    phrases: list[Phrase] | None = None
+    overused_phrases: list[Phrase] | None = None
     meteor_utterance: float | None = None
     meteor_wordnet_utterance: float | None = None
     meteor_signature: str | None = None

@@ -113,8 +113,8 @@ def overlap(gold: Sequence[Tokens], predicted: Sequence[Tokens]) -> Overlap:
     totals = np.ones((len(gold), MAX_ORDER), dtype=np.int64)
     for row, (reference, response) in enumerate(zip(gold, predicted, strict=True)):
         for n in range(1, min(len(response), MAX_ORDER) + 1):
-            wanted = Counter(_ngrams(reference, n))
-            said = Counter(_ngrams(response, n))
+            wanted = Counter(ngrams(reference, n))
+            said = Counter(ngrams(response, n))
             matches[row, n - 1] = sum(min(count, wanted[gram]) for gram, count in said.items() if gram in wanted)
             # NLTK counts an empty set of n-grams as 1, in the corpus sum too; the initial ones do so here.
             totals[row, n - 1] = len(response) - n + 1
@@ -138,7 +138,7 @@ def distinct(responses: Sequence[Tokens], order: int) -> Variants:
     seen: set[tuple[str, ...]] = set()
     total = 0
     for tokens in responses:
-        own = set(_ngrams(tokens, order))
+        own = set(ngrams(tokens, order))
         number = max(len(tokens) - order + 1, 0)
         ratios.append(len(own) / number if number else 0.0)
         seen |= own
@@ -184,7 +184,7 @@ def _bleu(shared: Overlap, order: int) -> FloatArray:
     return np.where(missed[:, 0], 0, score)  # no unigram in common is 0, not smoothed
 
 
-def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+def ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
     return zip(*(tokens[i:] for i in range(n)), strict=False)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from esckit.errors import EsckitError
 from esckit.measures.encoders import EMBEDDED_HASH, bertscore_figures, relevance_figures
 from esckit.measures.intervals import FloatArray
+from esckit.measures.phrases import phrases
 from esckit.measures.scripts import MOST, SOME, is_foreign, share_of
 from esckit.measures.text import (
     MAX_ORDER,
@@ -66,6 +67,8 @@ def text_figures(
         figures |= _sacrebleu(gold, predicted, characters)
         figures |= {"mean_tokens": sum(map(len, sides[1])) / len(predicted)}
         figures |= {**length_shares(predicted, characters=characters), "openings": openings(sides[1])}
+        frequent, overused = phrases(sides[1], sides[0])
+        figures |= {"phrases": frequent, "overused_phrases": overused}
     if "meteor" in metrics:
         found, each["meteor"] = meteor_figures(*sides)
         figures |= found

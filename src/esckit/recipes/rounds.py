@@ -18,7 +18,7 @@ class Repeat(Keys):
 
     Names of the block's stages get the round's number (``dpo-2``). In the block, the name of a stage that stands
     earlier in it means this round's; its own or a later one's means the previous round's. After the block, it means the
-    last round's.
+    last round's, and in a list ``NAME-*`` means every round's.
 
     Attributes:
         name: for ``--set NAME.times=5``; it is no stage.
@@ -59,9 +59,10 @@ def write_out(stages: list[Any], kinds: Iterable[type[Stage]], check: Callable[[
     reads = {kind.kind(): kind.reads for kind in kinds}
     plain: list[Any] = []
     last: dict[str, str] = {}  # what the plain names of blocks mean after them
+    every: dict[str, list[str]] = {}  # what NAME-* means after them
     for stage in stages:
         if not (isinstance(stage, dict) and "repeat" in stage):
-            plain.append(_renamed(stage, reads, partial(_after, last)))
+            plain.append(_renamed(stage, reads, every, partial(_after, last)))
             continue
         if stage.keys() != {"repeat"}:
             raise RecipeError("what belongs to a repeat block stands below repeat: indent its keys further.")
@@ -75,8 +76,9 @@ def write_out(stages: list[Any], kinds: Iterable[type[Stage]], check: Callable[[
             for place, each in enumerate(block.stages):
                 meaning = _meaning(block, names, place, turn, last)
                 named = {"name": f"{each['name']}-{turn}"} if "name" in each else {}
-                plain.append({**_renamed(each, reads, meaning), **named})
+                plain.append({**_renamed(each, reads, every, meaning), **named})
         last |= {str(name): f"{name}-{block.times}" for name in names}
+        every |= {f"{name}-*": [f"{name}-{turn}" for turn in range(1, block.times + 1)] for name in names}
     return plain
 
 
@@ -108,7 +110,12 @@ def _meaning(
     return meaning
 
 
-def _renamed(stage: Any, reads: Mapping[str, Mapping[str, Any]], meaning: Callable[[str], str | None]) -> Any:
+def _renamed(
+    stage: Any,
+    reads: Mapping[str, Mapping[str, Any]],
+    every: Mapping[str, list[str]],
+    meaning: Callable[[str], str | None],
+) -> Any:
     """A stage whose references have their meanings; a key that then names nothing is left out."""
     if not isinstance(stage, dict):
         return stage
@@ -118,7 +125,8 @@ def _renamed(stage: Any, reads: Mapping[str, Mapping[str, Any]], meaning: Callab
         if isinstance(value, str):
             renamed[key] = meaning(value)
         elif isinstance(value, list):
-            renamed[key] = [told for each in value if (told := meaning(each) if isinstance(each, str) else each)]
+            names = [name for each in value for name in every.get(str(each), [each])]
+            renamed[key] = [told for each in names if (told := meaning(each) if isinstance(each, str) else each)]
         if key in renamed and renamed[key] is None:
             del renamed[key]
     return renamed

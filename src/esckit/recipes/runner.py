@@ -15,12 +15,14 @@ from esckit.hub import code_allowed
 from esckit.judging.open_annotator import check_annotator
 from esckit.language_models.backbone import check_backbone
 from esckit.measures.results import Comparison
+from esckit.measures.ways import Ways
 from esckit.recipes.folder import RunFolder
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stage import Stage
 from esckit.rendering import supporter_turns
-from esckit.report.figure_tables import comparisons_table, draw, figures_table
+from esckit.report.figure_tables import draw, evaluation_tables
 from esckit.report.reading import read_record
+from esckit.report.ways_tables import costs_table, gains_table
 from esckit.training.processes import from_main, is_main, join_processes, wait
 
 
@@ -92,11 +94,13 @@ def _carry_out(folder: RunFolder, stage: Stage) -> None:
 
 
 def print_results(folder: Path) -> None:
-    """Print every evaluation of a run's folder with its tests, and where its report is."""
+    """Print every evaluation and comparison of a run's folder with its tests, and where its report is."""
     for path in sorted(folder.glob("*/evaluation.json")):
         evaluation = read_record(path, Comparison)
-        print(draw(figures_table(evaluation.files)))
-        if evaluation.comparisons:
-            print(draw(comparisons_table(evaluation)))
+        print(*map(draw, evaluation_tables(evaluation)), sep="\n")
+    for path in sorted(folder.glob("*/comparison.json")):
+        ways = read_record(path, Ways)
+        print(draw(costs_table(ways)))
+        print(draw(gains_table(ways)))
     report = folder / "report.html"
     print(f"report: {report}" if report.exists() else f"run: {folder}")

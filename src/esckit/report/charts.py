@@ -8,17 +8,23 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from esckit.measures.results import PerStrategy, Reliability
+from esckit.measures.ways import Ways
+from esckit.report.rounds import Round
 from esckit.report.run import SERIES, System
 from esckit.report.run_records import Point
 from esckit.report.searches import Search
+from esckit.report.ways_tables import gain_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 _MARKERS: Final = "osD^vP*X"
+_GAINS: Final = ("Q", "BLEU-1")
+"""Figures of ways of mining that are drawn against calls."""
 _WIDTH: Final = 4.3  # inches of 72 SVG units
 # Matplotlib knows no CSS variables: these stand for them while it draws.
 _COLOURS: Final = {name: f"#{number:06x}" for number, name in enumerate(("ink", "muted", "rule", "gold"), 0xFA0001)}
@@ -166,6 +172,59 @@ def _search_chart(stage: str, search: Search, looks: dict[str, tuple[str, str, s
     alt = f"Line chart of search stage {stage}, all its seeds together, over iterations: {told}."
     draw = _lines(curves, looks, "iteration of each seed", what)
     return _svg(f"search-{stage}-{what}", f"{_short(stage, 19)}: {what}", alt, draw, 2.7)
+
+
+def round_charts(rounds: Sequence[Round]) -> "list[Markup]":
+    """Draw over the rounds the words of both sides of pairs and, where it was measured, how near they are to what."""
+    looks = {"refined": ("chosen", "series-0", "o"), "draft": ("rejected", "gold", "s")}
+    near = {**looks, "one with the other": ("likeness", "ink", "D")}
+    drawn = [
+        _round_chart(rounds, "words", looks, "words a reply"),
+        _round_chart(rounds, "relevance", near, "cosine with the seeker's words"),
+    ]
+    return [chart for chart in drawn if chart]
+
+
+def _round_chart(
+    rounds: Sequence[Round], what: str, looks: dict[str, tuple[str, str, str]], unit: str
+) -> "Markup | None":
+    found = [(each.record.round, record) for each in rounds if (record := getattr(each.record, what))]
+    if len(found) < 2:
+        return None
+    curves = {
+        label: [(number, getattr(record, name)) for number, record in found] for label, (name, _, _) in looks.items()
+    }
+    told = ", ".join(f"{label} from {curve[0][1]:.2f} to {curve[-1][1]:.2f}" for label, curve in curves.items())
+    alt = f"Line chart of the pairs over rounds {found[0][0]} to {found[-1][0]}, {unit}: {told}."
+    return _svg(f"rounds-{what}", what.capitalize(), alt, _lines(curves, looks, "round", unit), 2.7)
+
+
+def way_charts(stage: str, ways: Ways) -> "list[Markup]":
+    """Draw what each way of mining gained, by a choice of strategies and by words, over what it cost."""
+    names = [name for name in _GAINS if any(gain_of(way, name) for way in ways.ways)]
+    return [_way_chart(stage, ways, name) for name in names]
+
+
+def _way_chart(stage: str, ways: Ways, name: str) -> "Markup":
+    found = [(place, way, gain) for place, way in enumerate(ways.ways) if (gain := gain_of(way, name)) is not None]
+
+    def draw(axes: Any) -> None:
+        axes.axhline(0, color=_COLOURS["muted"], linewidth=1, linestyle=(0, (3, 2)))
+        for place, way, gain in found:
+            value = gain.scale * gain.difference
+            ends = [gain.scale * end for end in gain.interval or (gain.difference, gain.difference)]
+            look = {"color": _COLOURS[f"series-{place % SERIES}"], "fmt": _MARKERS[place % len(_MARKERS)]}
+            bars = [[value - ends[0]], [ends[1] - value]]
+            axes.errorbar([fmean(way.calls)], [value], yerr=bars, label=_short(way.way), capsize=2, **look)
+        axes.grid(axis="y")
+        axes.set_xlim(left=-1)
+        axes.set_xlabel("calls")
+        axes.set_ylabel(f"{name} over the start, points")
+        _legend(axes)
+
+    told = (f"{way.way} {g.scale * g.difference:+.1f} with {fmean(way.calls):.0f} calls" for _, way, g in found)
+    alt = f"Dot chart of the gain in {name} over {ways.against} against calls: {'; '.join(told)}."
+    return _svg(f"ways-{stage}-{name}", f"Gain in {name} against calls", alt, draw, 3.0 + 0.2 * len(found))
 
 
 def _curves(stage: str, points: Sequence[Point], looks: dict[str, tuple[str, str, str]], unit: str) -> "Markup":

@@ -59,12 +59,16 @@ def lay_out(
     return Table(title, [*columns], names, cells, [*notes])
 
 
-def evaluation_tables(comparison: Comparison) -> list[Table]:
-    """Return what ``esckit evaluate`` prints: figures, patterns where there are any, tests where several files are."""
+def evaluation_tables(comparison: Comparison, *, phrases: bool = False) -> list[Table]:
+    """Return what ``esckit evaluate`` prints: figures, patterns where there are any, tests where several files are.
+
+    ``phrases``: those of each file too.
+    """
     patterned = {name: figures for name, figures in comparison.files.items() if figures.patterns}
     return [
         figures_table(comparison.files),
         *([patterns_table(patterned)] if patterned else []),
+        *([phrases_table(comparison.files)] if phrases else []),
         *([comparisons_table(comparison)] if len(comparison.files) > 1 else []),
     ]
 
@@ -112,6 +116,32 @@ def patterns_table(evaluations: Mapping[str, Evaluation]) -> Table:
         1,
         [[name, *(cell for figure in side.values() for cell in _pattern(figure))] for name, side in sides],
         [],
+    )
+
+
+def phrases_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Return a row for each frequent phrase of each predictions file, and for those that are overused and not among
+    these."""
+    rows = [
+        [
+            name,
+            each.phrase,
+            f"{each.count:,}",
+            percent(each.share),
+            percent(each.gold_share),
+            f"{each.z:.1f}",
+        ]
+        for name, figures in evaluations.items()
+        if figures.text
+        for each in dict.fromkeys([*(figures.text.phrases or []), *(figures.text.overused_phrases or [])])
+    ]
+    return Table(
+        "Phrases (the 20 most frequent, then overused ones; share of replies, and of human replies, per cent; z: log "
+        "odds ratio against these, in standard errors)",
+        ["predictions", "phrase", "replies", "share", "human", "z"],
+        2,
+        rows,
+        [] if rows else ["No phrase of 3 to 5 tokens stands in three replies."],
     )
 
 

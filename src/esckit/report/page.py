@@ -1,6 +1,7 @@
 """From a run's folder to its page."""
 
 import re
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,18 +24,22 @@ from esckit.report.report_tables import (
     gold_texts,
     judged_qualities,
     notes,
+    phrase_columns,
     published_figures,
 )
+from esckit.report.rounds import published_rounds
 from esckit.report.run import ReportedRun, read_run
 from esckit.report.samples import SAMPLES, sample_dialogues
 from esckit.report.searches import ROLES, trained_on
 from esckit.report.tree_lines import short_names
+from esckit.report.ways_tables import figure_names, gain_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _NONE: Final = "–"
 _MOST_OPENINGS: Final = 5
+_MOST_PHRASES: Final = 10
 
 
 def write_report(folder: Path) -> Path:
@@ -62,6 +67,7 @@ def render(run: ReportedRun) -> str:
         for s in measured
         if s.figures and s.figures.strategy and s.figures.strategy.calibration
     ]
+    gold = gold_texts(run.systems)
     return (
         page_environment()
         .get_template("report.html.j2")
@@ -72,7 +78,9 @@ def render(run: ReportedRun) -> str:
             compared=compared_pairs(run),
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
-            gold_texts=gold_texts(run.systems),
+            gold_texts=gold,
+            phrases=[column for column in phrase_columns(run.systems, gold) if column.frequent],
+            most_phrases=_MOST_PHRASES,
             patterns=patterned,
             gold_patterns=first_of_splits(patterned),
             pattern_names=PATTERN_NAMES,
@@ -85,6 +93,8 @@ def render(run: ReportedRun) -> str:
             reliability=[charts.reliability_chart(system, found) for system, found in calibrated],
             curves=[charts.training_chart(*curve) for curve in curves if curve[0] not in run.alignments],
             **_searches(run),
+            **_rounds(run),
+            **_ways(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -117,6 +127,31 @@ def _searches(run: ReportedRun) -> dict[str, Any]:
         "drawn": {stage: draw_tree(tree) for stage, tree in trees.items()},
         "shorts": {stage: short_names(tree) for stage, tree in trees.items()},
         "most_turns": MOST_TURNS,
+    }
+
+
+def _rounds(run: ReportedRun) -> dict[str, Any]:
+    """What the section on rounds of self-refinement shows."""
+    taken = Counter[str]()
+    for each in run.rounds:
+        taken.update(each.record.filters)
+    return {
+        "rounds": run.rounds,
+        "kept": run.kept,
+        "busy_filters": [name for name, count in taken.items() if count],
+        "idle_filters": [name for name, count in taken.items() if not count],
+        "round_charts": charts.round_charts(run.rounds) if len(run.rounds) > 1 else [],
+        "published_rounds": published_rounds(),
+    }
+
+
+def _ways(run: ReportedRun) -> dict[str, Any]:
+    """What the section on ways of mining shows."""
+    return {
+        "ways": run.ways,
+        "way_figures": {stage: figure_names(found) for stage, found in run.ways.items()},
+        "gain_of": gain_of,
+        "way_charts": {stage: charts.way_charts(stage, found) for stage, found in run.ways.items()},
     }
 
 

@@ -10,6 +10,7 @@ from esckit.errors import RunError
 from esckit.files import read_text
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison
+from esckit.measures.ways import Ways
 
 Value = TypeVar("Value")
 _FORMAT: Final = 1  # of figures
@@ -41,7 +42,7 @@ def _text(path: Path, remedy: str) -> str:
 def _check(where: str, text: str, kind: type[Value], remedy: str) -> Value:
     try:
         value = json.loads(text)
-        if kind in (Comparison, Judging) and isinstance(value, dict) and value.get("format") != _FORMAT:
+        if kind in (Comparison, Judging, Ways) and isinstance(value, dict) and value.get("format") != _FORMAT:
             found = f"{where} has format {value.get('format')!r} and this esckit reads {_FORMAT}"
             raise RunError(f"{found}: install the esckit that wrote it.")
         return TypeAdapter(kind).validate_python(value)

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import yaml
 
 from esckit.measures.judging_results import SystemScore
-from esckit.measures.results import Difference, Opening
+from esckit.measures.phrases import phrases
+from esckit.measures.results import Difference, Opening, Phrase
 from esckit.measures.text import distinct, length_shares, openings
 from esckit.report.figure_tables import METRIC_NAMES
 from esckit.report.run import ReportedRun, System
@@ -51,6 +52,16 @@ class GoldText(NamedTuple):
     over_40_words_share: float | None
     over_2_sentences_share: float | None
     openings: list[Opening]
+    phrases: list[Phrase]
+
+
+class PhraseColumn(NamedTuple):
+    """The phrases of one system, or of the gold replies of a split where there is no system."""
+
+    system: System | None
+    split: str
+    frequent: list[Phrase]
+    overused: list[Phrase]
 
 
 class ComparedPair(NamedTuple):
@@ -108,7 +119,18 @@ def _gold_text(system: System) -> GoldText:
         over_40_words_share=lengths["over_40_words_share"],
         over_2_sentences_share=lengths["over_2_sentences_share"],
         openings=openings(tokens),
+        phrases=phrases(tokens, tokens).frequent,
     )
+
+
+def phrase_columns(systems: Sequence[System], gold: Sequence[GoldText]) -> list[PhraseColumn]:
+    """The frequent phrases of each system with text figures, and of the gold replies."""
+    said = [
+        PhraseColumn(system, system.split, text.phrases or [], text.overused_phrases or [])
+        for system in systems
+        if system.figures and (text := system.figures.text)
+    ]
+    return [*said, *(PhraseColumn(None, each.split, each.phrases, []) for each in gold)]
 
 
 def compared_pairs(run: ReportedRun) -> list[ComparedPair]:

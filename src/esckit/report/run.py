@@ -12,7 +12,9 @@ from esckit.measures import Prediction, predictions_of
 from esckit.measures.judging_results import Judging
 from esckit.measures.results import Comparison, Difference, Evaluation
 from esckit.measures.text import Tokenizer, make_tokenizer
+from esckit.measures.ways import Ways
 from esckit.report.reading import read_lines, read_record
+from esckit.report.rounds import Kept, Round, read_kept, read_rounds, skipped_stages
 from esckit.report.run_records import (
     Alignment,
     CorpusRecord,
@@ -31,7 +33,7 @@ __all__ = ["SERIES", "ReportedRun", "System", "read_run"]
 SERIES: Final = 4
 """Supporters with a colour of their own (style.css); after these, markers and names tell them apart."""
 
-_MINING: Final = ("mine", "search")
+_MINING: Final = ("mine", "search", "refine")
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,19 @@ class ReportedRun:
     corpus: CorpusRecord
     versions: dict[str, Any]
     stages: list[StageRecord]
-    pending: list[str]  # names of stages that are not done
+    pending: list[str]  # names of stages that are neither done nor skipped
+    skipped: dict[str, list[str]]  # by reason the names of stages that had nothing to do
     events: list[Event]
     curves: dict[str, list[Point]]
     alignments: dict[str, Alignment]
-    mined: dict[str, MinedPairs]  # by mine or search stage
+    mined: dict[str, MinedPairs]  # by mine, search or refine stage
     searches: dict[str, Search]  # by search stage
+    rounds: list[Round]
+    kept: list[Kept]
     systems: list[System]
     differences: list[Difference]  # every test between two of the systems
     judgings: dict[str, Judging]  # by judge stage
+    ways: dict[str, Ways]  # by compare stage
 
 
 def read_run(folder: Path) -> ReportedRun:
@@ -105,9 +111,11 @@ def read_run(folder: Path) -> ReportedRun:
         raise RunError(f"{folder} is not a folder: give the folder of a run, which holds recipe.json.")
     recipe_json = read_record(folder / "recipe.json", dict[str, Any])
     recipe = read_record(folder / "recipe.json", RecipeRecord)
-    records = {stage.name: _stage_record(folder, stage.name) for stage in recipe.stages}
-    stages = [record for record in records.values() if record and record.stage != "report"]
+    records = [record for stage in recipe.stages if (record := _stage_record(folder, stage.name))]
+    ended = {record.name for record in records}
+    stages = [record for record in records if record.state == "done" and record.stage != "report"]
     done = {record.name: record for record in stages}
+    rounds = read_rounds(folder, stages)
     evaluations = [
         read_record(folder / s.name / "evaluation.json", Comparison) for s in stages if s.stage == "evaluate"
     ]
@@ -117,26 +125,30 @@ def read_run(folder: Path) -> ReportedRun:
         corpus=read_record(folder / "corpus.json", CorpusRecord),
         versions=read_record(folder / "versions.json", dict[str, Any]),
         stages=stages,
-        pending=[stage.name for stage in recipe.stages if stage.name not in done and stage.stage != "report"],
+        pending=[stage.name for stage in recipe.stages if stage.name not in ended and stage.stage != "report"],
+        skipped=skipped_stages(records),
         events=read_lines(folder / "events.jsonl", Event),
         # A pretrain stage that had nothing to train (model.path is given) is done and has no steps.
         alignments={s.name: Alignment.model_validate(s.facts) for s in stages if s.stage == "preference"},
         mined={s.name: read_record(folder / s.name / "pairs.json", MinedPairs) for s in stages if s.stage in _MINING},
         searches={s.name: read_search(folder / s.name) for s in stages if s.stage == "search"},
+        rounds=rounds,
+        kept=read_kept(folder, recipe, stages, rounds),
         curves={s.name: read_lines(folder / s.name / "curve.jsonl", Point) for s in stages if "steps" in s.facts},
         systems=_systems(folder, recipe, done, {name: f for each in evaluations for name, f in each.files.items()}),
         differences=[difference for each in evaluations for difference in each.comparisons],
         judgings={s.name: read_record(folder / s.name / "judging.json", Judging) for s in stages if s.stage == "judge"},
+        ways={s.name: read_record(folder / s.name / "comparison.json", Ways) for s in stages if s.stage == "compare"},
     )
 
 
 def _stage_record(folder: Path, name: str) -> StageRecord | None:
-    """The record of a stage that is done; None for any other, whose files are not read."""
+    """The record of a stage that is done or was skipped; None for any other, whose files are not read."""
     path = folder / "stages" / f"{name}.json"
     if not path.exists():
         return None
     record = read_record(path, StageRecord)
-    return record if record.state == "done" else None
+    return record if record.state in ("done", "skipped") else None
 
 
 def _systems(

@@ -9,10 +9,12 @@ __all__ = [
     "CorpusPart",
     "CorpusRecord",
     "Event",
+    "KeepRecord",
     "MinedPairs",
     "PartFigures",
     "Point",
     "RecipeRecord",
+    "RefinementRecord",
     "SearchFigures",
     "SearchRecord",
     "StageConfig",
@@ -214,3 +216,60 @@ class SearchRecord(_Record):
     checked: Checked | None
     statistics: SearchFigures
     embedded_reward: bool
+
+
+class Words(_Record):
+    """Mean words of both sides of pairs, and the share (0..1) of pairs whose chosen side is longer."""
+
+    chosen: float
+    rejected: float
+    longer_chosen: float
+
+
+class PairRelevance(_Record):
+    """Mean cosines of both sides with the seeker's words, and with each other (`mining.relevance`)."""
+
+    chosen: float
+    rejected: float
+    likeness: float
+    chosen_interval: tuple[float, float] | None = None
+    rejected_interval: tuple[float, float] | None = None
+    likeness_interval: tuple[float, float] | None = None
+
+
+class RefinementRecord(_Record):
+    """refinement.json of a refine stage; docs/mining.md says what its fields are."""
+
+    refined_by: str
+    refiner: str
+    mode: str
+    round: int
+    drafted_by: str
+    rejected_from: str
+    dialogues: int
+    contexts: int
+    filters: dict[str, int]
+    replaced: dict[str, int]
+    pairs: int
+    scores: dict[str, int]
+    calls: dict[str, int]
+    tokens: dict[str, int]
+    words: Words | None = None
+    relevance: PairRelevance | None = None
+
+
+class KeepRecord(_Record):
+    """keep.json of a keep stage: the candidate against the policy before it; a difference above 0 is better."""
+
+    candidate: str
+    before: str
+    measure: str
+    bar: str
+    dialogues: int
+    contexts: int
+    values: dict[str, float] = {}
+    difference: float
+    interval: tuple[float, float]
+    better: bool
+    stopped: bool
+    kept: str

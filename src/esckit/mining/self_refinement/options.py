@@ -25,6 +25,12 @@ MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
 )
 """The switches of each mode (self-evolution, appendix A); docs/mining.md says why ours differ."""
 
+_DRAWN: Final[Mapping[Mode, Decoding]] = {
+    "ours": Decoding(temperature=0.9, top_p=0.8, max_new_tokens=128),
+    "paper": Decoding(temperature=0.9, top_p=0.8, top_k=50, repetition_penalty=1.2, max_new_tokens=128),
+}
+"""How drafts are drawn (section 3.2). Ours have no penalty, which keeps the seeker's own words out of replies, too."""
+
 
 class RefinerOptions(PromptedOptions):
     """Who refines, where it is not the policy itself."""
@@ -76,6 +82,8 @@ class RefinementOptions(BaseModel):
         length_ratio: the longer side has at most so many times the words of the shorter one; null: any.
         patterns: leave out a chosen reply that completes a pattern (`measures.patterns`).
         accept: who has to find the chosen side better; null: nobody is asked.
+        encoder: measures how near both sides are to the seeker's words (`mining.relevance`): ``embedded``, which knows
+            English alone, a folder or a Hub id; null: nothing does.
         wording: how drafts are drawn.
         budget_calls: take only so many contexts as make at most so many questions: drafts, refinements, verdicts.
     """
@@ -98,7 +106,8 @@ class RefinementOptions(BaseModel):
     length_ratio: float | None = Field(None, ge=1)
     patterns: bool = False
     accept: AcceptOptions | None = None
-    wording: Decoding = Decoding(temperature=0.9, top_p=0.8, max_new_tokens=128)
+    encoder: str | None = "embedded"
+    wording: Decoding = _DRAWN["ours"]
     budget_calls: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
@@ -107,10 +116,8 @@ class RefinementOptions(BaseModel):
         """What is not said is as the mode has it; keys of ``wording`` that are left out are the default's."""
         if not isinstance(given, dict) or given.get("mode", "ours") not in MODES:
             return given
-        told = {**MODES[given.get("mode", "ours")], **given}
-        if "wording" in told:
-            told["wording"] = completed(told["wording"], cls.model_fields["wording"].default)
-        return told
+        mode = given.get("mode", "ours")
+        return {**MODES[mode], **given, "wording": completed(given.get("wording", {}), _DRAWN[mode])}
 
     @model_validator(mode="after")
     def _one_refiner(self) -> Self:

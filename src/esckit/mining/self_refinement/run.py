@@ -13,12 +13,14 @@ from esckit.chat_models.protocol import ChatModel
 from esckit.conversation import Conversation, Preference, Turn, write_conversations
 from esckit.decoding import seed_of
 from esckit.files import write_json
+from esckit.measures.intervals import Draws
+from esckit.mining.pairs import Pair
 from esckit.mining.self_refinement.accept import Sides, acceptor_name, advantages
 from esckit.mining.self_refinement.asking import STEP, Refined, read_refined, refine_request
 from esckit.mining.self_refinement.contexts import Contexts, choose_contexts, within_budget
 from esckit.mining.self_refinement.drafting import Policy, draft_replies, drafts_of
 from esckit.mining.self_refinement.filters import FILTERS, count_words
-from esckit.mining.self_refinement.options import RefinementOptions
+from esckit.mining.self_refinement.options import EMBEDDED, RefinementOptions
 from esckit.mining.self_refinement.pairing import (
     REPLACEABLE,
     Candidate,
@@ -99,7 +101,8 @@ def refine_dialogues(
         made.refine(opened)
         made.accept(opened)
         usage = opened.used(made.keys)
-    write_conversations(out / TREES, made.grown())
+    trees = made.grown()
+    write_conversations(out / TREES, trees)
     record = {
         "refined_by": options.refined_by,
         "refiner": models.refiner_name,
@@ -109,6 +112,7 @@ def refine_dialogues(
         "rejected_from": "first" if models.first else "current",
         **made.figures(),
         "tokens": {"prompt": usage.prompt, "completion": usage.completion},
+        "relevance": _relevance(made.pairs, options.encoder, seed),
     }
     write_json(out / REFINEMENT, record)
     return record
@@ -134,6 +138,7 @@ class _Round:
     refined: list[Refined | None] = field(default_factory=list)
     turns: list[Turn | None] = field(default_factory=list)  # the refined replies
     candidates: list[Candidate] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
 
     def draft(self) -> None:
         """Every draft, with the one that is rejected."""
@@ -223,6 +228,7 @@ class _Round:
             known = {**tree.provenance.get("refined", {}), source: own}
             grown = tree.grow(turns[tree.id], preferences[tree.id])
             trees.append(replace(grown, provenance={**grown.provenance, "refined": known}))
+            self.pairs += [Pair(grown, preference) for preference in preferences[tree.id]]
         return trees
 
     def figures(self) -> dict[str, Any]:
@@ -255,6 +261,17 @@ def _lengths(pairs: Sequence[tuple[str, str]]) -> dict[str, float] | None:
     chosen, rejected = (round(fmean(side), 2) for side in zip(*words, strict=True))
     longer = round(fmean(one > other for one, other in words), 4)
     return {"chosen": chosen, "rejected": rejected, "longer_chosen": longer}
+
+
+def _relevance(pairs: Sequence[Pair], encoder: str | None, seed: int) -> dict[str, Any] | None:
+    """Self-evolution's figure 5; None where nothing measures it, or there is nothing that the encoder reads."""
+    english = all(pair.conversation.language == "en" for pair in pairs)
+    if encoder is None or not pairs or (encoder == EMBEDDED and not english):
+        return None
+    from esckit.mining.relevance import pair_relevance
+    from esckit.planning.encoder import load_encoder
+
+    return pair_relevance(pairs, load_encoder(encoder).embed, Draws(seed=seed))
 
 
 def _sides(draft: Draft, chosen: Turn) -> Sides:

@@ -21,7 +21,7 @@ from esckit.mining.tree_search.roles import RewardRole, Roles, StrategyRole
 from esckit.strategy import Taxonomy
 from esckit.supporters.open_model import check_model, open_model
 
-__all__ = ["check_roles", "open_roles", "role_names", "roles_identity"]
+__all__ = ["check_roles", "open_reward", "open_roles", "role_names", "roles_identity"]
 
 RoleName = Literal["seeker", "supporter", "strategy", "reward", "check"]
 _ROLES: Final[tuple[RoleName, ...]] = ("seeker", "supporter", "strategy", "reward", "check")
@@ -124,6 +124,13 @@ async def open_roles(
             reward=await opened.reward("reward", options.reward),
             check=None if options.check is None else await opened.reward("check", options.check),
         )
+
+
+@asynccontextmanager
+async def open_reward(options: RewardOptions, ledger: Ledger) -> AsyncIterator[RewardRole]:
+    """Open whoever judges, alone, as `open_roles` does."""
+    async with AsyncExitStack() as stack:
+        yield await _Opened(ledger, stack).reward("check", options)
 
 
 def _name(options: ChatModelOptions) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.baseline import BaselineStage
 from esckit.recipes.stages.calibrate import CalibrateStage
+from esckit.recipes.stages.compare import CompareStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
 from esckit.recipes.stages.keep import KeepStage
@@ -14,6 +15,7 @@ from esckit.recipes.stages.predict import PredictStage
 from esckit.recipes.stages.preference import PreferenceStage
 from esckit.recipes.stages.pretrain import PretrainStage
 from esckit.recipes.stages.refine import RefineStage
+from esckit.recipes.stages.rejudge import RejudgeStage
 from esckit.recipes.stages.replies import RepliesStage
 from esckit.recipes.stages.report import ReportStage
 from esckit.recipes.stages.search import SearchStage
@@ -38,5 +40,7 @@ KINDS: Final[tuple[type[Stage], ...]] = (
     BaselineStage,
     EvaluateStage,
     JudgeStage,
+    RejudgeStage,
+    CompareStage,
     ReportStage,
 )

@@ -39,6 +39,7 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
         held_out: share of the pairs, by dialogue, 0 to below 1, that are never trained on and measured instead
             (``evaluations``), with the stage's own loss; drawn by the recipe's seed, so that rounds tend to hold out
             the same dialogues. At least one dialogue's, unless it is 0. ``patience`` needs it.
+        if_none: where there is no pair to train on: ``refuse``, or ``skip`` the stage and all that reads it.
         kinds: of the coupled part's pairs, the kinds that are trained on (`mining.pairs.kind_of`); null is all.
         drop_faulty: leave out pairs that the linter finds faulty or twice, instead of refusing them.
         length_matched: train on the largest subset whose lengths do not tell chosen from rejected.
@@ -53,6 +54,7 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
     preferences: Whose = "mined"
     earlier: float | None = Field(None, ge=0, le=1)
     held_out: float = Field(0.0, ge=0, lt=1)
+    if_none: Literal["refuse", "skip"] = "refuse"
     kinds: list[PairKind] | None = Field(None, min_length=1)
     epochs: int = Field(1, ge=1)
     drop_faulty: bool = False
@@ -61,7 +63,7 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
 
     makes: ClassVar[str] = "adapter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("adapter",), "pairs": ("trees",)}
-    later: ClassVar[frozenset[str]] = ReplayingStage.later | {"earlier", "held_out"}
+    later: ClassVar[frozenset[str]] = ReplayingStage.later | {"earlier", "held_out", "if_none"}
 
     @property
     def measures_valid(self) -> bool:
@@ -131,6 +133,14 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
         from esckit.training.preferences import make_item
 
         return make_item(pairs, self.max_tokens_per_row, mismatched=self.loss == "kto")
+
+    def skips(self, run: "RunFolder") -> str | None:
+        if (why := super().skips(run)) or self.if_none == "refuse":
+            return why
+        part = self.root(run.recipe).part
+        mined = pairs_of(mined_trees(run, self.pairs, self.preferences), part)
+        none = not any(self.kinds is None or kind_of(pair) in self.kinds for pair in mined)
+        return self._no_pairs(run.recipe, len(mined)).removesuffix(".") if none else None
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train a part on its preferences, starting from the model after SFT (or the round before), the reference."""

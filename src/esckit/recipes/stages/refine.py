@@ -99,6 +99,10 @@ class RefineStage(TreesStage, RefinementOptions):
             self.check_source(self.model, "train", corpus)
         if self.refined_by != "people":
             check_model(self.refiner)
+        if self.encoder is not None:
+            from esckit.planning.encoder import check_encoder
+
+            check_encoder(self.encoder)
         if self.accept is not None:
             from esckit.mining.self_refinement.by_name import check_acceptor
 
@@ -116,7 +120,8 @@ class RefineStage(TreesStage, RefinementOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         asked = [each for each in (self.refiner, self.accept) if each is not None]
         files = [hash_file(Path(path)) for path in (*self.contexts, *([self.labels] if self.labels else []))]
-        return [[[run.source(each.model or ""), answers_identity(each)] for each in asked], files]
+        told = [[run.source(each.model or ""), answers_identity(each)] for each in asked]
+        return [told, files, run.source(self.encoder or "")]
 
     def skips(self, run: "RunFolder") -> str | None:
         return super().skips(run) or stopped_at(run, self.model)
