@@ -132,14 +132,14 @@ class Stage(Keys):
         return None
 
     def skips(self, run: "RunFolder") -> str | None:
-        """Why there is nothing to do, in a sentence; None where there is: a stage that it reads was skipped.
+        """Why there is nothing to do, by default the reason of a skipped stage that it reads; None where there is work.
 
         Of a list of stages, those that were skipped are passed over, unless all were.
         """
         for key in self.reads:
             named = [each.name for each in self.inputs if each.key == key]
             if named and all(map(run.was_skipped, named)):
-                return f"{named[0]} was skipped: {run.facts(named[0])['why']}"
+                return str(run.facts(named[0])["why"])
         return None
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
