@@ -14,7 +14,7 @@ from esckit.measures import evaluate, predictions_of
 from esckit.recipes.recipe_files import load_recipe
 from esckit.report import write_report
 from tests.children import esckit
-from tests.recipes.test_rounds import _are_equal
+from tests.recipes.test_rounds import are_equal
 from tests.recipes.tiny import write_tiny
 
 STAGES: Final = """stages:
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_in_three_stages_ends_the_same(whole: tuple[Path, A
     assert not any(moment.startswith(("by-rule-1:", "dpo-people-1:")) for moment in last.moments)
     for ended_run in (folder / "whole/run", killed / "run"):
         (ended_run / "report.html").unlink()  # it shows how long stages took
-    _are_equal(folder / "whole/run", killed / "run")
+    are_equal(folder / "whole/run", killed / "run")
 
 
 @pytest.mark.parametrize(

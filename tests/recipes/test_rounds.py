@@ -113,6 +113,19 @@ def test_wrong_blocks_get_one_sentence(old: str, new: str, sentence: str, tmp_pa
     assert "\n" not in str(error.value)
 
 
+def test_a_star_names_every_round_in_a_list(tmp_path: Path) -> None:
+    more = """
+  - {stage: predict, name: before, supporter: last}
+  - repeat:
+      times: 2
+      stages: [{stage: predict, name: predict, supporter: first}]
+  - {stage: evaluate, name: evaluate, predictions: [before, predict-*]}
+"""
+    assert keys(load(tmp_path, text=BLOCK + more), "evaluate")["predictions"] == ["before", "predict-1", "predict-2"]
+    with pytest.raises(RecipeError, match=r"named 'nobody-\*'"):
+        load(tmp_path, text=BLOCK + more.replace("before, predict-*", "nobody-*"))
+
+
 def test_a_stage_of_a_block_has_a_name(tmp_path: Path) -> None:
     text = "format: 1\nstages: [{repeat: {times: 2, stages: [{stage: planner}]}}]\n"
     with pytest.raises(RecipeError, match=r"1\.name: field required"):
@@ -151,12 +164,12 @@ def test_three_rounds_that_are_killed_in_the_second_end_as_if_they_had_not_been(
     last = esckit(["run", path, "--out", killed / "run"], killed)
     assert last.code == 0, last.errors
     assert not any(moment.startswith(("pretrain:", "dpo-1:", "pairs-2:")) for moment in last.moments)
-    _are_equal(whole / "run", killed / "run")
+    are_equal(whole / "run", killed / "run")
     _adapters_do_not_grow(whole / "run")
     _trees_accumulate(whole / "run")
 
 
-def _are_equal(one: Path, other: Path) -> None:
+def are_equal(one: Path, other: Path) -> None:
     paths = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (one, other)]
     assert paths[0] == paths[1]
     for path in (path for path in paths[0] if path.suffix and path.parent.name != "stages"):
