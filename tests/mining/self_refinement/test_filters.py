@@ -109,7 +109,7 @@ CASES: Final = {
     "Chinese, than people's": Case(
         ("Question", signs(8, 100)), ("Others", signs(10, 200)), signs(17), {}, "longer than the human reply"
     ),
-    # what cannot be read, and what did not come: only the former is replaced in the paper
+    # what cannot be read, and what did not come
     "unparsed": Case(human(8), draft(8), BABBLE, {}, "unparsed"),
     "unparsed, paper": Case(human(8), draft(8), BABBLE, PAPER, "human", "unparsed"),
     "true is no score": Case(human(8), draft(8), A_TRUTH, {}, "unparsed"),
@@ -120,9 +120,9 @@ CASES: Final = {
     "a reply without words, paper": Case(human(8), draft(8), "  ", PAPER, "human", "unparsed"),
     "mended": Case(human(8), draft(8), mended, {}, "refined"),
     "refused": Case(human(8), draft(8), REFUSED, {}, "refused"),
-    "refused, paper": Case(human(8), draft(8), REFUSED, PAPER, "refused"),
+    "refused, paper": Case(human(8), draft(8), REFUSED, PAPER, "human", "refused"),
     "failed": Case(human(8), draft(8), FAILED, {}, "failed"),
-    "failed, paper": Case(human(8), draft(8), FAILED, PAPER, "failed"),
+    "failed, paper": Case(human(8), draft(8), FAILED, PAPER, "human", "failed"),
     # a human reply without strategy can be no side of a pair
     "unlabelled": Case(human(8, None), draft(8), refined(8), {}, "refined"),
     "unlabelled, paper": Case(human(8, None), draft(8), BABBLE, PAPER, "no human reply"),

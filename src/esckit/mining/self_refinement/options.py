@@ -77,7 +77,8 @@ class RefinementOptions(BaseModel):
         first_speaker: ``seeker`` makes whoever speaks first the seeker; ``as_it_is`` changes no role.
         merge: join the utterances of one speaker in a row; else replies that follow the supporter's own are left out.
         longest: a refined reply of more than so many times the words of the draft, or of the human reply, is not taken.
-        instead: what takes its place, or that of a refinement that cannot be read: the ``human`` reply, or ``nothing``.
+        instead: what takes its place, or that of a refinement that did not come or cannot be read: the ``human`` reply,
+            or ``nothing``.
         near_equal: sides with this share of words in common, 0 to 1, are no pair (1: equal ones alone).
         length_ratio: the longer side has at most so many times the words of the shorter one; null: any.
         patterns: leave out a chosen reply that completes a pattern (`measures.patterns`).

@@ -12,7 +12,7 @@ from esckit.rendering import Part
 
 __all__ = ["REPLACEABLE", "Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
 
-REPLACEABLE: Final = ("unparsed", "longer than the draft", "longer than the human reply")
+REPLACEABLE: Final = ("unparsed", "refused", "failed", "longer than the draft", "longer than the human reply")
 """Refinements whose place the human reply takes in the paper (appendix A)."""
 
 
