@@ -75,6 +75,8 @@ def test_a_dialogue_grows_by_drafts_and_refined_replies(tmp_path: Path) -> None:
         lambda question, before: ChatReply(refinement(kinder(draft_in(question)[1]), score=3), "stop", Usage(40, 7))
     )
     told = refine(tmp_path, [exam()], Drafts(advice), model, skip_last=1)
+    assert json.loads((tmp_path / REFINEMENT).read_text()) == told
+    assert told.pop("relevance")["chosen"] > 0
     assert told == {
         "refined_by": "policy",
         "refiner": "by rule",
@@ -95,7 +97,6 @@ def test_a_dialogue_grows_by_drafts_and_refined_replies(tmp_path: Path) -> None:
         "words": {"chosen": 6.0, "rejected": 6.0, "longer_chosen": 0.0},
         "tokens": {"prompt": 80, "completion": 14},
     }
-    assert json.loads((tmp_path / REFINEMENT).read_text()) == told
     (tree,) = read_conversations(tmp_path / "trees.jsonl")
     assert [turn.id for turn in tree.trunk] == [turn.id for turn in exam().turns], "the dialogue is what it was"
     drafts = {turn.extra["draft_of"]: turn for turn in tree.turns if turn.source == "sft"}
