@@ -48,7 +48,7 @@ def draft(count: int) -> Side:
 
 
 def refined(count: int) -> str:
-    return words(count, "r")
+    return f"{words(count, 'r')}."
 
 
 def one(result: ChatReply | CallFailure) -> Script:
@@ -97,6 +97,12 @@ CASES: Final = {
     "any length": Case(human(8), draft(10), refined(50), {"longest": None}, "refined"),
     "thrice": Case(human(10), draft(10), refined(30), {"longest": 3}, "refined"),
     "more than thrice": Case(human(10), draft(10), refined(31), {"longest": 3}, "longer than the draft"),
+    # what ends in the middle of a sentence loses it, or is left out
+    "half a sentence": Case(human(9), draft(9), words(8, "r"), {}, "cut"),
+    "half a sentence, paper": Case(human(9), draft(9), words(8, "r"), PAPER, "refined"),
+    "half a sentence, as it is": Case(human(9), draft(9), words(8, "r"), {"whole": False}, "refined"),
+    "a whole one before it": Case(human(6), draft(6), f"{refined(6)} {words(40, 'x')}", {}, "refined"),
+    "a picture": Case(human(6), draft(6), "Take your time, I am here 🙂", {}, "refined"),
     "marks are no words": Case(human(2), ("Others", "Oh - so!"), "It's - not - all, lost!", {}, "refined"),
     "people's length is no matter of theirs": Case(human(50), draft(10), "", PEOPLE, "human"),
     # of a script without blanks, characters
@@ -104,10 +110,10 @@ CASES: Final = {
         ("Question", signs(10, 100)), ("Others", signs(10, 200)), signs(20) + "。", {}, "refined"
     ),
     "Chinese, one more": Case(
-        ("Question", signs(20, 100)), ("Others", signs(10, 200)), signs(21), {}, "longer than the draft"
+        ("Question", signs(20, 100)), ("Others", signs(10, 200)), signs(21) + "。", {}, "longer than the draft"
     ),
     "Chinese, than people's": Case(
-        ("Question", signs(8, 100)), ("Others", signs(10, 200)), signs(17), {}, "longer than the human reply"
+        ("Question", signs(8, 100)), ("Others", signs(10, 200)), signs(17) + "。", {}, "longer than the human reply"
     ),
     # what cannot be read, and what did not come
     "unparsed": Case(human(8), draft(8), BABBLE, {}, "unparsed"),
@@ -131,9 +137,9 @@ CASES: Final = {
     "generator": Case(human(8), draft(8), refined(8), {}, "refined", part="generator"),
     # sides that are alike
     "said again": Case(human(10), draft(10), " D0 d1 d2 d3 d4 d5 d6 d7 d8 D9", PAPER, "near-equal"),
-    "a word in ten": Case(human(10), draft(10), f"{words(9, 'd')} other", {}, "near-equal"),
-    "a word in ten, paper": Case(human(10), draft(10), f"{words(9, 'd')} other", PAPER, "refined"),
-    "two words in ten": Case(human(10), draft(10), f"{words(8, 'd')} other words", {}, "refined"),
+    "a word in ten": Case(human(10), draft(10), f"{words(9, 'd')} other.", {}, "near-equal"),
+    "a word in ten, paper": Case(human(10), draft(10), f"{words(9, 'd')} other.", PAPER, "refined"),
+    "two words in ten": Case(human(10), draft(10), f"{words(8, 'd')} other words.", {}, "refined"),
     "people said the draft": Case(draft(10), draft(10), "", PEOPLE, "near-equal"),
     "people's in its place": Case(draft(10), draft(10), BABBLE, PAPER, "near-equal"),
     # sides of unlike length

@@ -11,7 +11,7 @@ from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation, Turn
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
-from esckit.mining.tree_search.said import clean_reply
+from esckit.mining.tree_search.said import clean_reply, ends_a_sentence
 from esckit.prompts.own import Prompts
 from esckit.prompts.transcript import quote, transcript
 from esckit.rendering import Part
@@ -92,10 +92,15 @@ def refine_request(
 
 
 def read_refined(outcome: Outcome, draft: Turn, part: Part, taxonomy: Taxonomy) -> Refined:
-    """What an outcome says; an answer whose reply has no words is unparsed, too."""
+    """What an outcome says; an answer whose reply has no words is unparsed, too.
+
+    A reply that ends in the middle of a sentence, as where its share of the tokens was used up, loses that sentence if
+    it has another one.
+    """
     if outcome.state != "done":
         return Refined(outcome.state)
     labels = _asked_labels(taxonomy, part)
     found = outcome.value(_schema(labels)).model_dump()
-    text, strategy = clean_reply(found.pop("reply"), taxonomy), found.pop("strategy", draft.strategy)
+    said, strategy = found.pop("reply"), found.pop("strategy", draft.strategy)
+    text = clean_reply(said, taxonomy, cut=not ends_a_sentence(said))
     return Refined("done", text, strategy, found) if text else Refined("unparsed")

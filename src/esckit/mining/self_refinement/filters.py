@@ -13,7 +13,7 @@ __all__ = ["FILTERS", "count_words", "in_common", "pair_fault", "too_long"]
 FILTERS: Final = (
     *("first turn", "last turns", "not after the seeker", "danger", "no strategy", "empty draft"),
     *("unparsed", "refused", "failed", "longer than the draft", "longer than the human reply", "no human reply"),
-    *("near-equal", "length ratio", "pattern", "not accepted"),
+    *("cut", "near-equal", "length ratio", "pattern", "not accepted"),
 )
 """Everything that keeps a reply of a dialogue from making a pair, in the order in which it is looked at."""
 

@@ -19,8 +19,8 @@ Mode = Literal["ours", "paper"]
 
 MODES: Final[Mapping[Mode, Mapping[str, Any]]] = MappingProxyType(
     {
-        "ours": {"first_speaker": "as_it_is", "merge": False, "instead": "nothing", "near_equal": 0.9},
-        "paper": {"first_speaker": "seeker", "merge": True, "instead": "human", "near_equal": 1.0},
+        "ours": {"first_speaker": "as_it_is", "merge": False, "instead": "nothing", "whole": True, "near_equal": 0.9},
+        "paper": {"first_speaker": "seeker", "merge": True, "instead": "human", "whole": False, "near_equal": 1.0},
     }
 )
 """The switches of each mode (self-evolution, appendix A); docs/mining.md says why ours differ."""
@@ -79,6 +79,7 @@ class RefinementOptions(BaseModel):
         longest: a refined reply of more than so many times the words of the draft, or of the human reply, is not taken.
         instead: what takes its place, or that of a refinement that did not come or cannot be read: the ``human`` reply,
             or ``nothing``.
+        whole: leave out a refined reply that ends in the middle of a sentence, or the next model learns to end there.
         near_equal: sides with this share of words in common, 0 to 1, are no pair (1: equal ones alone).
         length_ratio: the longer side has at most so many times the words of the shorter one; null: any.
         patterns: leave out a chosen reply that completes a pattern (`measures.patterns`).
@@ -103,6 +104,7 @@ class RefinementOptions(BaseModel):
     merge: bool = False
     longest: float | None = Field(2.0, gt=0)
     instead: Literal["human", "nothing"] = "nothing"
+    whole: bool = True
     near_equal: float = Field(0.9, gt=0, le=1)
     length_ratio: float | None = Field(None, ge=1)
     patterns: bool = False

@@ -8,6 +8,7 @@ from esckit.measures.patterns import patterns_of
 from esckit.mining.self_refinement.asking import Refined
 from esckit.mining.self_refinement.filters import pair_fault, too_long
 from esckit.mining.self_refinement.options import RefinementOptions
+from esckit.mining.tree_search.said import ends_a_sentence
 from esckit.rendering import Part
 
 __all__ = ["REPLACEABLE", "Candidate", "Draft", "candidate_of", "preference_of", "refined_turn"]
@@ -78,6 +79,8 @@ def candidate_of(draft: Draft, refined: Refined | None, turn: Turn | None, optio
         return Candidate(turn, fault)
     if chosen is draft.human and chosen.strategy is None:
         return Candidate(turn, "no human reply")  # every part reads or says a strategy
+    if chosen is turn and options.whole and not ends_a_sentence(chosen.text or ""):
+        return Candidate(turn, "cut")
     fault = pair_fault(chosen.text or "", draft.rejected.text or "", options)
     if fault is None and options.patterns and patterns_of(chosen.text or "", _before(draft)):
         fault = "pattern"

@@ -1,12 +1,13 @@
 """What a chat model said, as a turn's text: without thought, quotes, names and marks around it."""
 
 import re
+import unicodedata
 from typing import Final
 
 from esckit.conversation.thoughts import without_thought
 from esckit.strategy import Taxonomy, fold_label
 
-__all__ = ["clean_reply", "ends_the_talk"]
+__all__ = ["clean_reply", "ends_a_sentence", "ends_the_talk"]
 
 _END: Final = re.compile(r"\[\s*/?\s*end\s*/?\s*\]|<\s*/?\s*end\s*/?\s*>|/end/", re.IGNORECASE)
 _NAMES: Final = frozenset(
@@ -19,12 +20,19 @@ _MARK: Final = re.compile(
 _OTHER_SPEAKS: Final = re.compile(r"\n\s*\**(?:seeker|supporter|user|assistant|person)\**\s*:", re.IGNORECASE)
 _REPEATED: Final = 24  # characters of what was asked that nobody says by chance
 _QUOTES: Final = {'"': '"', "“": "”", "«": "»", "「": "」"}
+_ENDED: Final = re.compile(r"[.!?…~。！？～][\"'”’)」\]*]*\Z")
 _SENTENCE_END: Final = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？]+[”」]?")
 
 
 def ends_the_talk(text: str) -> bool:
     """Whether an answer holds the mark by which a seeker ends the talk: ``[END]``, or as others write it."""
     return _END.search(without_thought(text) or "") is not None
+
+
+def ends_a_sentence(text: str) -> bool:
+    """Whether a text ends where a sentence does, and not in the middle of one: with a mark, or a picture behind it."""
+    said = text.rstrip()
+    return bool(said) and (_ENDED.search(said) is not None or unicodedata.category(said[-1]) == "So")
 
 
 def clean_reply(text: str, taxonomy: Taxonomy, *, asked: str = "", cut: bool = False) -> str | None:
