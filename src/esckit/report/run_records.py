@@ -267,7 +267,7 @@ class KeepRecord(_Record):
     bar: str
     dialogues: int
     contexts: int
-    values: dict[str, float] = {}
+    values: dict[str, float] | None = None
     difference: float
     interval: tuple[float, float]
     better: bool
