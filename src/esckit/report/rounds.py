@@ -93,7 +93,7 @@ def _decision(record: KeepRecord, number: int | None) -> str:
     who = f"Round {number}'s policy ({record.candidate})" if number else record.candidate
     above = "was" if record.better else "was not"
     low, high = (_signed(end) for end in record.interval)
-    values = "".join(f", {name} {value:.4f}" for name, value in record.values.items())
+    values = "".join(f", {name} {value:.4f}" for name, value in (record.values or {}).items())
     bar = "the lower end of the interval has" if record.bar == "lower" else "the difference has"
     compared = (
         f"{who} {above} above {record.before} by {METRIC_NAMES.get(record.measure, record.measure)} on "
