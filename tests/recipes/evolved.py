@@ -25,7 +25,8 @@ stages:
       start: {{kept: sft, refined: null}}
       stages:
         - {{stage: refine, name: refined, model: kept, trees: refined, dialogues: 2, refined_by: people,
-            wording: {{temperature: 9, top_p: 1, max_new_tokens: 6}}, skip_last: 0}}
+            wording: {{temperature: 9, top_p: 1, max_new_tokens: 6}}, skip_last: 0,
+            encoder: null}}
         - {{stage: preference, name: dpo, start: kept, pairs: refined, batch_size: 4, sft_weight: 1,
             learning_rate: 1.0e-4, checkpoint_seconds: 0}}
         - {{stage: keep, name: kept, start: dpo, before: kept, metric: f1_utterance, wording: {{max_new_tokens: 12}}}}

@@ -174,7 +174,7 @@ def test_what_becomes_of_a_reply(name: str, tmp_path: Path) -> None:
     strategy, text = case.human
     dialogue = talk(("seeker", "I failed my exam."), ("supporter", str(text)))
     dialogue = replace(dialogue, turns=[dialogue.turns[0], replace(dialogue.turns[1], strategy=strategy)])
-    options = RefinementOptions(skip_first=0, skip_last=0, **case.options)
+    options = RefinementOptions(skip_first=0, skip_last=0, encoder=None, **case.options)
     said = case.said if callable(case.said) else one(ChatReply(refinement(case.said), "stop"))
     models = Models(
         refiner=None if options.refined_by == "people" else lambda: ScriptedModel(said),
@@ -219,7 +219,7 @@ def test_a_reply_that_completes_a_pattern(
     """What the dialogue's supporter said before counts, not the drafts beside it."""
     lines = [("seeker", "Yes."), ("supporter", "?")] * 3
     dialogue = talk(*((who, (*before, "Go on.")[n // 2] if n % 2 else text) for n, (who, text) in enumerate(lines)))
-    options = RefinementOptions(skip_first=2, skip_last=0, patterns=heeded, longest=None)
+    options = RefinementOptions(skip_first=2, skip_last=0, encoder=None, patterns=heeded, longest=None)
     models = Models(None, lambda: ScriptedModel(one(ChatReply(refinement(reply), "stop"))))
     policy, ledger = Drafts(lambda request: ("Others", "Hm, well.")).policy(), tmp_path / "ledger.sqlite"
     told = refine_dialogues([dialogue], options, tmp_path, policy, models, ledger=ledger, seed=0, key="")

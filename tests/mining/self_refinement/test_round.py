@@ -26,7 +26,7 @@ from tests.mining.self_refinement.players import SEEN, Drafts, draft_in, judge, 
 from tests.server import CALL_FAULTS, FAULTY, KEY, MODEL, ChatServer
 from tests.tiny import talk
 
-BARE: Final = {"skip_first": 0, "skip_last": 0}
+BARE: Final = {"skip_first": 0, "skip_last": 0, "encoder": None}
 NO_FAULT: Final = dict.fromkeys(FILTERS, 0)
 NOT_REPLACED: Final = dict.fromkeys(REPLACEABLE, 0)
 
@@ -74,7 +74,7 @@ def test_a_dialogue_grows_by_drafts_and_refined_replies(tmp_path: Path) -> None:
     model = ScriptedModel(
         lambda question, before: ChatReply(refinement(kinder(draft_in(question)[1]), score=3), "stop", Usage(40, 7))
     )
-    told = refine(tmp_path, [exam()], Drafts(advice), model, skip_last=1)
+    told = refine(tmp_path, [exam()], Drafts(advice), model, skip_last=1, encoder="embedded")
     assert json.loads((tmp_path / REFINEMENT).read_text()) == told
     assert told.pop("relevance")["chosen"] > 0
     assert told == {
