@@ -223,7 +223,9 @@ def _sentence(error: ValidationError, model: type[BaseModel], *at: str) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not where:
         return f"{message}."
-    given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"  # a whole stage says nothing
+    given = (
+        "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
+    )  # a whole stage says nothing
     return f"{where}: {message[:1].lower()}{message[1:]}{given}."
 
 

@@ -1,7 +1,7 @@
 """A round of self-refinement by whoever is named: a supporter's folder, any causal model, one behind a URL."""
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from esckit.mining.self_refinement.drafting import Policy
 from esckit.mining.self_refinement.options import AcceptOptions, RefinementOptions
 from esckit.mining.self_refinement.run import Models, refine_dialogues
 from esckit.rendering import Part, past_strategies
-from esckit.strategy import TAXONOMIES, Taxonomy
+from esckit.strategy import TAXONOMIES
 from esckit.supporters.open_model import check_model, open_model, prompted
 from esckit.supporters.own_model import OwnOptions, open_named
 
@@ -87,30 +87,26 @@ def refine_corpus(
     if options.accept is not None:
         check_acceptor(options.accept, drawn)
     out.mkdir(parents=True, exist_ok=True)
-    supporter = _opener(own, TAXONOMIES[names.pop()], out / _DRAFTS if own.is_remote else None)
-    part: Part = "coupled" if supporter().card.kind == "coupled" else "generator"
-    past = supporter().past_strategies
-    return refine_dialogues(
-        drawn,
-        options,
-        out,
-        Policy(chat_model_name(str(policy)), part, supporter, lambda tree: past_strategies(tree, past)),
-        _models(options, own, supporter),
-        ledger=ledger or out / LEDGER,
-        seed=seed,
-        key=[supporter().identity, options.model_dump(mode="json", include={"wording", "mode"})],
-    )
+    with ExitStack() as stack:
+        answers = stack.enter_context(Ledger(out / _DRAFTS)) if own.is_remote else None
+        if answers is not None:
+            answers.forget_failed()
+        supporter = open_named(own, answers, TAXONOMIES[names.pop()])
+        part: Part = "coupled" if supporter.card.kind == "coupled" else "generator"
+        past = supporter.past_strategies
+        return refine_dialogues(
+            drawn,
+            options,
+            out,
+            Policy(chat_model_name(str(policy)), part, lambda: supporter, lambda tree: past_strategies(tree, past)),
+            _models(options, own, supporter),
+            ledger=ledger or out / LEDGER,
+            seed=seed,
+            key=[supporter.identity, options.model_dump(mode="json", include={"wording", "mode"})],
+        )
 
 
-def _opener(own: OwnOptions, taxonomy: Taxonomy, answers: Path | None) -> "Callable[[], Supporter]":
-    @cache
-    def supporter() -> "Supporter":
-        return open_named(own, Ledger(answers) if answers else None, taxonomy)
-
-    return supporter
-
-
-def _models(options: RefinementOptions, own: OwnOptions, supporter: "Callable[[], Supporter]") -> Models:
+def _models(options: RefinementOptions, own: OwnOptions, supporter: "Supporter") -> Models:
     """Who refines and accepts."""
     accept = options.accept
     acceptor = (lambda: open_model(accept)) if accept is not None and accept.asks else None
@@ -123,6 +119,6 @@ def _models(options: RefinementOptions, own: OwnOptions, supporter: "Callable[[]
     def itself() -> "ChatModel":
         if own.is_remote:
             return open_model(options.refiner.model_copy(update={"model": own.model, "base_url": own.base_url}))
-        return prompted(supporter(), options.refiner.concurrency)
+        return prompted(supporter, options.refiner.concurrency)
 
     return Models(refiner=itself, refiner_name=chat_model_name(str(own.model)), acceptor=acceptor)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from esckit.errors import CorpusError
 from esckit.mining.pairs import Pair, PairKind, check_pairs, kind_of, length_matched, lint_pairs, pairs_of, render_pairs
 from esckit.recipes.replay import ReplayingStage
+from esckit.recipes.stages.keep import KeepStage
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.recipes.trees import TreesStage, Whose, mined_trees
 from esckit.rendering import PairExample, Part, supporter_turns
@@ -102,6 +103,8 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
         if self.effective_reference(recipe) == "merged":
             return self.lora
         start = recipe.named(self.start)
+        while isinstance(start, KeepStage):  # it keeps this adapter, or one that is no larger
+            start = recipe.named(start.start)
         return start.saved_lora(recipe) if isinstance(start, PreferenceStage) else self.root(recipe).lora
 
     def saved_lora(self, recipe: "Recipe") -> LoraOptions:

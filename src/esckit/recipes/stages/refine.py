@@ -112,9 +112,11 @@ class RefineStage(TreesStage, RefinementOptions):
         there = len(dialogues)
         taken = sum(stage.dialogues or there for stage in before)
         if taken + (self.dialogues or 1) > there:
+            most = there // (len(before) + 1)
+            lower = f"set dialogues to {most} at most" if most else "give more dialogues"
             raise RunError(
                 f"stage {self.name!r} has too few dialogues left: earlier rounds take {min(taken, there)} of {there}; "
-                f"set dialogues to {there // (len(before) + 1)} at most, or reuse to true."
+                f"{lower}, or reuse to true."
             )
 
     def depends_on(self, run: "RunFolder") -> Any:
