@@ -126,10 +126,15 @@ def test_a_missing_extra_is_named_in_a_sentence_and_nothing_is_written(command: 
 def test_every_package_of_an_extra_is_known_to_the_sentence() -> None:
     listed = {
         MODULE_OF.get(name := Requirement(text).name, name.replace("-", "_")): extra
-        for extra in ("train", "encoder", "embedded", "remote")
+        for extra in ("train", "encoder", "embedded", "remote", "ability")
         for text in EXTRAS[extra]
     }
-    brought_along = {"scipy": "train", "huggingface_hub": "train"}  # by packages of the extra
+    brought_along = {
+        "scipy": "train",
+        "huggingface_hub": "train",
+        "langdetect": "ability",
+        "immutabledict": "ability",
+    }  # by packages of the extra
     assert {**listed, **brought_along} == EXTRA_OF
 
 

