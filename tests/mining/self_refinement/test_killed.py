@@ -34,7 +34,7 @@ def refine(url: str, place: Path) -> None:
     setattr(opening, "Pace", lambda **given: Pace(first_wait=0.01, longest_wait=0.05, **given))  # noqa: B010
     role: dict[str, Any] = {"model": f"remote:{MODEL}", "base_url": url, "concurrency": AT_ONCE}
     told: dict[str, Any] = {"refined_by": "model", "refiner": role, "accept": role, "skip_first": 0, "skip_last": 0}
-    options = RefinementOptions(**told, longest=None)
+    options = RefinementOptions(**told, longest=None, whole=False, encoder=None)
 
     def slow(request: Any) -> tuple[str, str]:
         time.sleep(0.01)
