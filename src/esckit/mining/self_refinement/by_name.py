@@ -16,7 +16,7 @@ from esckit.mining.self_refinement.drafting import Policy
 from esckit.mining.self_refinement.options import AcceptOptions, RefinementOptions
 from esckit.mining.self_refinement.run import Models, refine_dialogues
 from esckit.rendering import Part, past_strategies
-from esckit.strategy import TAXONOMIES
+from esckit.strategy import TAXONOMIES, Taxonomy
 from esckit.supporters.open_model import check_model, open_model, prompted
 from esckit.supporters.own_model import OwnOptions, open_named
 
@@ -75,12 +75,7 @@ def refine_corpus(
         BudgetSpent, LedgerError: a model cannot go on; what was answered is kept.
     """
     out, drawn = Path(out), draw_dialogues(conversations, options.dialogues, seed)
-    names = {str(conversation.taxonomy) for conversation in drawn}
-    if len(names) != 1 or not names <= TAXONOMIES.keys():
-        told = ", ".join(sorted(names)) or "no dialogue"
-        raise CorpusError(
-            f"a round needs dialogues of one taxonomy of strategies, and here are {told}: refine apart, or label them."
-        )
+    taxonomy = _taxonomy_of(drawn)
     own = OwnOptions(model=str(policy), base_url=base_url)
     if options.refined_by == "model":
         check_model(options.refiner)
@@ -91,7 +86,7 @@ def refine_corpus(
         answers = stack.enter_context(Ledger(out / _DRAFTS)) if own.is_remote else None
         if answers is not None:
             answers.forget_failed()
-        supporter = open_named(own, answers, TAXONOMIES[names.pop()])
+        supporter = open_named(own, answers, taxonomy)
         part: Part = "coupled" if supporter.card.kind == "coupled" else "generator"
         past = supporter.past_strategies
         return refine_dialogues(
@@ -104,6 +99,16 @@ def refine_corpus(
             seed=seed,
             key=[supporter.identity, options.model_dump(mode="json", include={"wording", "mode"})],
         )
+
+
+def _taxonomy_of(dialogues: Sequence[Conversation]) -> Taxonomy:
+    names = {str(conversation.taxonomy) for conversation in dialogues}
+    if len(names) != 1 or not names <= TAXONOMIES.keys():
+        told = ", ".join(sorted(names)) or "no dialogue"
+        raise CorpusError(
+            f"a round needs dialogues of one taxonomy of strategies, and here are {told}: refine apart, or label them."
+        )
+    return TAXONOMIES[names.pop()]
 
 
 def _models(options: RefinementOptions, own: OwnOptions, supporter: "Supporter") -> Models:
