@@ -1,25 +1,48 @@
 """Which of two replies somebody finds better who did not write them: for pairs of a round, and for whole policies."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from esckit.chat_models.asker import Asker
 from esckit.chat_models.ledger import Ledger
-from esckit.chat_models.opening import chat_model_name
+from esckit.chat_models.opening import PromptedOptions, chat_model_name
 from esckit.chat_models.protocol import ChatModel
-from esckit.conversation import Turn
+from esckit.conversation import Conversation, Turn
+from esckit.decoding import Decoding
 from esckit.judging.error_model import NONE
 from esckit.judging.evidence import Case
 from esckit.judging.judge_questions import Pairing, contest_of, duel_requests
+from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import JudgedTurn
-from esckit.mining.self_refinement.options import AcceptOptions
+from esckit.supporters.open_model import check_model
 
-__all__ = ["Sides", "acceptor_name", "advantages"]
+__all__ = ["AcceptOptions", "Sides", "acceptor_name", "advantages", "check_acceptor"]
 
 _STEP: Final = "accept/1"
 _FIRST: Final = "first"
 _SECOND: Final = "second"
+
+
+class AcceptOptions(PromptedOptions):
+    """Who has to find the chosen side better, or there is no pair.
+
+    Attributes:
+        model: a chat model, asked in both orders; or ``embedded`` or a trained annotator's folder, which must give the
+            chosen side the higher probability of no psychological error.
+        rubrics: the qualities that a chat model weighs (`judging.rubric.load_rubrics`).
+    """
+
+    asks_with: ClassVar[str] = "judge"
+
+    model: str
+    rubrics: str = "decoupled-esc"
+    decoding: Decoding = Decoding(greedy=True, max_new_tokens=300)
+
+    @property
+    def asks(self) -> bool:
+        """True for a chat model."""
+        return AnnotatorOptions(model=self.model).asks
 
 
 class Sides(NamedTuple):
@@ -35,6 +58,19 @@ class Sides(NamedTuple):
     context: tuple[Turn, ...]
     first: tuple[str | None, str]
     second: tuple[str | None, str]
+
+
+def check_acceptor(options: AcceptOptions, conversations: Sequence[Conversation]) -> None:
+    """Refuse at once whom asking would fail with later.
+
+    Raises:
+        EsckitError: there is no such model, annotator or rubrics, or an annotator does not read these dialogues.
+    """
+    load_rubrics(options.rubrics)
+    if options.asks:
+        check_model(options)
+    else:
+        check_annotator(AnnotatorOptions(model=options.model), conversations)
 
 
 def acceptor_name(options: AcceptOptions) -> str:

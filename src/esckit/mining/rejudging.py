@@ -12,18 +12,15 @@ from esckit.chat_models.ledger import Ledger
 from esckit.chat_models.opening import REMOTE
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
-from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
+from esckit.judging.better_reply import AcceptOptions, Sides, acceptor_name, advantages
 from esckit.judging.plan import also_mined
-from esckit.judging.rubric import load_rubrics
 from esckit.mining.pairs import Pair
-from esckit.mining.self_refinement.accept import Sides, acceptor_name, advantages
-from esckit.mining.self_refinement.options import AcceptOptions
 from esckit.mining.tree_search.open_roles import open_reward
 from esckit.mining.tree_search.options import RewardOptions
 from esckit.mining.tree_search.roles import Talk
-from esckit.supporters.open_model import check_model, open_model
+from esckit.supporters.open_model import open_model
 
-__all__ = ["Looked", "RejudgeOptions", "check_rejudging", "look_again", "looked_at", "who_also_mined"]
+__all__ = ["Looked", "RejudgeOptions", "look_again", "looked_at", "who_also_mined"]
 
 _ANNOTATOR: Final = "annotator:"
 
@@ -66,19 +63,6 @@ def looked_at(pair: Pair) -> Looked:
     """The sides of a pair, the chosen one first."""
     tree = pair.conversation
     return Looked(tree, tree.path(pair.chosen.parent), pair.chosen, pair.rejected)
-
-
-def check_rejudging(options: RejudgeOptions, conversations: Sequence[Conversation]) -> None:
-    """Refuse at once what would fail later.
-
-    Raises:
-        EsckitError: the judge cannot be had, or the rubrics cannot be read.
-    """
-    load_rubrics(options.rubrics)
-    if options.asks:
-        check_model(options)
-    else:
-        check_annotator(AnnotatorOptions(model=options.model), conversations)
 
 
 def who_also_mined(options: RejudgeOptions, miners: Sequence[str]) -> list[str]:

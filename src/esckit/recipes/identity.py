@@ -8,8 +8,8 @@ from typing import Any, Final
 from esckit.chat_models.opening import PACE_KEYS, PromptedOptions
 from esckit.files import hash_file
 from esckit.hub import is_hub_id, is_smollm2
+from esckit.judging.better_reply import AcceptOptions
 from esckit.judging.rubric import load_rubrics
-from esckit.mining.self_refinement.options import AcceptOptions
 from esckit.prompts import shipped_prompts
 from esckit.prompts.own import Prompts
 

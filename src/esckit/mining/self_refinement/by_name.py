@@ -9,11 +9,10 @@ from esckit.chat_models.ledger import LEDGER, Ledger
 from esckit.chat_models.opening import chat_model_name
 from esckit.conversation import Conversation
 from esckit.errors import CorpusError
-from esckit.judging.open_annotator import AnnotatorOptions, check_annotator
-from esckit.judging.rubric import load_rubrics
+from esckit.judging.better_reply import check_acceptor
 from esckit.mining.inferential import draw_dialogues
 from esckit.mining.self_refinement.drafting import Policy
-from esckit.mining.self_refinement.options import AcceptOptions, RefinementOptions
+from esckit.mining.self_refinement.options import RefinementOptions
 from esckit.mining.self_refinement.run import Models, refine_dialogues
 from esckit.rendering import Part, past_strategies
 from esckit.strategy import TAXONOMIES, Taxonomy
@@ -24,22 +23,9 @@ if TYPE_CHECKING:
     from esckit.chat_models.protocol import ChatModel
     from esckit.supporters.supporter import Supporter
 
-__all__ = ["check_acceptor", "refine_corpus"]
+__all__ = ["refine_corpus"]
 
 _DRAFTS: Final = "drafts.sqlite"  # answers of a policy behind a URL; the other ledger is held by who refines
-
-
-def check_acceptor(options: AcceptOptions, conversations: Sequence[Conversation]) -> None:
-    """Refuse at once whom asking would fail with later.
-
-    Raises:
-        EsckitError: there is no such model, annotator or rubrics, or an annotator does not read these dialogues.
-    """
-    load_rubrics(options.rubrics)
-    if options.asks:
-        check_model(options)
-    else:
-        check_annotator(AnnotatorOptions(model=options.model), conversations)
 
 
 def refine_corpus(

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from esckit.chat_models.opening import PromptedOptions
 from esckit.decoding import Decoding, completed
-from esckit.judging.open_annotator import AnnotatorOptions
+from esckit.judging.better_reply import AcceptOptions
 
-__all__ = ["EMBEDDED", "MODES", "AcceptOptions", "RefinementOptions", "RefinerOptions"]
+__all__ = ["EMBEDDED", "MODES", "RefinementOptions", "RefinerOptions"]
 
 EMBEDDED: Final = "embedded"
 """Names the embedded annotator."""
@@ -38,27 +38,6 @@ class RefinerOptions(PromptedOptions):
     asks_with: ClassVar[str] = "self_refinement"
 
     decoding: Decoding = Decoding(temperature=0.9, top_p=0.8, max_new_tokens=512)
-
-
-class AcceptOptions(PromptedOptions):
-    """Who has to find the chosen side better, or there is no pair.
-
-    Attributes:
-        model: a chat model, asked in both orders; or ``embedded`` or a trained annotator's folder, which must give the
-            chosen side the higher probability of no psychological error.
-        rubrics: the qualities that a chat model weighs (`judging.rubric.load_rubrics`).
-    """
-
-    asks_with: ClassVar[str] = "judge"
-
-    model: str
-    rubrics: str = "decoupled-esc"
-    decoding: Decoding = Decoding(greedy=True, max_new_tokens=300)
-
-    @property
-    def asks(self) -> bool:
-        """True for a chat model."""
-        return AnnotatorOptions(model=self.model).asks
 
 
 class RefinementOptions(BaseModel):

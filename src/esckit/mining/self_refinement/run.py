@@ -13,9 +13,9 @@ from esckit.chat_models.protocol import ChatModel
 from esckit.conversation import Conversation, Preference, Turn, write_conversations
 from esckit.decoding import seed_of
 from esckit.files import write_json
+from esckit.judging.better_reply import Sides, acceptor_name, advantages
 from esckit.measures.intervals import Draws
 from esckit.mining.pairs import Pair
-from esckit.mining.self_refinement.accept import Sides, acceptor_name, advantages
 from esckit.mining.self_refinement.asking import STEP, Refined, read_refined, refine_request
 from esckit.mining.self_refinement.contexts import Contexts, choose_contexts, within_budget
 from esckit.mining.self_refinement.drafting import Policy, draft_replies, drafts_of

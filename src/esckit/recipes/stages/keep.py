@@ -11,13 +11,13 @@ from esckit.conversation import Conversation
 from esckit.decoding import Decoding, completed
 from esckit.errors import CorpusError
 from esckit.files import atomic, write_json
+from esckit.judging.better_reply import AcceptOptions, Sides, advantages, check_acceptor
 from esckit.measures import Prediction, compare, read_predictions
 from esckit.measures.comparison import TESTED_TEXT
 from esckit.measures.intervals import Draws, Interval, mean_intervals
 from esckit.measures.patterns import PATTERNS
 from esckit.measures.permutation import FIGURES
 from esckit.measures.results import Figures
-from esckit.mining.self_refinement.options import AcceptOptions
 from esckit.recipes.identity import answers_identity
 from esckit.recipes.stage import Split, Stage
 from esckit.recipes.stages.sft import sft_of
@@ -111,8 +111,6 @@ class KeepStage(Stage):
         if not getattr(corpus, self.split):
             raise CorpusError(f"stage {self.name!r} decides on {self.split}, which the corpus lacks: give it a file.")
         if self.judge is not None:
-            from esckit.mining.self_refinement.by_name import check_acceptor
-
             check_acceptor(self.judge, getattr(corpus, self.split))
 
     def fitted_to(self, corpus: "Corpus") -> tuple[Split, ...]:
@@ -215,7 +213,6 @@ class KeepStage(Stage):
         return read_predictions(out, TAXONOMIES[run.taxonomy])
 
     def _judged(self, run: "RunFolder", held_out: list[Conversation], rows: list[list[Prediction]]) -> _Compared:
-        from esckit.mining.self_refinement.accept import Sides, advantages
         from esckit.supporters.open_model import open_model
 
         assert self.judge is not None

@@ -12,6 +12,7 @@ from esckit.chat_models.opening import chat_model_name
 from esckit.conversation import Conversation, read_conversations
 from esckit.errors import CorpusError, RunError
 from esckit.files import hash_file, write_json
+from esckit.judging.better_reply import check_acceptor
 from esckit.mining.pairs import pair_statistics
 from esckit.mining.self_refinement.options import RefinementOptions
 from esckit.recipes.identity import answers_identity
@@ -104,8 +105,6 @@ class RefineStage(TreesStage, RefinementOptions):
 
             check_encoder(self.encoder)
         if self.accept is not None:
-            from esckit.mining.self_refinement.by_name import check_acceptor
-
             check_acceptor(self.accept, dialogues)
         if self.reuse or not self.trees:
             return

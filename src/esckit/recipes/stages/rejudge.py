@@ -10,14 +10,14 @@ from esckit.chat_models.ledger import LEDGER, Ledger
 from esckit.chat_models.opening import PACE_KEYS
 from esckit.conversation import Conversation, Turn, read_conversations
 from esckit.files import write_json, write_jsonl
+from esckit.judging.better_reply import acceptor_name, check_acceptor
 from esckit.judging.plan import mining_judges
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import draw_first
 from esckit.measures import Prediction, predictions_of
 from esckit.measures.context import gold_turn
 from esckit.mining.pairs import Pair
-from esckit.mining.rejudging import Looked, RejudgeOptions, check_rejudging, look_again, looked_at, who_also_mined
-from esckit.mining.self_refinement.accept import acceptor_name
+from esckit.mining.rejudging import Looked, RejudgeOptions, look_again, looked_at, who_also_mined
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stage import Stage
 from esckit.recipes.trees import TREES, mined_trees
@@ -76,7 +76,7 @@ class RejudgeStage(Stage, RejudgeOptions):
         return self
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
-        check_rejudging(self, corpus.train)
+        check_acceptor(self, corpus.train)
 
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
