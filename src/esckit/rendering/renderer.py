@@ -7,14 +7,15 @@ between turns, the token trie merges; nothing is asked of a template.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
+from esckit.rendering.gates import STRATEGY, Gates, member_of
 from esckit.rendering.layouts import (
     Layout,
     OwnLayout,
@@ -27,9 +28,13 @@ from esckit.rendering.layouts import (
     text_after_strategy,
     text_alone,
 )
-from esckit.rendering.pieces import Ids, Tokenizer
+from esckit.rendering.pieces import Ids, Tokenizer, shared_length
 from esckit.rendering.templates import ChatTemplate
+from esckit.rendering.told import NOTHING, Told, told_of
 from esckit.strategy import Taxonomy
+
+if TYPE_CHECKING:
+    from esckit.roles import RoleBank
 
 PastStrategies = Literal["gold", "predicted", "hidden"]
 
@@ -40,6 +45,7 @@ class Example:
 
     dropped: how many of the oldest exchanges the context lost to `max_context`.
     weights: of the scored tokens in the loss of SFT; none is 1 each.
+    pairs: what experts each token is read under (`Gates`); none is 0 each.
     """
 
     turn_id: str
@@ -48,6 +54,7 @@ class Example:
     scored: tuple[int, ...]
     dropped: int = 0
     weights: tuple[float, ...] = ()
+    pairs: tuple[int, ...] = ()
 
 
 class PairExample(NamedTuple):
@@ -90,7 +97,8 @@ class Renderer:
     """Renders conversations for one tokenizer (of transformers, with a chat template), taxonomy and layout.
 
     A path has at most ``max_context`` tokens, its target included; a longer one loses its oldest exchanges. ``shown``
-    are the strategies that the history shows, by turn id (`past_strategies`).
+    are the strategies that the history shows, by turn id (`past_strategies`). Under ``gates`` each token of the
+    generator's has its pair; from a ``bank`` the system text takes the role, and a reply's context its experience.
 
     Raises:
         TemplateError: the chat template cannot be used.
@@ -103,11 +111,15 @@ class Renderer:
         *,
         max_context: int,
         layout: Layout | OwnLayout = "shared-prefix",
+        gates: Gates | None = None,
+        bank: "RoleBank | None" = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.taxonomy = taxonomy
         self.max_context = max_context
         self.layout: Layout | OwnLayout = layout
+        self.gates = gates
+        self.bank = bank
         self.template = ChatTemplate(tokenizer)
         self.end_of_turn = self.template.end_of_turn
         self._longest_label = lru_cache(self._measure_labels)
@@ -115,16 +127,20 @@ class Renderer:
 
     # What a part reads and says.
 
-    def _system(self, part: Part, strategy: str) -> Message:
+    def _system(self, part: Part, strategy: str, told: Told = NOTHING) -> Message:
         """The system message that a part reads before a reply under a strategy."""
-        return Message("system", system_text(self.layout, part, self.taxonomy, strategy))
+        own = system_text(self.layout, part, self.taxonomy, strategy)
+        more = (told.role, told.experience if self.layout == "paper" else "")
+        return Message("system", "\n\n".join(text for text in (own, *more) if text))
 
-    def _text(self, messages: Sequence[Message], part: Part, strategy: str) -> str:
+    def _text(self, messages: Sequence[Message], part: Part, strategy: str, told: Told = NOTHING) -> str:
         """The whole template before a reply; with lines, the history is lines in one user message."""
         history = messages
+        if told.experience and self.layout != "paper":
+            history = [*messages[:-1], told.after(messages[-1])]
         if reads_lines(self.layout, part):
-            history = [Message("user", "\n".join(map(line_of, messages)))]
-        system = self.system(part, strategy)
+            history = [Message("user", "\n".join(map(line_of, history)))]
+        system = self.system(part, strategy, told)
         return self.template.prompt([*([system] if system.content else []), *history]) + self.template.lead
 
     def context(
@@ -134,8 +150,9 @@ class Renderer:
         reserve: int,
         part: Part = "coupled",
         strategy: str | None = None,
+        told: Told = NOTHING,
     ) -> Context:
-        """Everything before a reply, with room for ``reserve`` tokens after it; the strategy is the reply's.
+        """Everything before a reply, with room for ``reserve`` tokens after it; strategy and what is told are the reply's.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
@@ -144,7 +161,7 @@ class Renderer:
         limit = self.max_context - reserve
 
         def without(dropped: int) -> Context:
-            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0])
+            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0], told)
             return Context(text, self.template.encoder.encode(text), dropped)
 
         found = without(0)
@@ -175,7 +192,13 @@ class Renderer:
         """
         label, probe = self._longest_label(part)
         text = max((len(self.reply_ids(probe, str(turn.strategy), text, part)[1]) for text in texts), default=room)
-        return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy))
+        told = self._told(conversation, turn) if part == "generator" else NOTHING
+        return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy), told)
+
+    def _told(self, conversation: Conversation, turn: Turn) -> Told:
+        """What the bank has of a turn's role and experience."""
+        role = self.bank and member_of(conversation, turn, "role")
+        return told_of(self.bank, role, turn.extra.get("experience"), conversation.language) if role else NOTHING
 
     def _measure_labels(self, part: Part) -> tuple[int, str]:
         """Tokens of the longest label, and the short context after which they were counted."""
@@ -223,7 +246,36 @@ class Renderer:
             CorpusError: the turn has no strategy, or does not fit ``max_context``.
         """
         context = self._before(conversation, turn, part, shown, [] if part == "planner" else [turn.text or ""])
-        return self._example(context, turn, part, label_weight)
+        return self._gated(self._example(context, turn, part, label_weight), conversation, turn, part, shown)
+
+    def _gated(
+        self, example: Example, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str]
+    ) -> Example:
+        """The generator's example with its tokens' pairs; as it is without gates."""
+        if self.gates is None or part != "generator":
+            return example
+        own = self.gates.of_turn(conversation, turn)
+        said = len(example.given) + len(example.scored)
+        if self.gates.scope == "sequence":
+            return replace(example, pairs=(own,) * (len(example.context) + said))
+        pairs = [self.gates.of_turn(conversation, turn, **{STRATEGY: None})] * len(example.context)
+        past = [one for one in conversation.path(turn.parent) if one.speaker == "supporter"][example.dropped :]
+        for one, begins in zip(past, self._begins(example, conversation, turn, shown), strict=True):
+            ends = example.context.index(self.end_of_turn, begins) + 1
+            pair = self.gates.of_turn(conversation, one, **{STRATEGY: shown.get(one.id)})
+            pairs[begins:ends] = [pair] * (ends - begins)
+        return replace(example, pairs=(*pairs, *(own,) * said))
+
+    def _begins(
+        self, example: Example, conversation: Conversation, turn: Turn, shown: Mapping[str, str]
+    ) -> Iterator[int]:
+        """Where each past reply that the context still has begins, its label first: where its own context ends."""
+        messages = to_messages(*as_written(self.layout, conversation.path(turn.parent), shown))[2 * example.dropped :]
+        told = self._told(conversation, turn)
+        told = told if self.layout == "paper" else told._replace(experience="")
+        for place in range(1, len(messages), 2):
+            before = self._text(messages[:place], "generator", str(turn.strategy), told)
+            yield shared_length(example.context, self.template.encoder.encode(before))
 
     def _example(self, context: Context, turn: Turn, part: Part, label_weight: float = 1.0) -> Example:
         if turn.strategy is None:
@@ -244,7 +296,8 @@ class Renderer:
         chosen, rejected = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
         texts = [] if part == "planner" else [turn.text or "" for turn in sides]
         context = self._before(conversation, chosen, part, shown, texts)
-        return PairExample(self._example(context, chosen, part), self._example(context, rejected, part))
+        examples = (self._gated(self._example(context, side, part), conversation, side, part, shown) for side in sides)
+        return PairExample(*examples)
 
     def examples(
         self,
@@ -284,12 +337,20 @@ class Renderer:
         labels = self.taxonomy.labels
         return [Example(turn.id, ids, (), self.label_ids(text, label, part), dropped) for label in labels]
 
+    def asked(
+        self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
+    ) -> Example:
+        """What is read up to where the text of a reply under the turn's strategy begins; its own text is not read."""
+        context = self._before(conversation, turn, part, shown, room=max_new_tokens)
+        label = self.reply_ids(context.text, str(turn.strategy), "", part)[0]
+        return self._gated(Example(turn.id, context.ids, label, (), context.dropped), conversation, turn, part, shown)
+
     def prompt(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
     ) -> Ids:
-        """Token ids up to where the text of a reply under the turn's strategy begins; its own text is not read."""
-        context = self._before(conversation, turn, part, shown, room=max_new_tokens)
-        return (*context.ids, *self.reply_ids(context.text, str(turn.strategy), "", part)[0])
+        """Token ids of `asked`."""
+        asked = self.asked(conversation, turn, part, shown, max_new_tokens)
+        return (*asked.context, *asked.given)
 
     # Pretraining.
 
