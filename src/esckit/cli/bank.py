@@ -36,7 +36,7 @@ def check_bank_command(
         return
     from esckit.report.figure_tables import draw, lay_out
 
-    columns: "dict[str, Callable[[Role], str]]" = {
+    columns: dict[str, Callable[[Role], str]] = {
         "role": lambda role: role.name,
         "title": lambda role: role.titles[role.languages[0]],
         "languages": lambda role: ", ".join(role.languages),

@@ -37,7 +37,7 @@ class Experience:
 
 @dataclass(frozen=True)
 class Role:
-    """A character to speak as. Texts are mappings from a language ("en", "zh") to the text; all have the same languages.
+    """A character to speak as. Texts are mappings from a language ("en", "zh"); all have the same languages.
 
     Attributes:
         name: a short ASCII id.

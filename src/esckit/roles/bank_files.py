@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from esckit.errors import RoleError
 from esckit.files import atomic, read_text
@@ -18,13 +18,7 @@ __all__ = ["read_folder", "read_shipped", "write_folder"]
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})?")
 _FIELDS: Final = ("format", "name", "topics", "experiences")
-_TEXTS: Final = {
-    "titles": "title",
-    "profile": "profile",
-    "background": "background",
-    "style": "style",
-    "guide": "guide",
-}
+_TEXTS: Final = {"titles": "title"} | {name: name for name in ("profile", "background", "style", "guide")}
 """A role's field to its name under a language."""
 _LABELS: Final = tuple(dict.fromkeys(label for taxonomy in TAXONOMIES.values() for label in taxonomy.labels))
 
@@ -74,9 +68,8 @@ def _read_role(path: Path) -> Role:
     languages = [key for key in value if key not in _FIELDS]
     if not languages:
         raise RoleError(f"{path} has no texts: put them under the language that they are in, such as en: or zh:.")
-    said = {
-        language: _mapping(path, language, value[language], (*_TEXTS.values(), "phrases")) for language in languages
-    }
+    fields = (*_TEXTS.values(), "phrases")
+    said = {language: _mapping(path, language, value[language], fields) for language in languages}
     texts = {
         field: {language: _text(path, f"{language}.{key}", said[language].get(key)) for language in languages}
         for field, key in _TEXTS.items()
@@ -92,21 +85,39 @@ def _read_role(path: Path) -> Role:
 
 def _load(path: Path) -> dict[str, Any]:
     """A file's mapping. All scalars are texts, so that no word or date is taken for something else."""
-    import yaml
+    from yaml import YAMLError, load
 
-    base: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        value = yaml.load(read_text(path, what="a role (YAML)", error=RoleError), base)
-    except yaml.YAMLError as error:
+        value = load(read_text(path, what="a role (YAML)", error=RoleError), _loader())
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RoleError(
-            f"{where} is not YAML ({reason}): correct it, and quote texts that hold ': ' or '#'."
-        ) from error
+        message = f"{where} is not YAML ({reason}): correct it, and quote texts that hold ': ' or ' #'."
+        raise RoleError(message) from error
     if not isinstance(value, dict):
         raise RoleError(f"{path} is no mapping: a role has fields such as name: and experiences:.")
     return value
+
+
+@cache
+def _loader() -> Any:
+    """YAML without types, and in which no field stands twice (plain YAML keeps the last of them in silence)."""
+    import yaml
+
+    base: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+    class Loader(base):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen = set[str]()
+            for key, _ in node.value:
+                if str(key.value) in seen:
+                    problem = f"{key.value} stands twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                seen.add(str(key.value))
+            return cast("dict[Any, Any]", super().construct_mapping(node, deep))
+
+    return Loader
 
 
 def _experiences(path: Path, value: Any, languages: Sequence[str]) -> Iterator[Experience]:
