@@ -31,7 +31,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "corpora": TREE,
     "measures": TREE,
     "prompts": {"conversation"},
-    "rendering": TREE | {"prompts"},
+    "rendering": TREE | {"prompts", "roles"},
     "language_models": {"conversation", "decoding", "rendering"},
     "chat_models": {"conversation", "decoding", "language_models", "prompts", "rendering"},
     "planning": TREE | {"language_models", "measures", "rendering"},

@@ -28,8 +28,10 @@ _SPARE: Final = 1.5  # tokens of a group's trie over those of its longest prompt
 _ROOM: Final = 32  # tokens that there is room for before a row's own keys and values must move
 
 
-def in_groups(prompts: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+def in_groups(prompts: Sequence[Sequence[Any]]) -> list[list[list[int]]]:
     """Put prompts that share most of their tokens into groups, and groups of a size into cohorts.
+
+    A token is its id, or where experts are read, its id and its pair.
 
     Returns:
         Cohorts of groups of indices.

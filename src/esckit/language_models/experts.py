@@ -6,13 +6,13 @@ not depend on x, so under one pair of members the mixture is exactly one LoRA (`
 under is a number of `rendering.gates`; under none of a group its experts add nothing, and under none of any the model
 is the base.
 
-Where the paper and its ancestor Neeko differ, a switch says which: see `ExpertsConfig`. All experts of a layer stand side
-by side, so it costs what a plain LoRA of their total rank does.
+Where the paper and its ancestor Neeko differ, a switch says which: see `ExpertsConfig`. All experts of a layer stand
+side by side, so it costs what a plain LoRA of their total rank does.
 """
 
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 import torch
 from peft import PeftConfig
@@ -81,8 +81,8 @@ class ExpertsConfig(PeftConfig):
         for name, group in self.as_groups.items():
             if not 1 <= group.experts <= len(group.members):
                 raise ModelError(
-                    f"the group {name} has {group.experts} experts for {len(group.members)} members, and no member would "
-                    f"need them all: give it 1 to {len(group.members)}."
+                    f"the group {name} has {group.experts} experts for {len(group.members)} members, and some would be "
+                    f"of no use: give it 1 to {len(group.members)}."
                 )
             if self.rank == "total" and self.r % group.experts:
                 raise ModelError(
@@ -147,7 +147,7 @@ class Layout(NamedTuple):
         ]
 
     def table(self, embedding: Tensor, gate: Tensor) -> Tensor:
-        """What each pair multiplies the low-rank side by, scales included: (pairs, R), pairs as `Gates` numbers them."""
+        """What each pair multiplies the low-rank side by, scales included: (P, R), pairs as `Gates` numbers them."""
         rows: Tensor = embedding.new_ones(1, 0)
         for own, rank, scale in zip(self.weights(embedding, gate), self.ranks, self.scales, strict=True):
             wide = scale * torch.cat([torch.zeros_like(own[:1]), own]).repeat_interleave(
@@ -162,7 +162,7 @@ class Reading:
     """What the model is being read under, shared by its adapted layers.
 
     Attributes:
-        pairs: (B, N) of the pass that is on, or was last, so that gradient checkpointing can repeat it; None: ``fixed``.
+        pairs: (B, N) of the pass that is on or was last, so that gradient checkpointing can repeat it; None: ``fixed``.
         fixed: the pair of a pass that is told none, and of merging.
         leads: by adapter, the layer that holds what all share: the embeddings, and shared gates.
     """
@@ -179,6 +179,10 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("experts_A", "experts_B", "experts_gate", "experts_embedding")
     other_param_names = ("experts_config",)
+
+    if TYPE_CHECKING:  # what PEFT's class has, which has no types
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, base_layer: nn.Module, reading: Reading) -> None:
         super().__init__()
@@ -217,7 +221,7 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def table(self, name: str) -> Tensor:
-        """`Layout.table` of an adapter's gates here, (pairs, R); without gradients it is kept until a weight changes."""
+        """`Layout.table` of an adapter's gates here, (P, R); without gradients it is kept until a weight changes."""
         lead = self._reading.leads[name]
         embedding = lead.experts_embedding[name]
         gate = self.experts_gate[name] if name in self.experts_gate else lead.experts_gate[name]
@@ -337,7 +341,7 @@ class ExpertsModel(BaseTuner):
 
     prefix = "experts_"
     tuner_layer_cls = ExpertsLinear
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
     uses_shared_state = True
     takes_pairs = True
 

@@ -239,7 +239,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
 
 
 def read_under(model: Any, pairs: Tensor) -> dict[str, Tensor]:
-    """How a model's forward is told which experts each token (B, N) is read under; a model without any is told nothing."""
+    """What tells a model's forward which experts each token (B, N) is read under; nothing for a model without any."""
     return {"pairs": pairs} if getattr(getattr(model, "module", model), "takes_pairs", False) else {}
 
 

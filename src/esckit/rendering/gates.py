@@ -1,7 +1,7 @@
 """Which experts a token is read under: a member of each group (a role, a strategy), or of none, as one number.
 
-A mixture of LoRA experts (`language_models.experts`) has gates that depend on these members and on nothing else (Empath,
-equations 4 to 6). Here stands which members a dialogue's tokens have; no tensor is in it.
+A mixture of LoRA experts (`language_models.experts`) has gates that depend on these members and on nothing else
+(Empath, equations 4 to 6). Here stands which members a dialogue's tokens have; no tensor is in it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from esckit.errors import CorpusError
 GateScope = Literal["token", "sequence"]
 
 STRATEGY: Final = "strategy"
-"""The group whose members are strategies; another group's are values of a dialogue's label of its name, such as role."""
+"""The group whose members are strategies; another's are values of a dialogue's label of its name, such as role."""
 
 AND: Final = "+"
 """Between the names of a group whose members are pairs of others' (``role+strategy``): a mixture without groups."""
@@ -62,8 +62,8 @@ class Gates:
             name = AND.join(map(str, names)) if all(names) else None
             if name and name not in known:
                 raise CorpusError(
-                    f"there are no experts for the {group} {name!r}: choose one of {', '.join(known)}, or train experts "
-                    "for it."
+                    f"there are no experts for the {group} {name!r}: choose one of {', '.join(known)}, or train "
+                    "experts for it."
                 )
             number = number * (len(known) + 1) + (known.index(name) + 1 if name else 0)
         return number
@@ -71,7 +71,7 @@ class Gates:
     def members(self, pair: int) -> dict[str, str | None]:
         """The members that a pair's number stands for, by what they are members of."""
         found: dict[str, str | None] = {}
-        for group, known in reversed(self.groups.items()):
+        for group, known in reversed([*self.groups.items()]):
             pair, place = divmod(pair, len(known) + 1)
             names = group.split(AND)
             found |= dict(zip(names, known[place - 1].split(AND) if place else [None] * len(names), strict=True))

@@ -137,7 +137,7 @@ class PieceEncoder:
         )
 
 
-def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
     """How many tokens two texts begin with alike."""
     low, high = 0, min(len(one), len(other))
     while low < high:

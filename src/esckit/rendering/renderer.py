@@ -128,8 +128,8 @@ class Renderer:
     # What a part reads and says.
 
     def _system(self, part: Part, strategy: str, told: Told = NOTHING) -> Message:
-        """The system message that a part reads before a reply under a strategy."""
-        own = system_text(self.layout, part, self.taxonomy, strategy)
+        """The system message that a part reads before a reply under a strategy, in the dialogue's language."""
+        own = system_text(self.layout, part, self.taxonomy, strategy, told.language)
         more = (told.role, told.experience if self.layout == "paper" else "")
         return Message("system", "\n\n".join(text for text in (own, *more) if text))
 
@@ -139,7 +139,7 @@ class Renderer:
         if told.experience and self.layout != "paper":
             history = [*messages[:-1], told.after(messages[-1])]
         if reads_lines(self.layout, part):
-            history = [Message("user", "\n".join(map(line_of, history)))]
+            history = [Message("user", "\n".join(line_of(each, told.language) for each in history))]
         system = self.system(part, strategy, told)
         return self.template.prompt([*([system] if system.content else []), *history]) + self.template.lead
 
@@ -152,12 +152,12 @@ class Renderer:
         strategy: str | None = None,
         told: Told = NOTHING,
     ) -> Context:
-        """Everything before a reply, with room for ``reserve`` tokens after it; strategy and what is told are the reply's.
+        """Everything before a reply, with room for ``reserve`` tokens after it; strategy and ``told`` are the reply's.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
         """
-        messages = to_messages(*as_written(self.layout, path, shown))
+        messages = to_messages(*as_written(self.layout, path, shown), told.language)
         limit = self.max_context - reserve
 
         def without(dropped: int) -> Context:
@@ -192,13 +192,15 @@ class Renderer:
         """
         label, probe = self._longest_label(part)
         text = max((len(self.reply_ids(probe, str(turn.strategy), text, part)[1]) for text in texts), default=room)
-        told = self._told(conversation, turn) if part == "generator" else NOTHING
+        told = self._told(conversation, turn) if part == "generator" else Told(language=conversation.language)
         return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy), told)
 
     def _told(self, conversation: Conversation, turn: Turn) -> Told:
         """What the bank has of a turn's role and experience."""
         role = self.bank and member_of(conversation, turn, "role")
-        return told_of(self.bank, role, turn.extra.get("experience"), conversation.language) if role else NOTHING
+        if not self.bank or not role:
+            return Told(language=conversation.language)
+        return told_of(self.bank, role, turn.extra.get("experience"), conversation.language)
 
     def _measure_labels(self, part: Part) -> tuple[int, str]:
         """Tokens of the longest label, and the short context after which they were counted."""
@@ -270,8 +272,9 @@ class Renderer:
         self, example: Example, conversation: Conversation, turn: Turn, shown: Mapping[str, str]
     ) -> Iterator[int]:
         """Where each past reply that the context still has begins, its label first: where its own context ends."""
-        messages = to_messages(*as_written(self.layout, conversation.path(turn.parent), shown))[2 * example.dropped :]
         told = self._told(conversation, turn)
+        path = conversation.path(turn.parent)
+        messages = to_messages(*as_written(self.layout, path, shown), told.language)[2 * example.dropped :]
         told = told if self.layout == "paper" else told._replace(experience="")
         for place in range(1, len(messages), 2):
             before = self._text(messages[:place], "generator", str(turn.strategy), told)
@@ -293,7 +296,7 @@ class Renderer:
         self, conversation: Conversation, preference: Preference, part: Part, shown: Mapping[str, str]
     ) -> PairExample:
         """Render a preference for one part; where the context must be cut, it is cut alike for both sides."""
-        chosen, rejected = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
+        chosen, _ = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
         texts = [] if part == "planner" else [turn.text or "" for turn in sides]
         context = self._before(conversation, chosen, part, shown, texts)
         examples = (self._gated(self._example(context, side, part), conversation, side, part, shown) for side in sides)
@@ -364,11 +367,11 @@ class Renderer:
             CorpusError: even the last exchange does not fit ``max_context``.
             TemplateError: the template writes a message otherwise once another one follows.
         """
-        messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown)
+        messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown, conversation.language)
         messages = messages[:-1] if messages[-1].filler else messages
         dropped = 0
         while messages:
-            examples = self._messages_scored(conversation.id, messages, dropped)
+            examples = self._messages_scored(conversation, messages, dropped)
             if max((len(example.context) + len(example.scored) for example in examples), default=0) <= self.max_context:
                 return examples
             if len(messages) <= 2:
@@ -379,10 +382,10 @@ class Renderer:
             messages, dropped = messages[2:], dropped + 1
         return []
 
-    def _messages_scored(self, name: str, messages: Sequence[Message], dropped: int) -> list[Example]:
+    def _messages_scored(self, conversation: Conversation, messages: Sequence[Message], dropped: int) -> list[Example]:
         """A target a message that somebody said: its content and the token that ends it, after all before it."""
         encoder, examples = self.template.encoder, []
-        chat = [self.system("coupled", self.taxonomy.labels[0])]
+        chat = [self.system("coupled", self.taxonomy.labels[0], Told(language=conversation.language))]
         before = None
         for message in messages:
             chat.append(message)
@@ -400,5 +403,5 @@ class Renderer:
                 continue
             (ids,) = encoder.continued(whole[:place], [content + end.string[: end.start()]])
             context = encoder.encode(whole[:place])
-            examples.append(Example(name, context, (), (*ids, *encoder.encode(end.group())), dropped))
+            examples.append(Example(conversation.id, context, (), (*ids, *encoder.encode(end.group())), dropped))
         return examples

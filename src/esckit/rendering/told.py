@@ -1,8 +1,8 @@
 """What a generator is told of a role and of an experience: texts from a bank, in the dialogue's language.
 
 The role stands in the system text. The experience belongs to one reply: in layout ``shared-prefix`` it follows the
-history, inside the last user message, so that the dialogue's other replies share what stands before; in layout ``paper``
-it stands in the system text (Empath, section 5.2).
+history, inside the last user message, so that the dialogue's other replies share what stands before; in layout
+``paper`` it stands in the system text (Empath, section 5.2).
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,10 +17,11 @@ __all__ = ["NOTHING", "Told", "told_of"]
 
 
 class Told(NamedTuple):
-    """The texts; empty where there is nothing to tell."""
+    """The texts, empty where there is nothing to tell, and the dialogue's language."""
 
     role: str = ""
     experience: str = ""
+    language: str = "en"
 
     def after(self, message: Message) -> Message:
         """The last user message with the experience behind it; a filler has no words that it could follow."""
@@ -44,6 +45,6 @@ def told_of(bank: "RoleBank", role: str, experience: str | None, language: str) 
     about = {"title": title, "profile": who.profile[language], "background": who.background[language]}
     card = load_prompt("empath", "role", language, **about, style=who.style[language])
     if experience is None:
-        return Told(card)
+        return Told(card, language=language)
     text = who.experience(experience).text(language)
-    return Told(card, load_prompt("empath", "experience", language, title=title, experience=text))
+    return Told(card, load_prompt("empath", "experience", language, title=title, experience=text), language)
