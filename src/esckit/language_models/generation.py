@@ -96,8 +96,7 @@ def generate_ids(
 ) -> list[list[int]]:
     """Continue each prompt until the end of turn; a row that has ended makes room for the next prompt.
 
-    Prompts of one dialogue share most of their tokens, which are read once and kept once (`cohorts`). No process-wide
-    random state is read or changed.
+    What prompts of one dialogue share is read and kept once (`cohorts`). No process-wide random state takes part.
 
     Args:
         model: a causal language model in evaluation mode, adapters chosen.
@@ -118,9 +117,7 @@ def generate_ids(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     written: list[list[int]] = [[] for _ in texts]
     under = [list(own) for own in pairs] if pairs else [[0] * len(text) for text in texts]
-    waiting = in_groups([[*zip(*both, strict=True)] for both in zip(texts, under, strict=True)] if pairs else texts)[
-        ::-1
-    ]
+    waiting = in_groups([list(zip(*both, strict=True)) for both in zip(texts, under, strict=True)])[::-1]
     cohorts: list[Cohort] = []
     while waiting or cohorts:
         rows = sum(len(cohort.rows) for cohort in cohorts)
@@ -139,17 +136,20 @@ def generate_ids(
             logits = penalised(cohort.logits, decoding.repetition_penalty, so_far)
             logits = _guided(logits, [guides[row] for row in cohort.rows])
             tokens = _next_tokens(logits, decoding, [generators[row] for row in cohort.rows])
-            going = []
             for row, token in zip(cohort.rows, tokens.tolist(), strict=True):
                 written[row].append(token)
-                going.append(token != end_of_turn and len(written[row]) < decoding.max_new_tokens)
-                if (guide := guides[row]) is not None:
-                    guide.take(token)
-                if on_token:
-                    on_token(token)
-            cohort.go_on(tokens, going)
+                _tell(token, guides[row], on_token)
+            said = [written[row] for row in cohort.rows]
+            cohort.go_on(tokens, [s[-1] != end_of_turn and len(s) < decoding.max_new_tokens for s in said])
         cohorts = [cohort for cohort in cohorts if cohort.rows]
     return written
+
+
+def _tell(token: int, guide: Guide | None, on_token: Callable[[int], None] | None) -> None:
+    if guide is not None:
+        guide.take(token)
+    if on_token:
+        on_token(token)
 
 
 def penalised(logits: Tensor, penalty: float, texts: Iterable[Sequence[int]]) -> Tensor:
