@@ -46,6 +46,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "planning",
         "prompts",
         "rendering",
+        "roles",
         "safety",
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
