@@ -1,4 +1,4 @@
-"""A talk as exchanges: what the seeker says, and what the supporter answers. All stages read and make these."""
+"""A talk as exchanges: what the seeker says, and what the supporter answers. All steps read and make these."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

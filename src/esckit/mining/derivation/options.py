@@ -1,4 +1,4 @@
-"""What can be said about a derivation: which roles, which stages, who writes, what is left out. No torch."""
+"""What can be said about a derivation: which roles, which steps, who writes, what is left out. No torch."""
 
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -9,11 +9,11 @@ from esckit.decoding import Decoding
 from esckit.roles.bank import SHIPPED
 from esckit.roles.telling import TellingOptions
 
-__all__ = ["DerivationOptions", "DeriverOptions", "Filters", "PerplexityLimit", "StageName"]
+__all__ = ["DerivationOptions", "DeriverOptions", "Filters", "PerplexityLimit", "StepName"]
 
-StageName = Literal["dialogue", "experiences", "style"]
+StepName = Literal["dialogue", "experiences", "style"]
 
-_IN_ORDER: Final[tuple[StageName, ...]] = ("dialogue", "experiences", "style")
+_IN_ORDER: Final[tuple[StepName, ...]] = ("dialogue", "experiences", "style")
 
 
 class DeriverOptions(PromptedOptions):
@@ -44,7 +44,7 @@ class Filters(BaseModel):
 
     Attributes:
         fewest, most: exchanges, a seeker's and a supporter's turn each (Empath, section 4.2: 8 to 10).
-        length_ratio: all that the supporter says before and after a stage: the longer one has at most so many times the
+        length_ratio: all that the supporter says before and after a step: the longer one has at most so many times the
             words of the shorter one (characters in scripts without blanks); null: any.
         near_duplicate: of two roles' versions of one source, the later one is left out where they share at least this
             part, 0 to 1, of their supporters' runs of three words (`words.in_common`); null: any.
@@ -76,7 +76,7 @@ class DerivationOptions(BaseModel):
         language: take sources of this language alone; null: of any.
         derived_by: ``rules``, which ask nobody and write nothing new, or a chat ``model``.
         deriver: the chat model.
-        stages: what is done, in this order: a ``dialogue`` of a question and its answer, and strategies for a dialogue
+        steps: what is done, in this order: a ``dialogue`` of a question and its answer, and strategies for a dialogue
             without; ``experiences`` of the role; its ``style``.
         telling: under which strategies a role tells an experience, and how often.
         offered: a model chooses among so many of the role's experiences, those most like the seeker's words.
@@ -91,7 +91,7 @@ class DerivationOptions(BaseModel):
     language: str | None = None
     derived_by: Literal["rules", "model"] = "rules"
     deriver: DeriverOptions = DeriverOptions()
-    stages: tuple[StageName, ...] = _IN_ORDER
+    steps: tuple[StepName, ...] = _IN_ORDER
     telling: TellingOptions = TellingOptions(most=1)
     offered: int = Field(5, ge=1)
     filters: Filters = Filters()
@@ -103,8 +103,8 @@ class DerivationOptions(BaseModel):
             raise ValueError("derived_by: model needs one: set deriver.model (remote:NAME, a folder, smollm2)")
         if self.derived_by != "model" and self.deriver.model is not None:
             raise ValueError(f"deriver.model {self.deriver.model} is not asked: set derived_by to model")
-        if not self.stages or self.stages != tuple(each for each in _IN_ORDER if each in self.stages):
-            raise ValueError(f"stages has to be some of {', '.join(_IN_ORDER)}, each once, in this order")
+        if not self.steps or self.steps != tuple(each for each in _IN_ORDER if each in self.steps):
+            raise ValueError(f"steps has to be some of {', '.join(_IN_ORDER)}, each once, in this order")
         if isinstance(self.roles, tuple) and len(set(self.roles)) < max(len(self.roles), 1):
             raise ValueError("roles lists none, or one twice: name each once")
         return self
