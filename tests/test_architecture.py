@@ -27,14 +27,14 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "decoding": set(),
     "safety": set(),
     "conversation": {"strategy"},
-    "roles": {"strategy"},
+    "roles": TREE,
     "corpora": TREE,
     "measures": TREE,
     "prompts": {"conversation"},
     "rendering": TREE | {"prompts"},
     "language_models": {"conversation", "decoding", "rendering"},
     "chat_models": {"conversation", "decoding", "language_models", "prompts", "rendering"},
-    "planning": TREE | {"language_models", "measures", "rendering"},
+    "planning": TREE | {"language_models", "measures", "rendering", "roles"},
     "training": {"language_models", "rendering"},
     "supporters": TREE
     | {
@@ -55,7 +55,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
-    | {"rendering", "report", "supporters", "training"},
+    | {"rendering", "report", "roles", "supporters", "training"},
     "cli": TREE
     | {"chat_models", "corpora", "decoding", "judging", "measures", "mining", "planning", "prompts", "recipes"}
     | {"rendering", "report", "roles", "safety", "supporters", "training"},
