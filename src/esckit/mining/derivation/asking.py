@@ -1,7 +1,6 @@
 """What a chat model is asked in a step, and what its answer says. All steps answer with a whole dialogue."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
@@ -92,10 +91,11 @@ def step_request(
         slots["mark"] = rules_in(language).mark.format(name=task.role.titles[language])
     if prompt == "experiences":
         telling = options.telling
-        slots["experiences"] = "\n".join(json.dumps({"experience": id, "text": text}, ensure_ascii=False) for id, text in offered)
+        lines = ({"experience": id, "text": text} for id, text in offered)
+        slots["experiences"] = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
         slots |= {"where": ", ".join(telling.strategies), "times": str(telling.most), "every": str(telling.every)}
-    messages = Message("system", prompts.fill("system", language)), Message("user", prompts.fill(prompt, language, **slots))
-    return ChatRequest(messages, options.deriver.decoding, schema, sample)
+    system, asked = prompts.fill("system", language), prompts.fill(prompt, language, **slots)
+    return ChatRequest((Message("system", system), Message("user", asked)), options.deriver.decoding, schema, sample)
 
 
 def _offered(task: Task, options: DerivationOptions) -> list[tuple[str, str]]:
@@ -111,27 +111,17 @@ def _of_role(role: Role, language: str) -> dict[str, str]:
 
 
 def _lines(talk: Talk) -> str:
-    return "\n".join(
-        "{"
-        + ", ".join(
-            f'"{name}": {value if isinstance(value, int) else quote(value)}'
-            for name, value in (
-                ("exchange", number),
-                ("seeker", each.seeker),
-                ("strategy", each.strategy),
-                ("supporter", each.supporter),
-            )
-            if value is not None
-        )
-        + "}"
-        for number, each in enumerate(talk, 1)
-    )
+    return "\n".join(f"{{{_fields(number, each)}}}" for number, each in enumerate(talk, 1))
+
+
+def _fields(number: int, each: Exchange) -> str:
+    told = {"seeker": each.seeker, "strategy": each.strategy, "supporter": each.supporter}
+    return ", ".join([f'"exchange": {number}', *(f'"{name}": {quote(text)}' for name, text in told.items() if text)])
 
 
 def _guidelines(taxonomy: Taxonomy, language: str) -> str:
-    return "\n".join(
-        f"- {taxonomy.shown_in(label, language)}: {taxonomy.definition_in(label, language)}" for label in taxonomy.labels
-    )
+    names = [(taxonomy.shown_in(label, language), taxonomy.definition_in(label, language)) for label in taxonomy.labels]
+    return "\n".join(f"- {name}: {definition}" for name, definition in names)
 
 
 def read_talk(step: StepName, task: Task, outcome: Outcome, schema: type[BaseModel], taxonomy: Taxonomy) -> Talk | str:

@@ -72,7 +72,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _pieces(answer: Turn, taxonomy: Taxonomy, rules: Rules, fewest: int, most: int) -> list[_Piece]:
-    """The sentences of an answer with their strategies, joined to as many pieces as there shall be, if it has so many."""
+    """The sentences of an answer with their strategies, joined to as many pieces as there shall be at most."""
     spans, start, pieces = _spans(answer, taxonomy), 0, []
     for sentence in _sentences(answer.text or ""):
         middle = start + len(sentence) // 2

@@ -68,4 +68,5 @@ def turns_of(talk: Talk, seekers: str, supporters: str) -> Iterator[Turn]:
         stock = {"stock": True} if each.stock else {}
         yield Turn(str(2 * place), before, "seeker", each.seeker, None, supporters if stock else seekers, extra=stock)
         extra = {name: value for name in ("phase", "experience") if (value := getattr(each, name))}
-        yield Turn(str(2 * place + 1), str(2 * place), "supporter", each.supporter, each.strategy, supporters, extra=extra)
+        own, said = str(2 * place + 1), each.supporter
+        yield Turn(own, str(2 * place), "supporter", said, each.strategy, supporters, extra=extra)

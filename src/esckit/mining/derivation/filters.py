@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from esckit.measures.scripts import MOST, is_foreign, share_of
@@ -28,6 +29,7 @@ _MARK: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _TOLD: Final = 10  # letters; a shorter line shows no language
+_LATIN: Final = re.compile("[A-Za-z]+")
 _SCRIPTS: Final = {"zh": "Chinese"}
 
 
@@ -98,7 +100,8 @@ def _is_foreign(step: Step) -> bool:
     texts = [text for each in step.after for text in (each.seeker, each.supporter)]
     lines = [text for text in texts if sum(map(str.isalpha, text)) >= _TOLD]
     if step.language in _SCRIPTS:
-        return any(share_of("Chinese", [text]) <= MOST for text in lines)
+        # a word of Latin letters counts as much as one character
+        return any(share_of("Chinese", [_LATIN.sub("a", text)]) <= MOST for text in lines)
     return any(share_of("not Latin", [text]) > MOST for text in lines) or (step.language == "en" and is_foreign(texts))
 
 
@@ -123,7 +126,7 @@ def _tells_at_wrong_place(step: Step) -> bool:
 def _tells_too_often(step: Step) -> bool:
     telling, told = step.options.telling, step.told
     twice = len({step.after[place].experience for place in told}) < len(told)
-    near = any(other - one < telling.every for one, other in zip(told, told[1:], strict=False))
+    near = any(other - one < telling.every for one, other in pairwise(told))
     return twice or near or len(told) > telling.most
 
 

@@ -40,7 +40,7 @@ class Rules(NamedTuple):
         return next((label for label, cue in self.cues.items() if cue.search(text)), self.otherwise)
 
     def seeker_turn(self, before: str, strategy: str, used: Sequence[str], random: Random) -> str:
-        """A stock turn between a reply and the next one, which follows a strategy; none twice while there are others."""
+        """A stock turn between a reply and the next one, which follows a strategy; none twice while others are left."""
         asked = before.rstrip().endswith(("?", "？"))
         for kind in (["question"] if asked else [strategy]) + ["any"]:
             left = [text for text in self.seeker.get(kind, ()) if text not in used]
