@@ -107,7 +107,7 @@ def _offered(task: Task, options: DerivationOptions) -> list[tuple[str, str]]:
 
 def _of_role(role: Role, language: str) -> dict[str, str]:
     card = {name: getattr(role, name)[language] for name in ("profile", "background", "style", "guide")}
-    return {"name": role.titles[language], "card": "\n".join(card.values())}
+    return {"who": role.titles[language], "card": "\n".join(card.values())}
 
 
 def _lines(talk: Talk) -> str:
