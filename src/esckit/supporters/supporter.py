@@ -146,6 +146,13 @@ class Supporter:
         """Those under which it has replies; None is all."""
         return None if self.generator is None else self.generator.strategies
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """The roles that it can speak as: a title by name, in English where they have one."""
+        if self.casting is None:
+            return {}
+        return {role.name: role.titles.get("en") or role.titles[role.languages[0]] for role in self.casting.bank.roles}
+
     def calibrated(self, calibration: "Calibration") -> "Supporter":
         """The same supporter with another calibration over its planner's scores."""
         from esckit.supporters.calibrated import CalibratedPlanner

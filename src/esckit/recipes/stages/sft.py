@@ -23,8 +23,8 @@ from esckit.training.training_options import ExpertsOptions, LoraOptions
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
-    from esckit.language_models.backbone import Backbone
     from esckit.corpora import Corpus
+    from esckit.language_models.backbone import Backbone
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
     from esckit.rendering import Example, Renderer
@@ -83,8 +83,8 @@ class SftStage(ReplayingStage):
             names, count = read_bank(stage.bank).names, self.experts.groups.get("role", 0)
             if count > len(names):
                 raise CorpusError(
-                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would be "
-                    f"of no use: set experts.groups.role to {len(names)} at most."
+                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would "
+                    f"be of no use: set experts.groups.role to {len(names)} at most."
                 )
 
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
