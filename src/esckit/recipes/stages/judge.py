@@ -36,7 +36,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics, caps=self.caps)]
         failed = hash_file(Path(self.failed)) if self.failed else None
-        return [prompt_texts(self.read_prompts()), rubrics, failed, run.source(self.model)]
+        return [prompt_texts(self.read_prompts(), run.languages), rubrics, failed, run.source(self.model)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.
