@@ -191,6 +191,7 @@ def predict_command(
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
     ledger: shared.LedgerOption = None,
+    role: shared.RoleOption = None,
     max_new_tokens: shared.NewTokensOption = None,
     concurrency: shared.ConcurrencyOption = None,
     budget_calls: shared.CallsOption = None,

@@ -67,9 +67,7 @@ def chat_command(
     method: Annotated[
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
-    role: Annotated[
-        str | None, typer.Option(help="Who speaks, of a supporter with roles; none: nobody in particular.")
-    ] = None,
+    role: shared.RoleOption = None,
     max_new_tokens: shared.NewTokensOption = None,
     trust_remote_code: shared.TrustOption = False,
 ) -> None:
