@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +45,12 @@ def read_pairs(path: Path) -> list[Pair]:
                 fields = ", ".join(Pair._fields)
                 raise RoleError(f"{path}:{number} is no pair: write a JSON object with {fields}.") from error
     return pairs
+
+
+def shipped_pairs() -> list[Pair]:
+    """The held-out pairs that come with esckit, about the shipped bank; nothing was fitted to or chosen by them."""
+    with as_file(files("esckit.roles") / "pairs.jsonl") as path:
+        return read_pairs(path)
 
 
 def check_pairs(pairs: Sequence[Pair], bank: RoleBank) -> None:
