@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from esckit.planning.emotion_scorer import correlations, feeling_words, fit_scorer
-from esckit.planning.text_features import GramReader, likeness
+from esckit.planning.text_features import TokenReader, likeness
 from esckit.roles import EMOTIONS
 from tests.roles.little import little_bank
 
@@ -13,7 +13,7 @@ from tests.roles.little import little_bank
 def test_it_hears_the_emotion_of_texts_that_it_has_not_seen(language: str) -> None:
     told = [each for role in little_bank().roles for each in role.experiences]
     texts = [each.text(language) for each in told]
-    reader = GramReader.learn(texts)
+    reader = TokenReader.learn(texts)
     scorer, facts = fit_scorer(reader, texts, np.array([each.scores for each in told], float), language, seed=0)
     assert facts["texts"] == 12
     assert min(facts["correlation"][name] for name in ("joy", "fear", "anger")) > 0.5
@@ -33,7 +33,7 @@ def test_it_hears_the_emotion_of_texts_that_it_has_not_seen(language: str) -> No
 def test_a_text_alone_is_scored_as_among_others() -> None:
     told = [each for role in little_bank().roles for each in role.experiences]
     texts = [each.text("en") for each in told]
-    reader = GramReader.learn(texts)
+    reader = TokenReader.learn(texts)
     scorer, _ = fit_scorer(reader, texts, np.array([each.scores for each in told], float), "en", seed=0)
     together = scorer.score(reader.rows(texts), feeling_words(texts, "en"))
     alone = [scorer.score(reader.rows([text]), feeling_words([text], "en"))[0] for text in texts]
@@ -41,7 +41,7 @@ def test_a_text_alone_is_scored_as_among_others() -> None:
 
 
 def test_one_experience_in_a_language_without_words_of_ours_has_scores_in_the_middle_or_its_own() -> None:
-    reader = GramReader.learn(["bonjour la mer"])
+    reader = TokenReader.learn(["bonjour la mer"])
     scorer, facts = fit_scorer(reader, ["bonjour la mer"], np.full((1, 8), 4.0), "fr", seed=0)
     assert scorer.score(reader.rows(["autre chose"]), feeling_words(["autre chose"], "fr")) == pytest.approx(4.0)
     assert facts["correlation"]["mean"] == 0
@@ -63,8 +63,8 @@ def test_correlations_are_pearsons() -> None:
     assert found["anticipation"] == 0
 
 
-def test_grams_are_of_characters_and_of_words_and_of_length_1() -> None:
-    reader = GramReader.learn(["我很难过", "the sea"])
+def test_rows_are_of_characters_or_words_and_of_length_1() -> None:
+    reader = TokenReader.learn(["我很难过", "the sea"])
     rows = reader.rows(["我很难过。", "很难", "The  SEA!", "sea", "..."])
     alike = likeness(rows, rows)
     np.testing.assert_allclose(np.diag(alike)[:4], 1)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CorpusArgument = Annotated[
     str, typer.Argument(help="Dialogues or questions, in any format of docs/corpora.md, or starter.")
 ]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="The dialogues' format, where the file could be several.")
+]
 FolderArgument = Annotated[Path, typer.Argument(help="A role matcher's folder (esckit train matcher, stage match).")]
 
 
@@ -32,6 +35,7 @@ def train_matcher_command(
         float | None, typer.Option(min=0, max=1, help="It abstains below this probability; default: chosen.")
     ] = None,
     keywords: Annotated[bool, typer.Option("--keywords", help="Read the corpus's keywords too.")] = False,
+    format: FormatOption = None,
     labels: shared.LabelsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
     as_json: shared.JsonOption = False,
@@ -53,7 +57,7 @@ def train_matcher_command(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / MATCHER).exists():
         raise EsckitError(f"{out} holds something else than a role matcher: choose another folder.")
     roles = read_bank(bank)
-    questions = _questions(corpus, labels, roles)
+    questions = _questions(corpus, format, labels, roles)
     quiet()
     options = MatcherOptions(threshold=threshold, keywords=keywords)
     reader = None if encoder == "none" else load_encoder(encoder)
@@ -74,6 +78,7 @@ def train_matcher_command(
 def check_matcher_command(
     matcher: FolderArgument,
     corpus: CorpusArgument,
+    format: FormatOption = None,
     labels: shared.LabelsOption = None,
     as_json: shared.JsonOption = False,
     trust_remote_code: shared.TrustOption = False,
@@ -87,7 +92,7 @@ def check_matcher_command(
 
     quiet()
     loaded = RoleMatcher.load(matcher)
-    questions = _questions(corpus, labels, loaded.bank)
+    questions = _questions(corpus, format, labels, loaded.bank)
     if not questions:
         raise CorpusError(f"no dialogue of {corpus} has a gold role: give dialogues with a label role, or a topic.")
     found = measure_matcher(loaded, questions)
@@ -113,14 +118,15 @@ def check_experiences_command(
 
     Example: esckit check experiences runs/matcher
     """
-    from esckit.planning.experience_figures import experience_figures, read_pairs, shipped_pairs
+    from esckit.planning.experience_figures import experience_figures, read_own_pairs
     from esckit.planning.role_matcher import RoleMatcher
+    from esckit.roles.pairs import read_pairs
     from esckit.roles.telling import TOLERANCE
 
     quiet()
     loaded = RoleMatcher.load(matcher)
     equal = TOLERANCE if tolerance is None else tolerance
-    found = experience_figures(loaded, read_pairs(pairs) if pairs else shipped_pairs(), equal)
+    found = experience_figures(loaded, read_own_pairs(pairs) if pairs else read_pairs(), equal)
     if as_json:
         shared.print_json({"format": 1, "matcher": loaded.identity, "tolerance": equal, "languages": found})
         return
@@ -132,11 +138,11 @@ def check_experiences_command(
         for way, own in ways.items()
     ]
     title = "Experiences found at once (hit@1, per cent; brackets: 95% bootstrap over pairs; chance is exact)"
-    notes = [f"emotions: centred cosine of eight scores, those at most {equal:g} below the best by likeness of words"]
+    notes = [f"as told: by centred cosine of eight scores; of those at most {equal:g} below the best, the likest words"]
     print(draw(Table(title, ["language", "chosen by", "pairs", "hit@1"], 2, rows, notes)))
 
 
-def _questions(corpus: str, labels: Path | None, bank: "RoleBank") -> "list[Question]":
+def _questions(corpus: str, format: str | None, labels: Path | None, bank: "RoleBank") -> "list[Question]":
     """Questions with a gold role; what is left out is told."""
     from esckit.corpora import load_corpus
     from esckit.planning.questions import questions_with_gold
@@ -144,7 +150,7 @@ def _questions(corpus: str, labels: Path | None, bank: "RoleBank") -> "list[Ques
     if corpus == "starter":
         trees = [tree for part in load_corpus("starter").parts.values() for tree in part]
     else:
-        trees = shared.read_dialogues(Path(corpus), labels=labels)
+        trees = shared.read_dialogues(Path(corpus), format=format, labels=labels)
     found, left_out = questions_with_gold(trees, bank)
     told = ", ".join(f"{number} have {reason}" for reason, number in left_out.items())
     by = sorted({question.by for question in found if question.by})
@@ -158,7 +164,7 @@ def _questions(corpus: str, labels: Path | None, bank: "RoleBank") -> "list[Ques
 def _show(title: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
     from esckit.report.figure_tables import Table, draw
 
-    columns = {"accuracy": "accuracy", "precision": "P", "recall": "R", "f1": "F1", "macro_f1": "macro-F1"}
+    columns = {"recall": "R", "precision": "P", "f1": "F1", "macro_f1": "macro-F1"}
     rows = [
         [
             way,
@@ -169,7 +175,7 @@ def _show(title: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
         ]
         for way, own in ways.items()
     ]
-    heading = f"{title} (per cent; P, R, F1 weighted by role; brackets: 95% bootstrap over sources)"
+    heading = f"{title} (per cent; weighted by role, so R is accuracy; brackets: 95% bootstrap over sources)"
     print(draw(Table(heading, ["way", "questions", "answered", *columns.values(), "F1 over topic"], 1, rows, [])))
     roles = list(dict.fromkeys(role for own in ways.values() for role in own["by_role"]))
     each = [[way, *(f"{100 * own['by_role'].get(role, 0):.1f}" for role in roles)] for way, own in ways.items()]

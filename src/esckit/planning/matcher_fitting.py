@@ -27,7 +27,7 @@ from esckit.planning.matcher_options import MatcherOptions
 from esckit.planning.questions import Question, question_text
 from esckit.planning.role_figures import Guess, role_figures
 from esckit.planning.role_matcher import LanguagePart, MatcherCard, RoleHead, RoleMatcher
-from esckit.planning.text_features import GramReader, TextReader, VectorReader, likeness, reads_vectors
+from esckit.planning.text_features import TextReader, TokenReader, VectorReader, likeness, reads_vectors
 from esckit.roles.bank import Role, RoleBank
 
 _STRENGTHS: Final = (1.0, 10.0, 100.0)  # inverse, of the head's penalty
@@ -171,12 +171,12 @@ def _train_language(
     options: MatcherOptions,
     seed: int,
 ) -> tuple[LanguagePart, dict[str, Any]]:
-    reader, rarity = _reader(bank, encoder, language)
+    texts = [question_text(each.situation, each.said, each.keywords if options.keywords else ()) for each in questions]
+    reader, rarity = text_reader(bank, encoder, language, texts)
     told = [each.text(language) for role in bank.roles for each in role.experiences]
     owners = [place for place, role in enumerate(bank.roles) for _ in role.experiences]
     cards = reader.rows([role_card(role, language) for role in bank.roles])
     experiences = reader.rows(told)
-    texts = [question_text(each.situation, each.said, each.keywords if options.keywords else ()) for each in questions]
     rows, basis = _rotated(_stack(reader.rows(texts), _stack(cards, experiences)))
     lesson = _Lesson(
         rows=rows[: len(texts)],
@@ -195,7 +195,13 @@ def _train_language(
     return LanguagePart(replace(head, weights=np.asarray(head.weights @ basis.T)), scorer, rarity), facts
 
 
-def _reader(bank: RoleBank, encoder: Encoder | None, language: str) -> tuple[TextReader, NDArray[np.float64] | None]:
+def text_reader(
+    bank: RoleBank, encoder: Encoder | None, language: str, texts: Sequence[str] = ()
+) -> tuple[TextReader, NDArray[np.float64] | None]:
+    """What reads a language: the encoder where it knows it, else characters or words, with their rarity (F,).
+
+    Rarity is learnt from the bank's texts and ``texts``, whose roles are not looked at.
+    """
     if encoder and reads_vectors(encoder, language):
         return VectorReader(encoder), None
     if encoder:
@@ -204,9 +210,9 @@ def _reader(bank: RoleBank, encoder: Encoder | None, language: str) -> tuple[Tex
             "name a multilingual encoder to read it by vectors (docs/matching.md).",
             file=sys.stderr,
         )
-    texts = [role_card(role, language) for role in bank.roles]
-    grams = GramReader.learn([*texts, *(each.text(language) for role in bank.roles for each in role.experiences)])
-    return grams, grams.rarity
+    told = [each.text(language) for role in bank.roles for each in role.experiences]
+    reader = TokenReader.learn([*(role_card(role, language) for role in bank.roles), *told, *texts])
+    return reader, reader.rarity
 
 
 def _fit_head(lesson: _Lesson, k: int, options: MatcherOptions, seed: int) -> tuple[RoleHead, dict[str, Any]]:
