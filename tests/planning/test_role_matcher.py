@@ -105,7 +105,9 @@ def test_gold_roles_come_from_labels_hands_and_topics_and_every_source_counts_on
         replace(plain, id="nothing"),
         replace(talk(("supporter", "Hello?")), id="mute", labels={"problem_type": "job crisis"}),
     ]
-    found, left_out = questions_with_gold(trees, little_bank(), {"hand": "gardener"})
+    trees.append(replace(plain, id="nobody", labels={"problem_type": "job crisis"}))
+    by_hand = {"hand": "gardener", "topic": "wizard", "nobody": None, "labelled": "captain"}
+    found, left_out = questions_with_gold(trees, little_bank(), by_hand)
     assert [(each.source, each.role, each.by) for each in found] == [
         ("labelled", "miller", "role"),
         ("both", "gardener", "topic"),
@@ -113,7 +115,7 @@ def test_gold_roles_come_from_labels_hands_and_topics_and_every_source_counts_on
         ("topic", "captain", "topic"),
         ("keyword", "gardener", "topic"),
     ]
-    assert left_out == {"no gold role": 1, "no text before the first reply": 1}
+    assert left_out == {"no gold role": 2, "no text before the first reply": 1}
     with pytest.raises(RoleError, match="has no role 'pirate': take one of captain, gardener, miller"):
         questions_with_gold([replace(plain, labels={"role": "pirate"})], little_bank())
 

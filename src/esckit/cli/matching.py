@@ -145,13 +145,14 @@ def check_experiences_command(
 def _questions(corpus: str, format: str | None, labels: Path | None, bank: "RoleBank") -> "list[Question]":
     """Questions with a gold role; what is left out is told."""
     from esckit.corpora import load_corpus
+    from esckit.corpora.starter import starter_roles
     from esckit.planning.questions import questions_with_gold
 
     if corpus == "starter":
         trees = [tree for part in load_corpus("starter").parts.values() for tree in part]
     else:
         trees = shared.read_dialogues(Path(corpus), format=format, labels=labels)
-    found, left_out = questions_with_gold(trees, bank)
+    found, left_out = questions_with_gold(trees, bank, starter_roles())
     told = ", ".join(f"{number} have {reason}" for reason, number in left_out.items())
     by = sorted({question.by for question in found if question.by})
     print(
