@@ -1,4 +1,4 @@
-"""Mixtures of experts on tiny models: nine roles and ESConv's strategies, gates far from uniform, dialogues in roles."""
+"""Mixtures of experts on tiny models: nine roles, ESConv's strategies, gates far from uniform; dialogues in roles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

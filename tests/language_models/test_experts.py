@@ -186,7 +186,7 @@ def test_gates_and_embeddings_learn_from_the_second_step_on() -> None:
     assert moved == [{"experts_B"}, {"experts_A", "experts_B", "experts_gate", "experts_embedding"}]
 
 
-# ------------------------------------------------------------------------------------------------------------ the trie
+# ------------------------------------------------------------------------------------------------------------- the trie
 
 
 @pytest.mark.parametrize("scope", ["token", "sequence"])
@@ -235,7 +235,7 @@ def test_a_token_under_two_pairs_is_two_nodes() -> None:
     assert len(TokenTrie.merge([one, other])) == 5
 
 
-# ------------------------------------------------------------------------------------------------------------- writing
+# -------------------------------------------------------------------------------------------------------------- writing
 
 
 def argmax_loop(model: Any, prompt: Sequence[int], pairs: Sequence[int], steps: int) -> list[int]:
@@ -308,7 +308,7 @@ def test_transformers_own_generate_under_a_fixed_pair_writes_what_we_do() -> Non
     assert generate_ids(model, [prompt], -1, GREEDY, [0], pairs=[[pair] * len(prompt)]) == [wanted]
 
 
-# ------------------------------------------------------------------------------------------------------- what it refuses
+# ------------------------------------------------------------------------------------------------------ what it refuses
 
 
 def config(**changes: Any) -> ExpertsConfig:
@@ -339,7 +339,9 @@ def test_layers_that_read_other_tokens_than_were_told_are_named() -> None:
 def test_what_is_no_linear_layer_is_refused() -> None:
     experts = ExpertsOptions(groups=GROUPS)
     model = tiny_model()
-    with pytest.raises(ModelError, match=r"experts adapt linear layers, and model\.embed_tokens is none: leave it out\."):
+    with pytest.raises(
+        ModelError, match=r"experts adapt linear layers, and model\.embed_tokens is none: leave it out\."
+    ):
         from peft import get_peft_model
 
         get_peft_model(model, config(target_modules=["embed_tokens"]))
