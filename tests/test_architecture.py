@@ -27,14 +27,14 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "decoding": set(),
     "safety": set(),
     "conversation": {"strategy"},
-    "roles": {"strategy"},
+    "roles": TREE,
     "corpora": TREE,
     "measures": TREE,
     "prompts": {"conversation"},
     "rendering": TREE | {"prompts", "roles"},
     "language_models": {"conversation", "decoding", "rendering"},
     "chat_models": {"conversation", "decoding", "language_models", "prompts", "rendering"},
-    "planning": TREE | {"language_models", "measures", "rendering"},
+    "planning": TREE | {"language_models", "measures", "rendering", "roles"},
     "training": {"language_models", "rendering"},
     "supporters": TREE
     | {
@@ -46,16 +46,17 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "planning",
         "prompts",
         "rendering",
+        "roles",
         "safety",
     },
     "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
     "mining": TREE
     | {"chat_models", "decoding", "judging", "language_models", "measures", "planning", "prompts"}
-    | {"rendering", "safety", "supporters"},
+    | {"rendering", "roles", "safety", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
-    | {"rendering", "report", "supporters", "training"},
+    | {"rendering", "report", "roles", "supporters", "training"},
     "cli": TREE
     | {"chat_models", "corpora", "decoding", "judging", "measures", "mining", "planning", "prompts", "recipes"}
     | {"rendering", "report", "roles", "safety", "supporters", "training"},
@@ -100,6 +101,7 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/prompted.py", "supporters/open_model.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
+    *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("mining/derivation/*.py"))),
     *(
         f"mining/tree_search/{name}.py"
         for name in ("options", "roles", "said", "asked_roles", "open_roles", "statistics")

@@ -6,9 +6,11 @@ from esckit.recipes.stage import Stage
 from esckit.recipes.stages.baseline import BaselineStage
 from esckit.recipes.stages.calibrate import CalibrateStage
 from esckit.recipes.stages.compare import CompareStage
+from esckit.recipes.stages.derive import DeriveStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
 from esckit.recipes.stages.keep import KeepStage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.stages.mine import MineStage
 from esckit.recipes.stages.planner import PlannerStage
 from esckit.recipes.stages.predict import PredictStage
@@ -26,6 +28,7 @@ __all__ = ["KINDS"]
 
 KINDS: Final[tuple[type[Stage], ...]] = (
     PretrainStage,
+    DeriveStage,
     SftStage,
     MineStage,
     SearchStage,
@@ -33,6 +36,7 @@ KINDS: Final[tuple[type[Stage], ...]] = (
     PreferenceStage,
     KeepStage,
     PlannerStage,
+    MatchStage,
     RepliesStage,
     CalibrateStage,
     SupporterStage,
