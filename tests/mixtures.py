@@ -1,18 +1,22 @@
 """Mixtures of experts on tiny models: nine roles, ESConv's strategies, gates far from uniform; dialogues in roles."""
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from esckit.conversation import Conversation
+from esckit.files import hash_file
 from esckit.language_models.experts import ExpertsLinear, ExpertsModel, experts_of
 from esckit.rendering import Layout, Renderer
 from esckit.strategy import ESCONV
 from esckit.training.adapters import fresh_experts
 from esckit.training.training_options import ExpertsOptions, LoraOptions
-from tests.tiny import POSITIONS, starter_dialogues, tiny_tokenizer
+from tests.tiny import POSITIONS, starter_dialogues, tiny_model, tiny_tokenizer, write_supporter
 
 ROLES: Final = ("baker", "captain", "doctor", "farmer", "judge", "nurse", "pilot", "tailor", "weaver")
 MEMBERS: Final[Mapping[str, Sequence[str]]] = {
@@ -34,13 +38,14 @@ def with_experts(
     groups: Mapping[str, int] | None = None,
     random: bool = True,
     described: Any = None,
+    members: Mapping[str, Sequence[str]] = MEMBERS,
     **options: Any,
 ) -> Any:
     """The model under a mixture of this name, in evaluation mode; with random B and gates it changes every figure."""
     torch.manual_seed(seed)
     experts = ExpertsOptions(**{"groups": dict(groups or GROUPS), "embedding_size": 5, **options})
     lora = LoraOptions(r=r, alpha=6, dropout=dropout)
-    made = fresh_experts(model, lora, experts, MEMBERS, part, described=described)
+    made = fresh_experts(model, lora, experts, members, part, described=described)
     if random:
         randomise_experts(made, part)
     return made.eval()
@@ -53,6 +58,22 @@ def randomise_experts(model: Any, part: str = "generator") -> None:
             layer.experts_B[part].normal_(std=0.1)
             if part in layer.experts_gate:
                 layer.experts_gate[part].normal_(std=0.5)
+
+
+def write_empath(folder: Path, **switches: Any) -> Path:
+    """Write a supporter whose generator is a mixture, with a plain planner; its base travels along."""
+    write_supporter(folder, seed=1)
+    save_mixture(folder, **switches)
+    card = json.loads((folder / "supporter.json").read_text(encoding="utf-8"))
+    card["adapter_hashes"]["generator"] = hash_file(folder / "generator/adapter_model.safetensors")
+    (folder / "supporter.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def save_mixture(folder: Path, **switches: Any) -> None:
+    """Write a mixture on `tiny_model` into the subfolder ``generator``."""
+    shutil.rmtree(folder / "generator", ignore_errors=True)
+    with_experts(tiny_model(), seed=2, **switches).save_pretrained(str(folder))
 
 
 def layers_of(model: Any) -> list[ExpertsLinear]:

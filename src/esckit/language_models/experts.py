@@ -27,6 +27,7 @@ from esckit.rendering.gates import Gates
 
 __all__ = ["ExpertsConfig", "ExpertsLinear", "ExpertsModel", "experts_of"]
 
+_NO_PAIR: Final = "experts are merged under one pair: say a role, a strategy or both first (fix; --role, --strategy)."
 _EMBEDDING_STD: Final = 1.0
 """Of learned embeddings; gates begin near uniform, as their linear map begins small."""
 
@@ -174,7 +175,7 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
             ValueError: ``safe_merge``, and a weight would not be finite.
         """
         if self._reading.fixed == 0:
-            raise ModelError("experts are merged under one pair: fix a role, a strategy or both first.")
+            raise ModelError(_NO_PAIR)
         for name in check_adapters_to_merge(self, adapter_names):
             if name in self.experts_A:
                 base = self.get_base_weight()
@@ -251,7 +252,7 @@ class ExpertsModel(BaseTuner):
 
     def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> Any:
         if options.get("merge", True) and self.reading.fixed == 0:
-            raise ModelError("experts are merged under one pair: fix a role, a strategy or both first.")
+            raise ModelError(_NO_PAIR)
         found = super()._unload_and_optionally_merge(*arguments, **options)
         self._hook.remove()  # not before: a layer may refuse
         return found
