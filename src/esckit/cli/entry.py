@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from esckit import __version__
 from esckit.cli import shared
 from esckit.cli.ability import check_ability_command
+from esckit.cli.adapters import export_adapters_command
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.bank import check_bank_command
 from esckit.cli.baseline import baseline_command
@@ -234,3 +235,4 @@ check_app.command("bank")(check_bank_command)
 train_app.command("matcher")(train_matcher_command)
 check_app.command("matcher")(check_matcher_command)
 check_app.command("experiences")(check_experiences_command)
+export_app.command("adapters")(export_adapters_command)

@@ -27,6 +27,7 @@ from esckit.rendering.gates import Gates
 
 __all__ = ["ExpertsConfig", "ExpertsLinear", "ExpertsModel", "experts_of"]
 
+_NO_PAIR: Final = "experts are merged under one pair: say a role, a strategy or both first (fix; --role, --strategy)."
 _EMBEDDING_STD: Final = 1.0
 """Of learned embeddings; gates begin near uniform, as their linear map begins small."""
 
@@ -174,10 +175,11 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
             ValueError: ``safe_merge``, and a weight would not be finite.
         """
         if self._reading.fixed == 0:
-            raise ModelError("experts are merged under one pair: fix a role, a strategy or both first.")
+            raise ModelError(_NO_PAIR)
         for name in check_adapters_to_merge(self, adapter_names):
             if name in self.experts_A:
-                weight = self.get_base_weight() + self.get_delta_weight(name)
+                base = self.get_base_weight()
+                weight = (base + self.get_delta_weight(name)).to(base.dtype)
                 if safe_merge and not torch.isfinite(weight).all():
                     raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
                 self.set_base_weight(weight)
@@ -189,7 +191,8 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
         while self.merged_adapters:
             name, pair = self.merged_adapters.pop(), self._merged_pairs.pop()
             if name in self.experts_A:
-                self.set_base_weight(self.get_base_weight() - self.get_delta_weight(name, pair))
+                base = self.get_base_weight()
+                self.set_base_weight((base - self.get_delta_weight(name, pair)).to(base.dtype))
 
     def delete_adapter(self, adapter_name: str) -> None:
         """See `BaseTunerLayer.delete_adapter`."""
@@ -249,9 +252,10 @@ class ExpertsModel(BaseTuner):
 
     def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> Any:
         if options.get("merge", True) and self.reading.fixed == 0:
-            raise ModelError("experts are merged under one pair: fix a role, a strategy or both first.")
-        self._hook.remove()
-        return super()._unload_and_optionally_merge(*arguments, **options)
+            raise ModelError(_NO_PAIR)
+        found = super()._unload_and_optionally_merge(*arguments, **options)
+        self._hook.remove()  # not before: a layer may refuse
+        return found
 
     def gates_of(self, adapter: str) -> Gates:
         """Pairs of an adapter's members."""

@@ -38,8 +38,9 @@ class Gates:
     Attributes:
         groups: members by group.
         scope: ``token``: each supporter turn's tokens stand under its own pair, all others under the reply's without a
-            strategy, so that the replies of a dialogue share their prefixes. ``sequence``: the whole path stands under
-            the pair of its reply, as where an exported adapter reads it.
+            strategy, so that the replies of a dialogue share their prefixes. Where no label begins the reply, the last
+            token before it is the reply's too. ``sequence``: the whole path stands under the pair of its reply, as
+            where an exported adapter reads it.
     """
 
     groups: Mapping[str, tuple[str, ...]]

@@ -215,23 +215,33 @@ class Renderer:
             return replace(example, pairs=(own,) * (len(example.context) + said))
         pairs = [self.gates.of_turn(conversation, turn, **{STRATEGY: None})] * len(example.context)
         past = [one for one in conversation.path(turn.parent) if one.speaker == "supporter"][example.dropped :]
-        for one, begins in zip(past, self._begins(example, conversation, turn, shown), strict=True):
-            ends = example.context.index(self.end_of_turn, begins) + 1
+        for one, span in zip(past, self._past_replies(example, conversation, turn, shown), strict=True):
             pair = self.gates.of_turn(conversation, one, **{STRATEGY: shown.get(one.id)})
-            pairs[begins:ends] = [pair] * (ends - begins)
+            pairs[span] = [pair] * (span.stop - span.start)
+        if not example.given:  # no label begins the reply: what is written takes after the token before it
+            pairs[-1] = own
         return replace(example, pairs=(*pairs, *(own,) * said))
 
-    def _begins(
+    def _past_replies(
         self, example: Example, conversation: Conversation, turn: Turn, shown: Mapping[str, str]
-    ) -> Iterator[int]:
-        """Where each past reply that the context still has begins, its label first: where its own context ends."""
-        told = self._told(conversation, turn)
+    ) -> Iterator[slice]:
+        """Where each past reply that the context still has stands: from where its own context ends to its last token.
+
+        Where a template ends earlier replies otherwise than the last, as many tokens are taken as it had as the last.
+        """
+        told, template = self._told(conversation, turn), self.template
         path = conversation.path(turn.parent)
         messages = to_messages(*as_written(self.layout, path, shown), told.language)[2 * example.dropped :]
         told = told if self.layout == "paper" else told._replace(experience="")
         for place in range(1, len(messages), 2):
             before = self._text(messages[:place], "generator", str(turn.strategy), told)
-            yield shared_length(example.context, self.template.encoder.encode(before))
+            begins = shared_length(example.context, template.encoder.encode(before))
+            if self.end_of_turn in example.context[begins:]:
+                ends = example.context.index(self.end_of_turn, begins)
+            else:
+                said = template.blank + template.encoder.masked(messages[place].content) + template.end
+                ends = begins + len(template.encoder.continued(before, [said])[0])
+            yield slice(begins, ends + 1)
 
     def _example(self, context: Context, turn: Turn, part: Part, label_weight: float = 1.0) -> Example:
         if turn.strategy is None:

@@ -117,10 +117,17 @@ def load_policy(
         start: the folder that holds the adapter of the model after SFT, in a subfolder of the part's name.
         form: see `PreferenceOptions.reference`; ``stored`` loads as ``frozen`` does.
         lora: of the fresh adapter where SFT is merged.
+
+    Raises:
+        EsckitError: ``merged``, and the adapter is a mixture of experts, which is merged under one pair only.
     """
+    from esckit.language_models.experts import experts_of
+
     backbone = load_backbone(source, quantisation=quantisation)
     model = open_adapter(backbone, start, part, trainable=form != "merged")
     if form == "merged":
+        if experts_of(model):
+            raise EsckitError("experts cannot be merged under a reference: set reference to frozen or stored.")
         return backbone, Policy(fresh_adapter(model.merge_and_unload(), lora, part), adapter_off)
     model.load_adapter(start / part, adapter_name=_FROZEN)
     return backbone, Policy(model, frozen_adapter(part, _FROZEN))
