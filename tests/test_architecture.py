@@ -27,6 +27,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "decoding": set(),
     "safety": set(),
     "conversation": {"strategy"},
+    "roles": {"strategy"},
     "corpora": TREE,
     "measures": TREE,
     "prompts": {"conversation"},
@@ -57,7 +58,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     | {"rendering", "report", "supporters", "training"},
     "cli": TREE
     | {"chat_models", "corpora", "decoding", "judging", "measures", "mining", "planning", "prompts", "recipes"}
-    | {"rendering", "report", "safety", "supporters", "training"},
+    | {"rendering", "report", "roles", "safety", "supporters", "training"},
     "__main__": {"cli"},
 }
 """What a room imports: no other room, and each of these."""
@@ -81,6 +82,7 @@ LIGHT_TO_IMPORT: Final = (
         "decoding",
         "conversation",
         "corpora",
+        "roles",
     ),
     *("measures", "prompts", "report", "cli", "safety"),
     *(
@@ -116,6 +118,7 @@ NEVER_HEAVY: Final = (
     "conversation",
     "corpora",
     "measures",
+    "roles",
     "safety",
 )
 HUB_ALLOWED_IN: Final = "corpora/esconv.py"

@@ -8,6 +8,7 @@ EsckitError
 │   └── TemplateError  a chat template cannot be used
 ├── PredictionsError   a predictions file cannot be measured
 ├── ChatError          a chat model cannot be asked
+├── RoleError          a bank of roles cannot be used, or lacks what is asked of it
 ├── LedgerError        a ledger cannot be used
 ├── BudgetSpent        the calls or tokens that were allowed are used up
 └── TalkError          a chat in the terminal cannot do what it is asked to
@@ -22,6 +23,7 @@ __all__ = [
     "ModelError",
     "PredictionsError",
     "RecipeError",
+    "RoleError",
     "RunError",
     "TalkError",
     "TemplateError",
@@ -58,6 +60,10 @@ class PredictionsError(EsckitError):
 
 class ChatError(EsckitError):
     """A chat model cannot be asked: no key, a refused key, an unknown model, nobody there."""
+
+
+class RoleError(EsckitError):
+    """A bank of roles cannot be used, or lacks what is asked of it."""
 
 
 class LedgerError(EsckitError):

@@ -13,6 +13,7 @@ from esckit import __version__
 from esckit.cli import shared
 from esckit.cli.ability import check_ability_command
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
+from esckit.cli.bank import check_bank_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
 from esckit.cli.judge import check_judge_command, judge_command
@@ -224,3 +225,4 @@ train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
 check_app.command("toxicity")(check_toxicity_command)
 check_app.command("ability")(check_ability_command)
+check_app.command("bank")(check_bank_command)
