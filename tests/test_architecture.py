@@ -48,14 +48,14 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "rendering",
         "safety",
     },
-    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
+    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "roles", "supporters"},
     "mining": TREE
     | {"chat_models", "decoding", "judging", "language_models", "measures", "planning", "prompts"}
     | {"rendering", "safety", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
-    | {"rendering", "report", "supporters", "training"},
+    | {"rendering", "report", "roles", "supporters", "training"},
     "cli": TREE
     | {"chat_models", "corpora", "decoding", "judging", "measures", "mining", "planning", "prompts", "recipes"}
     | {"rendering", "report", "roles", "safety", "supporters", "training"},

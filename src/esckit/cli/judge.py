@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.measures.judging_results import Judging
 
-RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, self-evolution, or your folder (docs/judging.md).")]
+RubricsOption = Annotated[
+    str, typer.Option("--rubrics", "--rubric", help="decoupled-esc, empath, self-evolution, or your folder.")
+]
 
 CapsOption = Annotated[bool, typer.Option("--caps", help="Tell the judge the rubrics' limits and deductions as well.")]
 KnownGroupsOption = Annotated[
@@ -39,6 +41,12 @@ def judge_command(
     labels: shared.LabelsOption = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: RubricsOption = "decoupled-esc",
+    bank: Annotated[
+        str | None, typer.Option(metavar="shipped|FOLDER", help="Roles that replies were made in, for role_alignment.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the judge's prompts: en or zh; default: the dialogue's, where a rubric has it.")
+    ] = None,
     caps: CapsOption = False,
     prompts: shared.PromptsOption = None,
     reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
@@ -151,11 +159,17 @@ def _dialogues(predictions: Sequence[Path], given: Path | None, labels: Path | N
 def _show(found: "Judging", out: Path) -> None:
     """Write the page and print the tables."""
     from esckit.report.figure_tables import draw
-    from esckit.report.judging_tables import differences_table, groups_table, pairs_table, scores_table
+    from esckit.report.judging_tables import (
+        differences_table,
+        groups_table,
+        pairs_table,
+        problems_table,
+        scores_table,
+    )
     from esckit.report.page import write_judging_page
 
     write_judging_page(out)
-    tables = [scores_table(found)]
+    tables = [scores_table(found), *([problems_table(found)] if found.problems else [])]
     tables += [differences_table(found.differences)] if found.differences else []
     tables += [pairs_table(found.pairs)] if found.pairs else []
     tables += [groups_table(found.known_groups)] if found.known_groups else []

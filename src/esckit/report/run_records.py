@@ -100,6 +100,8 @@ class CorpusPart(_Record):
     strategy_by_stage: list[dict[str, float]]
     emotion_types: dict[str, int]
     problem_types: dict[str, int]
+    topics: dict[str, int] = {}
+    roles: dict[str, int] = {}
 
 
 class CorpusRecord(_Record):
