@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 import pytest
 
 from esckit.errors import EsckitError
-from esckit.prompts import load_prompt
+from esckit.prompts import languages_of, load_prompt, shipped_prompts
 
 
 def shipped() -> list[tuple[str, str]]:
@@ -25,7 +25,8 @@ def shipped() -> list[tuple[str, str]]:
 def test_every_shipped_prompt_is_filled_by_exactly_its_slots(method: str, name: str) -> None:
     source = files("esckit.prompts").joinpath(method, f"{name}.txt").read_text(encoding="utf-8")
     slots = {slot: f"<{slot} é>" for slot in re.findall(r"\{\{(\w+)\}\}", source)}
-    prompt = load_prompt(method, name, **slots)
+    name, _, language = name.partition(".")
+    prompt = load_prompt(method, name, language or "en", **slots)
     assert prompt == prompt.strip()
     assert all(value in prompt for value in slots.values())
     assert "{{" not in prompt
@@ -50,6 +51,36 @@ def test_a_slot_too_few_or_too_many_is_refused(slots: dict[str, str], named: str
     with pytest.raises(EsckitError) as error:
         load_prompt("support", "system", **slots)
     assert str(error.value) == f"prompt support/system and its values disagree on {named}: fill exactly its slots."
+
+
+@pytest.mark.parametrize(("method", "name"), [each for each in shipped() if each[1].endswith(".zh")])
+def test_a_translation_stands_beside_its_prompt_with_the_same_slots_and_is_chinese(method: str, name: str) -> None:
+    texts = shipped_prompts(method)
+    slots = [set(re.findall(r"\{\{(\w+)\}\}", texts[each])) for each in (name, name.removesuffix(".zh"))]
+    assert slots[0] == slots[1]
+    letters = re.sub(r"\{\{\w+\}\}", "", texts[name])
+    assert len(re.findall(r"[\u4e00-\u9fff]", letters)) > len(re.findall(r"[a-zA-Z]", letters))
+
+
+def test_a_method_that_is_translated_is_translated_whole() -> None:
+    for method in {method for method, _ in shipped()}:
+        names = shipped_prompts(method)
+        for language in set(languages_of(method)) - {"en"}:
+            english = shipped_prompts(method, ())
+            assert set(names) == {*english, *(f"{name}.{language}" for name in english)}
+
+
+def test_a_language_without_prompts_is_one_sentence_and_an_untranslated_method_asks_in_english(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(EsckitError) as error:
+        load_prompt("support", "free", "fr")
+    assert str(error.value) == (
+        "there are no prompts in 'fr' for support, only in en and zh: use dialogues in one of these, or give their "
+        "language as one of these where it is wrong."
+    )
+    monkeypatch.setattr("esckit.prompts.languages_of", lambda method: ("en",))
+    assert load_prompt("support", "free", "fr") == load_prompt("support", "free")
 
 
 def test_a_value_is_taken_verbatim_whatever_it_holds() -> None:

@@ -34,6 +34,19 @@ def test_without_a_folder_all_prompts_are_the_shipped_ones() -> None:
     assert (prompts.digest, prompts.label) == (None, None)
 
 
+def test_a_users_prompt_counts_in_every_language_that_has_none_of_its_own_beside_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", judge__reference="Mine {{reference}}")
+    assert read_prompts(folder, "judge").fill("reference", "zh", reference="R") == "Mine R"
+    write(folder, **{"judge__reference.zh": "我的{{reference}}"})
+    assert read_prompts(folder, "judge").fill("reference", "zh", reference="R") == "我的R"
+    assert read_prompts(folder, "judge").fill("reference", reference="R") == "Mine R"
+    ours = shipped_prompts("judge")["reference.zh"]
+    write(folder, **{"judge__reference.zh": ours})
+    assert read_prompts(folder, "judge").fill("reference", "zh", reference="R") == load_prompt(
+        "judge", "reference", "zh", reference="R"
+    )
+
+
 def test_a_value_that_looks_like_a_slot_is_not_filled_again(tmp_path: Path) -> None:
     prompts = read_prompts(write(tmp_path, psychological_errors__case=CASE), "psychological_errors")
     value = r"{{reply}} {{other}} {} %s \1 \g<0>"
@@ -71,7 +84,8 @@ def test_what_is_written_out_is_complete_and_changes_nothing_until_it_is_changed
         assert read_prompts(tmp_path / "mine", method) == Prompts(method, "mine")
         assert read_prompts(tmp_path / "mine", method).label is None
     write(tmp_path / "mine", judge__system="Judge.")
-    assert read_prompts(tmp_path / "mine", "judge").texts == {"system": "Judge."}
+    chinese = shipped_prompts("judge")["system.zh"].strip()
+    assert read_prompts(tmp_path / "mine", "judge").texts == {"system": "Judge.", "system.zh": chinese}
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -43,6 +43,34 @@ def test_a_label_matches_trimmed_and_in_any_case_and_nothing_else(text: str | No
     assert ESCONV.match(text) == label
 
 
+@pytest.mark.parametrize("taxonomy", TAXONOMIES.values(), ids=TAXONOMIES.keys())
+def test_every_label_has_a_chinese_name_and_definition_and_is_read_back_from_it(taxonomy: Taxonomy) -> None:
+    names = [taxonomy.name_in(label, "zh") for label in taxonomy.labels]
+    assert len(set(names)) == len(names)
+    every = [name for strategy in taxonomy.strategies for name in strategy.chinese]
+    assert len(set(every)) == len(every), "no name may mean two labels"
+    for strategy in taxonomy.strategies:
+        label, shown = strategy.label, taxonomy.shown_in(strategy.label, "zh")
+        assert shown == f"{label}（{strategy.chinese[0]}）"
+        for said in (
+            *strategy.chinese,
+            shown,
+            shown.replace("（", " (").replace("）", ")"),
+            f"{strategy.chinese[0]}（{label}）",
+        ):
+            assert taxonomy.match(f" {said}") == label
+        assert taxonomy.definition_in(label, "zh").endswith("。")
+        assert taxonomy.definition_in(label, "en") == strategy.definition
+        assert {taxonomy.name_in(label, language) for language in ("en", "fr")} == {label}
+    assert taxonomy.listed_in("en") == ", ".join(taxonomy.labels)
+    assert taxonomy.listed_in("zh").startswith(f"{taxonomy.labels[0]}（{names[0]}）、")
+
+
+def test_a_chinese_name_of_one_label_is_not_read_for_another() -> None:
+    assert ESCONV.match("Question（复述）") is None
+    assert (CSO.match("提供信息"), ESCONV.match("提供信息")) == ("Share Information", "Information")
+
+
 def test_extes_maps_fifteen_labels_onto_all_eight_of_cso() -> None:
     assert len(EXTES_TO_CSO) == 15
     assert set(EXTES_TO_CSO.values()) == set(CSO.labels)

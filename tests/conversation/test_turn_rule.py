@@ -2,8 +2,8 @@
 
 import pytest
 
-from esckit.conversation import Turn
-from esckit.conversation.turn_rule import Message, reply_text, to_messages
+from esckit.conversation import Conversation, Turn
+from esckit.conversation.turn_rule import Message, dialogue_messages, reply_text, to_messages
 
 
 def path(*said: str) -> list[Turn]:
@@ -28,6 +28,15 @@ def test_users_and_assistants_alternate_and_the_last_message_is_a_users(said: li
     messages = to_messages(path(*said), {})
     assert [message.content for message in messages] == contents
     assert [message.role for message in messages] == ["user", "assistant"] * (len(contents) // 2) + ["user"]
+
+
+def test_the_filler_before_a_supporter_who_opens_is_in_the_dialogues_language() -> None:
+    said = path("h: 你好", "h: 最近怎么样？")
+    chinese = Conversation("c", said, language="zh")
+    assert [message.content for message in to_messages(said, {}, "zh")] == ["你好", "你好", " ", "最近怎么样？", " "]
+    assert to_messages([], {}, "zh") == [Message("user", "你好", filler=True)]
+    assert dialogue_messages(chinese)[0].content == "你好"
+    assert to_messages(said, {}, "fr")[0].content == to_messages(said, {})[0].content == "Hi"
 
 
 def test_fillers_are_marked_and_words_that_look_like_one_are_not() -> None:

@@ -1,6 +1,6 @@
 """What a stage's result depends on: change any of it, and the run is refused as outdated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ import pytest
 from esckit.corpora import Corpus, load_corpus
 from esckit.errors import RunError
 from esckit.files import hash_file
+from esckit.prompts import shipped_prompts
 from esckit.recipes import folder as folder_module
 from esckit.recipes import identity as identity_module
 from esckit.recipes.folder import RunFolder
@@ -115,11 +116,36 @@ def test_the_shipped_prompts(
 ) -> None:
     shipped = module.shipped_prompts
 
-    def other(wanted: str) -> dict[str, str]:
-        texts = dict(shipped(wanted))
+    def other(wanted: str, languages: Collection[str]) -> dict[str, str]:
+        texts = dict(shipped(wanted, languages))
         return {**texts, min(texts): "Another."} if wanted == method else texts
 
     assert changed(place, lambda: monkeypatch.setattr(module, "shipped_prompts", other)) == stages
+
+
+def in_chinese(corpus: Corpus) -> Corpus:
+    train, valid, test = ([replace(tree, language="zh") for tree in part] for part in corpus.parts.values())
+    return replace(corpus, train=train, valid=valid, test=test)
+
+
+@pytest.mark.parametrize(("method", "stages"), [("support", BACKBONE), ("judge", {"judge", "report"})])
+def test_a_translation_counts_where_dialogues_are_in_its_language(
+    method: str, stages: set[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    english = load_corpus("starter")
+    chinese = in_chinese(english)
+    before = [identities(place, corpus=corpus) for corpus in (english, chinese)]
+    shipped = shipped_prompts
+
+    def other(wanted: str, languages: Collection[str]) -> dict[str, str]:
+        texts = shipped(wanted, languages)
+        return {name: "另一种" if name.endswith(".zh") and wanted == method else text for name, text in texts.items()}
+
+    for module in (folder_module, identity_module):
+        monkeypatch.setattr(module, "shipped_prompts", other)
+    after = [identities(place, corpus=corpus) for corpus in (english, chinese)]
+    assert after[0] == before[0]
+    assert {name for name in stages | EVERY if before[1][name] != after[1][name]} == stages
 
 
 def test_a_kind_s_version(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

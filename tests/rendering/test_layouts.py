@@ -1,7 +1,11 @@
 """What each part reads and says in the layout ``paper``, and that training and inference read the same in both."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Final, get_args
 
@@ -14,6 +18,7 @@ from esckit.conversation.turn_rule import reply_text, to_messages
 from esckit.corpora import load_corpus, read_corpus
 from esckit.prompts import load_prompt
 from esckit.rendering import Layout, Message, OwnLayout, Part, PastStrategies, Renderer, supporter_turns
+from esckit.rendering.layouts import reads_lines
 from esckit.strategy import ESCONV
 from tests.tiny import TEMPLATES, strategies_shown, talk, tokenizer_with
 
@@ -47,6 +52,66 @@ def chat_of(
     elif (layout, part) == ("paper", "generator"):
         reply = text.strip()
     return [Message("system", system), *messages, Message("assistant", reply)]
+
+
+def in_chinese(conversation: Conversation) -> Conversation:
+    """A dialogue that says it is Chinese, opened by the supporter, with two replies in a row."""
+    said = [("supporter", "你好。", "Others"), ("supporter", "最近怎么样？", "Question"), ("seeker", "睡不好。", None)]
+    said += [("supporter", "听起来很累。", "Reflection of feelings")]
+    turns: list[Turn] = []
+    for place, (speaker, text, strategy) in enumerate(said):
+        turns.append(Turn(str(place), turns[-1].id if turns else None, speaker, text, strategy))  # type: ignore[arg-type]
+    return replace(conversation, turns=turns, language="zh")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_chinese_dialogue_is_told_in_chinese_and_labels_stay(layout: Layout) -> None:
+    conversation = in_chinese(load_corpus("starter").valid[0])
+    renderer = renderer_of("chatml", layout)
+    shown = {turn.id: str(turn.strategy) for turn in supporter_turns(conversation)}
+    last = conversation.trunk[-1]
+    both = "Question（提问）、Restatement or Paraphrasing（复述）、"
+    for part in PARTS:
+        example = renderer.example(conversation, last, part, shown)
+        context, said = (renderer.tokenizer.decode(ids) for ids in (example.context, (*example.given, *example.scored)))
+        text = renderer.context(conversation.trunk[:-1], shown, 0, part, last.strategy, "zh").text
+        assert example.context == renderer.template.encoder.encode(text)
+        assert "你在陪伴" in text or "你替支持者作计划" in text
+        assert not re.search("Listen|seeker", text)
+        if (layout, part) == ("paper", "generator"):
+            assert "你下一次回复的策略：Reflection of feelings（情感反映）。" in context
+            assert said.startswith("听起来很累。")
+        else:
+            assert both in context
+            assert said.startswith(
+                "Reflection of feelings" if reads_lines(layout, part) else "[Reflection of feelings]"
+            )
+        if reads_lines(layout, part):
+            assert (
+                "求助者：你好\n支持者：[Others] 你好。\n求助者：\n支持者：[Question] 最近怎么样？\n求助者：睡不好。"
+                in text
+            )
+        else:
+            assert [m.content for m in to_messages(conversation.trunk[:2], {}, "zh")] == [
+                "你好",
+                "你好。",
+                " ",
+                "最近怎么样？",
+                " ",
+            ]
+
+
+def test_what_is_read_in_english_is_what_it_was_before_there_was_chinese() -> None:
+    """Old runs go on: the digest is of the texts before prompts had languages."""
+    digest = sha256()
+    for layout, part in product(LAYOUTS, PARTS):
+        renderer = renderer_of("chatml", layout)
+        for conversation in load_corpus("starter").test:
+            shown = strategies_shown(conversation, "gold")
+            for turn in supporter_turns(conversation):
+                example = renderer.example(conversation, turn, part, shown)
+                digest.update(repr((example.context, example.given, example.scored)).encode())
+    assert digest.hexdigest() == "96b9398cba4b9e23220d13aef3ea8b1d0f8f271cc5da6d202a90b0201335dff8"
 
 
 def whole_ids(renderer: Renderer, chat: Sequence[Message]) -> tuple[int, ...]:

@@ -213,11 +213,19 @@ def _write_messages(out: Path, conversations: Sequence[Any], system: str | None)
             raise EsckitError(
                 "esckit's own system text names the strategies of one taxonomy: give another by --system."
             )
-        labels = TAXONOMIES[taxonomies.pop()].labels
-        system = load_prompt("support", "system", strategies=", ".join(labels))
-    elif "\n" not in system and len(system) < 256 and Path(system).is_file():
-        system = read_text(Path(system), what="a system text").strip()
-    write_list(out, [conversation_to_messages(conversation, system) for conversation in conversations])
+        taxonomy = TAXONOMIES[taxonomies.pop()]
+
+        def system_of(language: str) -> str:
+            return load_prompt("support", "system", language, strategies=taxonomy.listed_in(language))
+
+    else:
+        is_file = "\n" not in system and len(system) < 256 and Path(system).is_file()
+        given = read_text(Path(system), what="a system text").strip() if is_file else system
+
+        def system_of(language: str) -> str:
+            return given
+
+    write_list(out, [conversation_to_messages(each, system_of(each.language)) for each in conversations])
 
 
 def _refuse_overwriting(out: Path, sources: Sequence[Path]) -> None:

@@ -1,8 +1,8 @@
 """The turn rules: which utterances are one turn, and how a path of turns becomes chat messages.
 
 ``decoupled-esc``: seeker turns in a row are one user message, every supporter turn is one assistant message, a blank
-user message (one space) stands between two supporter turns, and a user "Hi" before a supporter who opens. These fillers
-exist in messages only, never in the tree.
+user message (one space) stands between two supporter turns, and a user "Hi" before a supporter who opens ("你好" in
+Chinese). These fillers exist in messages only, never in the tree.
 
 ``merged`` changes the tree before that: utterances of one speaker in a row become one turn (`merge_turns`). Fewer
 replies remain, longer ones, and some lose their strategy: figures under the two rules do not compare.
@@ -20,7 +20,9 @@ from esckit.errors import CorpusError
 TurnRule = Literal["decoupled-esc", "merged"]
 MergedLabel = Literal["first", "last", "longest"]
 
-OPENING_FILLER = "Hi"
+OPENING_FILLERS: Final[Mapping[str, str]] = {"en": "Hi", "zh": "你好"}
+"""By language; English in any other."""
+
 BLANK_FILLER = " "
 
 
@@ -37,10 +39,11 @@ def reply_text(strategy: str | None, text: str) -> str:
     return f"[{strategy}] {text.strip()}" if strategy else text.strip()
 
 
-def to_messages(path: Iterable[Turn], shown: Mapping[str, str]) -> list[Message]:
+def to_messages(path: Iterable[Turn], shown: Mapping[str, str], language: str = "en") -> list[Message]:
     """Render a path by the turn rule ``decoupled-esc``; it ends with a user message, so that a reply can follow.
 
-    ``shown`` are the strategies by turn id of the past supporter turns that show theirs.
+    ``shown`` are the strategies by turn id of the past supporter turns that show theirs; the language is that of the
+    filler before a supporter who opens.
     """
     messages: list[Message] = []
     pending: list[str] = []
@@ -49,10 +52,10 @@ def to_messages(path: Iterable[Turn], shown: Mapping[str, str]) -> list[Message]
         if turn.speaker == "seeker":
             pending.append(text)
         else:
-            messages.append(_user_message(pending, first=not messages))
+            messages.append(_user_message(pending, language if not messages else None))
             messages.append(Message("assistant", reply_text(shown.get(turn.id), text)))
             pending = []
-    return [*messages, _user_message(pending, first=not messages)]
+    return [*messages, _user_message(pending, language if not messages else None)]
 
 
 def dialogue_messages(conversation: Conversation) -> list[Message]:
@@ -61,13 +64,15 @@ def dialogue_messages(conversation: Conversation) -> list[Message]:
     Empty where no supporter speaks.
     """
     trunk = [turn for turn in conversation.trunk if not turn.planned]
-    return to_messages(trunk, {turn.id: turn.strategy for turn in trunk if turn.strategy})[:-1]
+    return to_messages(trunk, {turn.id: turn.strategy for turn in trunk if turn.strategy}, conversation.language)[:-1]
 
 
-def _user_message(pending: list[str], *, first: bool) -> Message:
+def _user_message(pending: list[str], opens: str | None) -> Message:
+    """What the seeker said, or a filler; ``opens`` is the language where it is the first message."""
     if pending:
         return Message("user", "\n".join(pending))
-    return Message("user", OPENING_FILLER if first else BLANK_FILLER, filler=True)
+    opening = OPENING_FILLERS.get(opens, OPENING_FILLERS["en"]) if opens else BLANK_FILLER
+    return Message("user", opening, filler=True)
 
 
 _KEPT: Final[Mapping[MergedLabel, Callable[[Sequence[Turn]], Turn]]] = {

@@ -108,13 +108,14 @@ def _yaml(text: str) -> Any:
 
 
 def match_label(written: str, taxonomy: Taxonomy, aliases: Mapping[str, str] | None = None) -> str | None:
-    """The label of a taxonomy that a text spells, by itself or by one of the aliases; None where it spells none."""
+    """The label that a text spells: of the taxonomy, by an alias, in Chinese; None where it spells none."""
     if written in taxonomy.labels:
         return written
     wanted = fold_label(written)
     named = next((label for label in taxonomy.labels if fold_label(label) == wanted), None)
     others = ((alias, label) for alias, label in (aliases or {}).items() if label in taxonomy.labels)
-    return named or next((label for alias, label in others if fold_label(alias) == wanted), None)
+    aliased = next((label for alias, label in others if fold_label(alias) == wanted), None)
+    return named or aliased or taxonomy.match(wanted)
 
 
 def read_label(

@@ -180,10 +180,11 @@ def _prompt(conversation: Conversation, turn: Turn, part: Part, past: Past, layo
         raise CorpusError(
             f"conversation {conversation.id!r} has no taxonomy, whose strategies the system text names: give it one."
         )
-    system = system_text(layout, part, TAXONOMIES[conversation.taxonomy], str(turn.strategy))
-    history = to_messages(conversation.path(turn.parent), past_strategies(conversation, past))
+    language = conversation.language
+    system = system_text(layout, part, TAXONOMIES[conversation.taxonomy], str(turn.strategy), language)
+    history = to_messages(conversation.path(turn.parent), past_strategies(conversation, past), language)
     if reads_lines(layout, part):
-        return [_message("system", system), _message("user", "\n".join(map(line_of, history)))]
+        return [_message("system", system), _message("user", "\n".join(line_of(each, language) for each in history))]
     return [_message("system", system), *(_message(message.role, message.content) for message in history)]
 
 

@@ -30,15 +30,18 @@ class Prompts:
     # the user's, by name, as far as they differ from the shipped ones
     texts: Mapping[str, str] = field(default_factory=dict)
 
-    def fill(self, name: str, **slots: str) -> str:
-        """Return a prompt with every slot filled.
+    def fill(self, name: str, language: str = "en", **slots: str) -> str:
+        """Return a prompt in a language with every slot filled.
+
+        A user's ``NAME.txt`` counts in every language for which no ``NAME.LANGUAGE.txt`` of theirs stands beside it.
 
         Raises:
             EsckitError: as `load_prompt`.
         """
-        if name in self.texts:
-            return fill_slots(self.texts[name], slots, f"{self.method}/{name}")
-        return load_prompt(self.method, name, **slots)
+        for own in (f"{name}.{language}", name):
+            if own in self.texts:
+                return fill_slots(self.texts[own], slots, f"{self.method}/{own}")
+        return load_prompt(self.method, name, language, **slots)
 
     @property
     def digest(self) -> str | None:
@@ -68,12 +71,15 @@ def read_prompts(folder: str | Path | None, method: str) -> Prompts:
     found = {name: _read(root / name, name, shipped) for name in _names(root)}
     own = {name: text for name, text in found.items() if name.startswith(f"{method}/")}
     if not own:
-        asked = ", ".join(sorted(name for name in shipped if name.startswith(f"{method}/")))
+        asked = ", ".join(f"{method}/{name}.txt" for name in shipped_prompts(method, ()))
         raise EsckitError(
             f"the prompts folder {root} holds none of what is asked here with ({asked}): put your own of these there, "
             "or leave the folder out."
         )
-    texts = {Path(name).stem: text for name, text in own.items() if text != shipped[name].strip()}
+    changed = {name for name, text in own.items() if text != shipped[name].strip()}
+    # a translation that is kept as it was stays before a changed NAME.txt
+    changed |= {name for name in own if f"{name.partition('.')[0]}.txt" in changed}
+    texts = {Path(name).stem: own[name] for name in own if name in changed}
     return Prompts(method, root.resolve().name, texts)
 
 

@@ -93,10 +93,15 @@ class RunFolder:
         return digest([[conversation_to_json(conversation) for conversation in part] for part in parts])
 
     @cached_property
+    def languages(self) -> frozenset[str]:
+        """Those of the corpus's dialogues: prompts in other languages say nothing here."""
+        return frozenset(tree.language for part in self.corpus.parts.values() for tree in part)
+
+    @cached_property
     def model_identity(self) -> Any:
         """What the recipe says of the backbone, what is in its folder, and the prompts of its layout."""
         model = self.recipe.model
-        layouts = [shipped_prompts(method) for method in ("support", "decoupled_esc")]
+        layouts = [shipped_prompts(method, self.languages) for method in ("support", "decoupled_esc")]
         return [
             model.model_dump(exclude={"path", "trust_remote_code"}),
             model.path,

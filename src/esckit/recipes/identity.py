@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,16 +62,21 @@ def _revision(name: str) -> str | None:
         return None
 
 
-def prompt_texts(prompts: Prompts) -> dict[str, str]:
-    """The texts that a method asks with: a user's where there are, else the shipped ones."""
-    return {**{name: text.strip() for name, text in shipped_prompts(prompts.method).items()}, **prompts.texts}
+def prompt_texts(prompts: Prompts, languages: Collection[str]) -> dict[str, str]:
+    """The texts that a method asks with in dialogues of these languages: a user's where there are, else ours."""
+    ours = shipped_prompts(prompts.method, languages)
+    return {**{name: text.strip() for name, text in ours.items()}, **prompts.texts}
 
 
-def answers_identity(options: PromptedOptions) -> Any:
+def answers_identity(options: PromptedOptions, languages: Collection[str]) -> Any:
     """JSON-ready: all of a chat model's options that its answers depend on, prompts and rubrics by their texts.
 
     What a model's folder holds is not in it (`source_identity`), nor how the model is paced.
     """
     told = options.model_dump(mode="json", exclude=PACE_KEYS | {"prompts", "rubrics"})
     rubrics = load_rubrics(options.rubrics) if isinstance(options, AcceptOptions) else []
-    return [told, prompt_texts(options.read_prompts()), [rubric.model_dump(mode="json") for rubric in rubrics]]
+    return [
+        told,
+        prompt_texts(options.read_prompts(), languages),
+        [rubric.model_dump(mode="json") for rubric in rubrics],
+    ]

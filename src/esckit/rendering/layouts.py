@@ -25,6 +25,7 @@ Layout = Literal["shared-prefix", "paper"]
 Part = Literal["planner", "generator", "coupled"]
 
 _SLOT: Final = re.compile(r"\{+(\w+)\}+")  # with one brace or two, as prompts have them
+_SPEAKERS: Final = {"en": ("seeker: ", "supporter: "), "zh": ("求助者：", "支持者：")}  # English in any other language
 _MARKS: Final = r" \t>*_#"  # blanks, and what makes text bold or a heading
 
 
@@ -134,16 +135,20 @@ def as_written(
     return turns, {}
 
 
-def system_text(layout: Layout | OwnLayout, part: Part, taxonomy: Taxonomy, strategy: str) -> str:
-    """The system text of a part; the strategy matters where `text_alone`."""
+def system_text(layout: Layout | OwnLayout, part: Part, taxonomy: Taxonomy, strategy: str, language: str = "en") -> str:
+    """The system text of a part in a language; the strategy matters where `text_alone`. A user's own has one language.
+
+    Raises:
+        EsckitError: ours is not written in this language.
+    """
     if isinstance(layout, OwnLayout):
         return layout.system_text(taxonomy, strategy)
-    strategies = ", ".join(taxonomy.labels)
+    strategies = taxonomy.listed_in(language)
     if layout == "shared-prefix":
-        return load_prompt("support", "system", strategies=strategies)
+        return load_prompt("support", "system", language, strategies=strategies)
     if text_alone(layout, part):
-        return load_prompt("decoupled_esc", part, strategy=strategy)
-    return load_prompt("decoupled_esc", part, strategies=strategies)
+        return load_prompt("decoupled_esc", part, language, strategy=taxonomy.shown_in(strategy, language))
+    return load_prompt("decoupled_esc", part, language, strategies=strategies)
 
 
 def text_alone(layout: Layout | OwnLayout, part: Part) -> bool:
@@ -158,10 +163,10 @@ def reads_lines(layout: Layout | OwnLayout, part: Part) -> bool:
     return layout == "paper" and part == "planner"
 
 
-def line_of(message: Message) -> str:
+def line_of(message: Message, language: str = "en") -> str:
     """A message as a line that says who speaks; a filler that is blank leaves the mark alone."""
-    speaker = "seeker" if message.role == "user" else "supporter"
-    return f"{speaker}: {message.content}".strip()
+    seeker, supporter = _SPEAKERS.get(language, _SPEAKERS["en"])
+    return f"{seeker if message.role == 'user' else supporter}{message.content}".strip()
 
 
 def strategy_text(layout: Layout | OwnLayout, part: Part, strategy: str) -> str:

@@ -115,16 +115,16 @@ class Renderer:
 
     # What a part reads and says.
 
-    def _system(self, part: Part, strategy: str) -> Message:
-        """The system message that a part reads before a reply under a strategy."""
-        return Message("system", system_text(self.layout, part, self.taxonomy, strategy))
+    def _system(self, part: Part, strategy: str, language: str = "en") -> Message:
+        """The system message that a part reads before a reply under a strategy, in the dialogue's language."""
+        return Message("system", system_text(self.layout, part, self.taxonomy, strategy, language))
 
-    def _text(self, messages: Sequence[Message], part: Part, strategy: str) -> str:
+    def _text(self, messages: Sequence[Message], part: Part, strategy: str, language: str) -> str:
         """The whole template before a reply; with lines, the history is lines in one user message."""
         history = messages
         if reads_lines(self.layout, part):
-            history = [Message("user", "\n".join(map(line_of, messages)))]
-        system = self.system(part, strategy)
+            history = [Message("user", "\n".join(line_of(each, language) for each in messages))]
+        system = self.system(part, strategy, language)
         return self.template.prompt([*([system] if system.content else []), *history]) + self.template.lead
 
     def context(
@@ -134,17 +134,18 @@ class Renderer:
         reserve: int,
         part: Part = "coupled",
         strategy: str | None = None,
+        language: str = "en",
     ) -> Context:
         """Everything before a reply, with room for ``reserve`` tokens after it; the strategy is the reply's.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
         """
-        messages = to_messages(*as_written(self.layout, path, shown))
+        messages = to_messages(*as_written(self.layout, path, shown), language)
         limit = self.max_context - reserve
 
         def without(dropped: int) -> Context:
-            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0])
+            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0], language)
             return Context(text, self.template.encoder.encode(text), dropped)
 
         found = without(0)
@@ -175,7 +176,8 @@ class Renderer:
         """
         label, probe = self._longest_label(part)
         text = max((len(self.reply_ids(probe, str(turn.strategy), text, part)[1]) for text in texts), default=room)
-        return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy))
+        path, reserve = conversation.path(turn.parent), label + text
+        return self.context(path, shown, reserve, part, str(turn.strategy), conversation.language)
 
     def _measure_labels(self, part: Part) -> tuple[int, str]:
         """Tokens of the longest label, and the short context after which they were counted."""
@@ -303,11 +305,11 @@ class Renderer:
             CorpusError: even the last exchange does not fit ``max_context``.
             TemplateError: the template writes a message otherwise once another one follows.
         """
-        messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown)
+        messages = to_messages([turn for turn in conversation.trunk if not turn.planned], shown, conversation.language)
         messages = messages[:-1] if messages[-1].filler else messages
         dropped = 0
         while messages:
-            examples = self._messages_scored(conversation.id, messages, dropped)
+            examples = self._messages_scored(conversation, messages, dropped)
             if max((len(example.context) + len(example.scored) for example in examples), default=0) <= self.max_context:
                 return examples
             if len(messages) <= 2:
@@ -318,10 +320,10 @@ class Renderer:
             messages, dropped = messages[2:], dropped + 1
         return []
 
-    def _messages_scored(self, name: str, messages: Sequence[Message], dropped: int) -> list[Example]:
+    def _messages_scored(self, conversation: Conversation, messages: Sequence[Message], dropped: int) -> list[Example]:
         """A target a message that somebody said: its content and the token that ends it, after all before it."""
         encoder, examples = self.template.encoder, []
-        chat = [self.system("coupled", self.taxonomy.labels[0])]
+        chat = [self.system("coupled", self.taxonomy.labels[0], conversation.language)]
         before = None
         for message in messages:
             chat.append(message)
@@ -339,5 +341,5 @@ class Renderer:
                 continue
             (ids,) = encoder.continued(whole[:place], [content + end.string[: end.start()]])
             context = encoder.encode(whole[:place])
-            examples.append(Example(name, context, (), (*ids, *encoder.encode(end.group())), dropped))
+            examples.append(Example(conversation.id, context, (), (*ids, *encoder.encode(end.group())), dropped))
         return examples

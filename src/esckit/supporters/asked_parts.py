@@ -83,7 +83,7 @@ class AskedGenerator:
     def _request(self, wanted: Wording, attempt: int) -> ChatRequest:
         path = wanted.conversation.path(wanted.parent)
         system = Message("system", self.layout.system_text(self.taxonomy, wanted.strategy or ""))
-        history = to_messages(*as_written(self.layout, path, wanted.shown))
+        history = to_messages(*as_written(self.layout, path, wanted.shown), wanted.conversation.language)
         sample = seed_of(wanted.seed, attempt) if attempt else wanted.seed
         return ChatRequest(tuple([system, *history] if system.content else history), wanted.decoding, sample=sample)
 

@@ -36,7 +36,7 @@ class BaselineStage(PredictionsStage, BaselineOptions):
         check_model(self)
 
     def depends_on(self, run: "RunFolder") -> Any:
-        return [prompt_texts(self.read_prompts()), run.source(self.model) if self.model else None]
+        return [prompt_texts(self.read_prompts(), run.languages), run.source(self.model) if self.model else None]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Predict every labelled supporter turn; what failed before is asked again.

@@ -38,7 +38,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics, caps=self.caps)]
         failed = hash_file(Path(self.failed)) if self.failed else None
         bank = read_bank(self.bank).digest if self.bank else None
-        return [prompt_texts(self.read_prompts()), rubrics, failed, bank, run.source(self.model)]
+        return [prompt_texts(self.read_prompts(), run.languages), rubrics, failed, bank, run.source(self.model)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.

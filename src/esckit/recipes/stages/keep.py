@@ -117,7 +117,7 @@ class KeepStage(Stage):
         return (self.split,) if self.stops and self.split != "train" else ()
 
     def depends_on(self, run: "RunFolder") -> Any:
-        return self.judge and [run.source(self.judge.model), answers_identity(self.judge)]
+        return self.judge and [run.source(self.judge.model), answers_identity(self.judge, run.languages)]
 
     def skips(self, run: "RunFolder") -> str | None:
         return None  # where there is no candidate, the policy before is kept

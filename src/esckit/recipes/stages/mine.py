@@ -155,7 +155,7 @@ class MineStage(TreesStage, MiningOptions):
         if not self.asks_annotator:
             return None
         annotator = run.recipe.annotator
-        prompts = prompt_texts(annotator.read_prompts()) if annotator.asks else None
+        prompts = prompt_texts(annotator.read_prompts(), run.languages) if annotator.asks else None
         return [annotator_identity(annotator), run.source(annotator.model), prompts]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:

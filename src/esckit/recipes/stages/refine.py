@@ -121,7 +121,7 @@ class RefineStage(TreesStage, RefinementOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         asked = [each for each in (self.refiner, self.accept) if each is not None]
         files = [hash_file(Path(path)) for path in (*self.contexts, *([self.labels] if self.labels else []))]
-        told = [[run.source(each.model or ""), answers_identity(each)] for each in asked]
+        told = [[run.source(each.model or ""), answers_identity(each, run.languages)] for each in asked]
         return [told, files, run.source(self.encoder or "")]
 
     def skips(self, run: "RunFolder") -> str | None:

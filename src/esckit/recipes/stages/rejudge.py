@@ -80,7 +80,7 @@ class RejudgeStage(Stage, RejudgeOptions):
 
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics)]
-        return [prompt_texts(self.read_prompts()), rubrics, run.source(self.model)]
+        return [prompt_texts(self.read_prompts(), run.languages), rubrics, run.source(self.model)]
 
     def skips(self, run: "RunFolder") -> str | None:
         return None  # what was not skipped is looked at

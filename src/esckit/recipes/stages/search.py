@@ -67,7 +67,7 @@ class SearchStage(TreesStage, SearchOptions):
 
         roles = [role for name in _ROLES if (role := self.role(name)) is not None]
         models = [role.model or getattr(role, "planner", None) for role in roles]
-        texts = [prompt_texts(role.read_prompts()) for role in roles]
+        texts = [prompt_texts(role.read_prompts(), run.languages) for role in roles]
         return [roles_identity(self), [run.source(model) for model in models if model], texts]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
