@@ -37,7 +37,7 @@ def stats_command(
     as_json: shared.JsonOption = False,
     picture: Annotated[Path | None, typer.Option(help="Draw strategy by stage: .svg, .png or .pdf.")] = None,
 ) -> None:
-    """Count dialogues, utterances, chat messages, strategies (by stage too) and labels, of roles and topics for example.
+    """Count dialogues, utterances, chat messages, strategies (by stage too), labels such as role and topic.
 
     Example: esckit corpus stats train.json valid.json --picture stages.svg
     """

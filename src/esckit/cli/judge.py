@@ -21,6 +21,15 @@ RubricsOption = Annotated[
 ]
 
 CapsOption = Annotated[bool, typer.Option("--caps", help="Tell the judge the rubrics' limits and deductions as well.")]
+BankOption = Annotated[
+    str | None, typer.Option(metavar="shipped|FOLDER", help="Roles that replies were made in, for role_alignment.")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option(help="Of the judge's prompts: en or zh; default: the dialogue's, if rubrics have it.")
+]
+FailedOption = Annotated[
+    Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
+]
 KnownGroupsOption = Annotated[
     bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
 ]
@@ -41,20 +50,14 @@ def judge_command(
     labels: shared.LabelsOption = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: RubricsOption = "decoupled-esc",
-    bank: Annotated[
-        str | None, typer.Option(metavar="shipped|FOLDER", help="Roles that replies were made in, for role_alignment.")
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Of the judge's prompts: en or zh; default: the dialogue's, where a rubric has it.")
-    ] = None,
+    bank: BankOption = None,
+    language: LanguageOption = None,
     caps: CapsOption = False,
     prompts: shared.PromptsOption = None,
     reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
     known_groups: KnownGroupsOption = False,
-    failed: Annotated[
-        Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
-    ] = None,
+    failed: FailedOption = None,
     mined: Annotated[
         list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
     ] = None,

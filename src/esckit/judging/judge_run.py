@@ -89,7 +89,6 @@ def check_options(options: JudgingOptions) -> None:
     Raises:
         EsckitError: one sentence says what is wrong.
     """
-    check_model(options)
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
     rubrics = load_rubrics(options.rubrics, caps=options.caps)
@@ -98,6 +97,7 @@ def check_options(options: JudgingOptions) -> None:
         if not any(rubric.needs for rubric in rubrics):
             raise EsckitError(f"no rubric of {options.rubrics} needs a role: leave bank out, or take rubrics empath.")
         read_bank(options.bank)
+    check_model(options)
 
 
 def cards_of(bank: RoleBank) -> Callable[[str, str], str]:

@@ -145,15 +145,15 @@ def make_plan(
 ) -> JudgePlan:
     """Lay out a judging: turn by turn, so that what shares a talk is asked together and prompt caches hold.
 
-    ``failed`` are dialogues for the group of failed replies, ``card`` gives the card of a role in a language (None: there
-    is no bank), ``seed`` is that of the known groups.
+    ``failed`` are dialogues for the group of failed replies, ``card`` gives the card of a role in a language (None:
+    there is no bank), ``seed`` is that of the known groups.
 
     Raises:
         EsckitError: the known groups cannot be made, or a user's prompts are wrong.
         RoleError: the bank lacks a role, or its text in a language.
     """
 
-    def scored(system: str, turn: JudgedTurn, reply: str, role: str | None, *, reference: bool = False) -> list[Scoring]:
+    def scored(system: str, turn: JudgedTurn, reply: str, role: str | None, reference: bool) -> list[Scoring]:
         found = []
         for rubric in in_language(rubrics, turn, options.language):
             told = card(role, rubric.language) if rubric.needs and card and role else ""
@@ -166,10 +166,10 @@ def make_plan(
         for turn in sampled.turns
         for system, replies in sampled.replies.items()
         for shown in _SHOWN[options.reference]
-        for scoring in scored(system, turn, replies[turn.key], role_of(sampled, system, turn), reference=shown)
+        for scoring in scored(system, turn, replies[turn.key], role_of(sampled, system, turn), shown)
     ]
     known = known_replies(sampled.turns, failed, seed) if options.known_groups else []
-    groups = [scoring for each in known for scoring in scored(each.group, each.turn, each.text, each.turn.role)]
+    groups = [scoring for each in known for scoring in scored(each.group, each.turn, each.text, each.turn.role, False)]
     pairs = pairings(sampled.turns, sampled.replies) if options.pairs else []
     without = {
         system: sum(not (card and role_of(sampled, system, turn)) for turn in sampled.turns)
@@ -279,10 +279,11 @@ def _left_out(found: Judging, plan: JudgePlan) -> list[str]:
         whose = ", ".join(f"{number} of {system}" for system, number in lost.items())
         told.append(f"{needing} was not asked about replies without a role, or without a role bank ({whose}).")
     rows = [*found.problems, *(found.known_groups.problems if found.known_groups else [])]
+    asked = sum(sum(row.states.to_json().values()) for row in rows)
     if unparsed := sum(row.states.unparsed for row in rows):
         told.append(
-            f"{unparsed} of {sum(sum(row.states.to_json().values()) for row in rows)} answers about problems are unparsed, "
-            "mostly a yes that quotes words which the reply does not hold: they count neither as yes nor as no."
+            f"{unparsed} of {asked} answers about problems are unparsed, mostly a yes that quotes what the reply "
+            "does not hold: they count neither as yes nor as no."
         )
     return told
 

@@ -83,9 +83,7 @@ def sample_turns(
     every = frozenset().union(*by_key.values())
     replies = {name: {key: rows[key].predicted_text or "" for key in drawn} for name, rows in by_key.items()}
     told = {name: {key: row.extra for key, row in rows.items() if key in drawn} for name, rows in by_key.items()}
-    roles = {
-        name: {key: extra["role"] for key, extra in own.items() if "role" in extra} for name, own in told.items()
-    }
+    roles = {name: {key: extra["role"] for key, extra in own.items() if "role" in extra} for name, own in told.items()}
     return SampledTurns(turns, replies, len(shared), len(every) - len(shared), roles)
 
 

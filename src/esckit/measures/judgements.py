@@ -84,8 +84,8 @@ def problem_shares(
 ) -> list[SystemScore]:
     """How many of each system's replies have a problem: the mean, 0 to 1, of answers (yes is 1), question by question.
 
-    ``problems`` are names of questions by rubric. A row's ``rubric`` is its question's name; a question without an answer
-    has the state of its judgement.
+    ``problems`` are names of questions by rubric. A row's ``rubric`` is its question's name; a question without an
+    answer has the state of its judgement.
     """
     asked = [_answered(each, name) for each in judgements for name in problems.get(each.rubric, ())]
     return scores_by_system(asked, {each.rubric: (0, 1) for each in asked}, draws)
