@@ -30,7 +30,7 @@ from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
-from esckit.supporters.supporter import read_card, save_supporter
+from esckit.supporters.supporter_folder import read_card, save_supporter
 from tests.cli.test_entry import call
 from tests.mining.grown import grown
 from tests.recipes.tiny import shorten

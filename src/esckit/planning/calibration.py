@@ -87,7 +87,7 @@ def fit_calibration(
         return Calibration.none(k)
     if wanted is None:
         wanted = np.bincount(gold, minlength=k).astype(np.float64)
-    temperature = _fit_temperature(log_probabilities, gold)
+    temperature = fit_temperature(log_probabilities, gold)
     offsets = _match_counts(log_probabilities / temperature, wanted)
     return Calibration(temperature, tuple(offsets.tolist()))
 
@@ -98,7 +98,7 @@ def log_normalise(scores: NDArray[np.float64]) -> LogProbabilities:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-def _fit_temperature(log_probabilities: LogProbabilities, gold: NDArray[np.intp]) -> float:
+def fit_temperature(log_probabilities: LogProbabilities, gold: NDArray[np.intp]) -> float:
     """Search 1 / temperature, in which the likelihood is concave, by golden section."""
     rows, ratio = np.arange(len(gold)), (5**0.5 - 1) / 2
 

@@ -9,6 +9,7 @@ from esckit.recipes.stages.compare import CompareStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
 from esckit.recipes.stages.keep import KeepStage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.stages.mine import MineStage
 from esckit.recipes.stages.planner import PlannerStage
 from esckit.recipes.stages.predict import PredictStage
@@ -33,6 +34,7 @@ KINDS: Final[tuple[type[Stage], ...]] = (
     PreferenceStage,
     KeepStage,
     PlannerStage,
+    MatchStage,
     RepliesStage,
     CalibrateStage,
     SupporterStage,

@@ -150,7 +150,7 @@ class SupporterStage(Stage):
 
     def _of_model(self, run: "RunFolder") -> dict[str, Any]:
         from esckit.supporters.own_model import open_own, open_planner
-        from esckit.supporters.supporter import save_supporter
+        from esckit.supporters.supporter_folder import save_supporter
 
         options, taxonomy = self.own_options(), TAXONOMIES[run.taxonomy]
         here = {
@@ -167,7 +167,7 @@ class SupporterStage(Stage):
 
     def _of_parts(self, run: "RunFolder") -> dict[str, Any]:
         """Put the parts and their base into one folder that `Supporter.load` reads; a pocket base travels along."""
-        from esckit.supporters.supporter import SupporterCard, save_supporter
+        from esckit.supporters.supporter_folder import SupporterCard, save_supporter
 
         adapters = self.adapters(run.recipe)
         parts = {p.key: run.folder / p.name / (p.key if p.key in adapters else "") for p in self.inputs}
