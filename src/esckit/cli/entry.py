@@ -16,6 +16,7 @@ from esckit.cli.annotate import annotate_command, check_annotator_command, train
 from esckit.cli.bank import check_bank_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
+from esckit.cli.derive import check_perplexity_command, derive_command
 from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
@@ -41,7 +42,7 @@ EXTRA_OF: Final = {
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "search", "refine", "predict", "train", "annotate", "judge", "baseline")
+_CONTINUES: Final = ("run", "search", "refine", "derive", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -213,6 +214,7 @@ app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
 app.command("search")(search_command)
 app.command("refine")(refine_command)
+app.command("derive")(derive_command)
 app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)
@@ -223,6 +225,7 @@ check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
+check_app.command("perplexity")(check_perplexity_command)
 check_app.command("toxicity")(check_toxicity_command)
 check_app.command("ability")(check_ability_command)
 check_app.command("bank")(check_bank_command)

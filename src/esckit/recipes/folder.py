@@ -29,7 +29,7 @@ from esckit.recipes.stage import Stage
 from esckit.rendering import Renderer
 from esckit.rendering.gates import Gates
 from esckit.roles import RoleBank
-from esckit.strategy import TAXONOMIES
+from esckit.strategy import ESCONV, TAXONOMIES
 from esckit.training.processes import count_processes, is_main
 
 CHECKPOINTS: Final = "checkpoints"
@@ -55,8 +55,8 @@ class RunFolder:
 
     @cached_property
     def taxonomy(self) -> str:
-        """Name of the corpus's taxonomy."""
-        return str(self.corpus.train[0].taxonomy)
+        """Name of the corpus's taxonomy; a derivation labels what has none by ESConv's."""
+        return str(self.corpus.train[0].taxonomy or ESCONV.name)
 
     @cached_property
     def backbone_source(self) -> str:

@@ -31,7 +31,7 @@ def member_of(conversation: Conversation, turn: Turn, group: str) -> str | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """Groups of experts and their members, in order.
+    """Groups of experts, in the order of the alphabet, and their members.
 
     A pair is a member, or none, of each group: 0 stands for none of any. Under none of a group its experts add nothing.
 
@@ -44,6 +44,9 @@ class Gates:
 
     groups: Mapping[str, tuple[str, ...]]
     scope: GateScope = "token"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", dict(sorted(self.groups.items())))  # pairs are numbered in this order
 
     @property
     def count(self) -> int:

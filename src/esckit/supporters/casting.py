@@ -4,23 +4,20 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
 from esckit.planning.questions import question_text, read_question
 from esckit.planning.role_matcher import RoleMatcher
 from esckit.roles import RoleBank
-from esckit.roles.telling import TellingOptions, choose_experience, may_tell, told_on
+from esckit.roles.telling import choose_experience, may_tell, told_on
+from esckit.supporters.casting_options import ROLES, CastingOptions
 from esckit.supporters.proposing import TurnRequest
 
-__all__ = ["ROLES", "Casting", "CastingOptions", "Scorer"]
-
-ROLES: Final = ("matched", "labelled", "drawn", "none")
-"""How a role is found, besides the name of one."""
+__all__ = ["Casting", "CastingOptions", "Scorer"]
 
 _RECENT: Final = 3  # the seeker's last turns that tell what is felt now
 
@@ -30,26 +27,6 @@ class Scorer(Protocol):
 
     def feelings(self, texts: Sequence[str], language: str) -> Any:
         """Scores (n, 8), 1..10, in the order of `roles.EMOTIONS`."""
-
-
-class CastingOptions(BaseModel):
-    """How roles and experiences are chosen; what a request says itself comes first.
-
-    Attributes:
-        role: ``matched`` by the matcher; ``labelled``: the dialogue's label, else matched; ``drawn`` by the roles'
-            shares of the questions that the matcher was trained on, once a dialogue (Empath's ablation, section 6.5);
-            ``none``; or the name of a role.
-        experiences: ``nearest`` in emotions; ``drawn``: any of the role's; ``none``.
-        telling: when one is told.
-        seed: of what is drawn.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    role: str = "matched"
-    experiences: Literal["nearest", "drawn", "none"] = "nearest"
-    telling: TellingOptions = TellingOptions()
-    seed: int = 0
 
 
 class Casting:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from esckit.chat_models.ledger import Ledger
     from esckit.planning.calibration import Calibration
     from esckit.supporters.casting import Casting
+    from esckit.supporters.casting_options import CastingOptions
 
 VOICES: Final = (
     "It may speak in the voice of a story's character, and tell what the character lived: that is a story, not a life."
@@ -151,6 +152,22 @@ class Supporter:
 
         other = Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator, self.casting)
         other._lock = self._lock  # they share their parts
+        return other
+
+    def recast(self, options: "CastingOptions") -> "Supporter":
+        """The same supporter, whose roles and experiences are chosen otherwise.
+
+        Raises:
+            ModelError: it has no roles.
+            RoleError: the options name a role that its bank lacks.
+        """
+        from esckit.supporters.casting import Casting
+
+        if self.casting is None:
+            raise ModelError("this supporter has no roles that could be chosen: take one of kind empath.")
+        casting = Casting(self.casting.matcher, options, self.casting.scorer)
+        other = Supporter(self.card, self.planner, self.generator, casting)
+        other._lock = self._lock
         return other
 
     def score(

@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 
 from esckit.conversation import read_conversations
 from esckit.errors import CorpusError
+from esckit.planning.matcher_options import BANK
 from esckit.recipes.replay import ReplayingStage
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.derive import DeriveStage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.rendering.gates import AND, STRATEGY, Gates
@@ -21,9 +23,10 @@ from esckit.training.training_options import ExpertsOptions, LoraOptions
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.language_models.backbone import Backbone
+    from esckit.corpora import Corpus
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
-    from esckit.language_models.backbone import Backbone
     from esckit.rendering import Example, Renderer
     from esckit.roles import RoleBank
 
@@ -73,6 +76,17 @@ class SftStage(ReplayingStage):
                 "name a search stage, or leave out trees"
             )
 
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        super().check_before(recipe, corpus)
+        stage = recipe.named(self.roles) if self.roles else None
+        if self.experts and isinstance(stage, MatchStage):
+            names, count = read_bank(stage.bank).names, self.experts.groups.get("role", 0)
+            if count > len(names):
+                raise CorpusError(
+                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would be "
+                    f"of no use: set experts.groups.role to {len(names)} at most."
+                )
+
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
         if self.experts is None:
             return self.lora
@@ -90,7 +104,8 @@ class SftStage(ReplayingStage):
             return None
         names = sorted({name for group in self.experts.groups for name in group.split(AND)})
         members = {name: self._members(run, name) for name in names}
-        groups = {group: tuple(map(AND.join, product(*map(members.get, group.split(AND))))) for group in self.experts.groups}
+        parts = {group: [members[name] for name in group.split(AND)] for group in self.experts.groups}
+        groups = {group: tuple(map(AND.join, product(*own))) for group, own in parts.items()}
         return Gates(groups, self.experts.gate_scope)
 
     def _members(self, run: "RunFolder", name: str) -> tuple[str, ...]:
@@ -105,7 +120,9 @@ class SftStage(ReplayingStage):
             return bank.names
         found = sorted({tree.labels[name] for tree in self.dialogues(run) if tree.labels.get(name)})
         if not found:
-            raise CorpusError(f"no dialogue has the label {name!r} that stage {self.name!r} has experts for: leave it out.")
+            raise CorpusError(
+                f"no dialogue has the label {name!r} that stage {self.name!r} has experts for: leave it out."
+            )
         return tuple(found)
 
     def renderer(self, run: "RunFolder", backbone: "Backbone") -> "Renderer":
@@ -123,6 +140,7 @@ class SftStage(ReplayingStage):
 
     def adapted(self, run: "RunFolder", model: Any, gates: "Gates | None") -> Any:
         """The model under a fresh adapter, or under fresh experts."""
+        from esckit.recipes.described import describe
         from esckit.training.adapters import fresh_adapter, fresh_experts
 
         if self.experts is None or gates is None:

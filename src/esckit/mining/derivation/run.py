@@ -1,0 +1,307 @@
+"""A derivation whole: sources, their versions step by step, what is left out and why, the files."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from esckit.chat_models.asker import Asker
+from esckit.chat_models.ledger import LEDGER, Ledger
+from esckit.chat_models.protocol import ChatModel
+from esckit.conversation import Conversation, write_conversations
+from esckit.decoding import seed_of
+from esckit.errors import CorpusError
+from esckit.files import write_json
+from esckit.mining.derivation.asking import Task, is_asked, read_talk, step_name, step_request
+from esckit.mining.derivation.dialogue import dialogue_by_rules
+from esckit.mining.derivation.exchanges import Talk, supporter_text, turns_of
+from esckit.mining.derivation.experiences import experiences_by_rules
+from esckit.mining.derivation.filters import fault_of
+from esckit.mining.derivation.options import DerivationOptions, StepName
+from esckit.mining.derivation.rules import rules_in
+from esckit.mining.derivation.sources import Source, choose_sources, roles_for
+from esckit.mining.derivation.style import style_by_rules
+from esckit.mining.derivation.words import in_common
+from esckit.mining.inferential import draw_dialogues
+from esckit.prompts import file_name
+from esckit.roles.bank import RoleBank
+from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
+
+__all__ = ["DERIVATION", "RULES", "Deriver", "check_sources", "derive_parts"]
+
+DERIVATION: Final = "derivation.json"
+"""In the folder of a derivation: what was made, left out and paid."""
+
+RULES: Final = "rules"
+
+
+@dataclass(frozen=True)
+class Deriver:
+    """Who writes.
+
+    Attributes:
+        name: for records, and the source of turns.
+        open: opens the chat model; None: the rules write.
+        perplexity: of each of some texts, by the named model; None: nobody measures it.
+    """
+
+    name: str = RULES
+    open: Callable[[], ChatModel] | None = None
+    perplexity: Callable[[Sequence[str]], Sequence[float]] | None = None
+
+
+def check_sources(trees: Sequence[Conversation], options: DerivationOptions, bank: RoleBank, seed: int) -> None:
+    """Refuse at once what a derivation of these trees would fail with.
+
+    Raises:
+        CorpusError: no source is left.
+        EsckitError: a source's language has no prompts, or no rules; there are fewer roles than are asked for.
+        RoleError: the bank has not a source's language, or not a role that is named.
+    """
+    counts: Counter[str] = Counter()
+    sources = choose_sources(draw_dialogues(trees, options.dialogues, seed), options, counts)
+    if not sources:
+        told = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items())) or "there is no dialogue"
+        raise CorpusError(
+            f"no source is left to derive from ({told}): give questions with answers, or dialogues, in the language "
+            "that is asked for."
+        )
+    for language in sorted({source.language for source in sources}):
+        _check_language(language, options, bank)
+    roles_for(sources[0], bank, options, seed)
+
+
+def _check_language(language: str, options: DerivationOptions, bank: RoleBank) -> None:
+    if options.derived_by == "model":
+        file_name(options.deriver.asks_with, "system", language)
+    rules_in(language)
+    bank.refuse_language(language)
+
+
+def derive_parts(
+    parts: Mapping[str, Sequence[Conversation]],
+    options: DerivationOptions,
+    out: Path,
+    bank: RoleBank,
+    deriver: Deriver,
+    *,
+    ledger: Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Derive role dialogues from the parts of a corpus, and write a file a part and `DERIVATION` into a folder.
+
+    A derivation that was stopped or killed is continued by the same call: its answers are in the ledger, and the files
+    depend on the sources, options, bank, seed and answers alone. A part of which no source is left is an empty file,
+    unless none has one.
+
+    Args:
+        parts: by the names of the files; `DerivationOptions.dialogues` of each are drawn.
+        options: how; the bank that they name is given.
+        out: the folder.
+        bank: the roles.
+        deriver: who writes.
+        ledger: file of the answers; None is ``ledger.sqlite`` in the folder.
+        seed: of every draw, 0 or more.
+
+    Returns:
+        What stands in `DERIVATION`.
+
+    Raises:
+        CorpusError, EsckitError, RoleError: see `check_sources`.
+        BudgetSpent, ChatError, LedgerError: a model cannot go on; what was answered is kept.
+    """
+    drawn = {name: draw_dialogues(trees, options.dialogues, seed) for name, trees in parts.items()}
+    together = [tree for trees in drawn.values() for tree in trees]
+    check_sources(together, options.model_copy(update={"dialogues": None}), bank, seed)
+    made = _Derivation(drawn, options, bank, deriver, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    usage = {"prompt": 0, "completion": 0}
+    if deriver.open is None:
+        made.work(None)
+    else:
+        with Ledger(ledger or out / LEDGER) as opened:
+            opened.forget_failed()
+            made.work(opened)
+            used = opened.used(made.keys)
+            usage = {"prompt": used.prompt, "completion": used.completion}
+    for name in parts:
+        write_conversations(out / name, made.trees(name))
+    record = {**made.figures(), "tokens": usage}
+    write_json(out / DERIVATION, record)
+    return record
+
+
+@dataclass
+class _Version:
+    """One source for one role, and where it stands."""
+
+    part: str
+    task: Task
+    fault: str | None = None
+
+
+@dataclass
+class _Derivation:
+    """A derivation, step by step: what each step finds stands here for the next one."""
+
+    parts: Mapping[str, Sequence[Conversation]]
+    options: DerivationOptions
+    bank: RoleBank
+    deriver: Deriver
+    seed: int
+    left_out: Counter[str] = field(default_factory=Counter)  # sources, by reason
+    faults: dict[str, Counter[str]] = field(default_factory=dict)  # versions, by step and reason
+    calls: Counter[str] = field(default_factory=Counter)
+    keys: list[str] = field(default_factory=list)  # of all questions in the ledger
+    versions: list[_Version] = field(default_factory=list)
+    begun: int = 0  # versions, before any was left out
+    sources: int = 0
+    model: ChatModel | None = None
+
+    def work(self, ledger: Ledger | None) -> None:
+        """All steps, and what is looked at in the end."""
+        self.model = self.deriver.open() if self.deriver.open is not None else None
+        sources = [
+            _Version(part, Task(source, source.talk))
+            for part, trees in self.parts.items()
+            for source in choose_sources(trees, self.options, self.left_out)
+        ]
+        self.sources = len(sources)
+        if "dialogue" in self.options.steps:
+            sources = self._step("dialogue", sources, ledger)
+        self.versions = [
+            _Version(each.part, each.task._replace(role=role))
+            for each in sources
+            for role in roles_for(each.task.source, self.bank, self.options, self.seed)
+        ]
+        self.begun = len(self.versions)
+        for name in self.options.steps:
+            if name != "dialogue":
+                self.versions = self._step(name, self.versions, ledger)
+        self._leave_out("near-duplicate", self._near_duplicates())
+        self._leave_out("perplexity", self._improbable())
+
+    def _step(self, name: StepName, versions: list[_Version], ledger: Ledger | None) -> list[_Version]:
+        """Those versions that come out of a step without a fault."""
+        by_rules = (self._by_rules(name, each.task) for each in versions)
+        made = self._by_model(name, versions, ledger) if ledger else by_rules
+        kept, faults = [], self.faults.setdefault(name, Counter())
+        for version, talk in zip(versions, made, strict=True):
+            task = version.task
+            fault = talk if isinstance(talk, str) else fault_of(name, task, talk, self.options, _taxonomy(task.source))
+            if fault is not None:
+                faults[fault] += 1
+            elif not isinstance(talk, str):
+                kept.append(_Version(version.part, task._replace(talk=talk)))
+        return kept
+
+    def _by_rules(self, name: StepName, task: Task) -> Talk:
+        language = task.source.language
+        random = Random(seed_of(self.seed, task.source.tree.id, task.role.name if task.role else "", name))
+        if task.role is None:
+            return dialogue_by_rules(task.source, self.options.filters, _taxonomy(task.source), random)
+        if name == "experiences":
+            return experiences_by_rules(task.talk, task.role, language, self.options.telling)
+        return style_by_rules(task.talk, task.role, language, random)
+
+    def _by_model(self, name: StepName, versions: list[_Version], ledger: Ledger) -> Iterator[Talk | str]:
+        """What a model makes of them, or a state; where it has nothing to do, the talk as it is."""
+        assert self.model is not None
+        options, prompts = self.options.deriver, self.options.deriver.read_prompts()
+        requests = {
+            place: step_request(
+                name, each.task, self.options, _taxonomy(each.task.source), prompts, self._sample(name, each.task)
+            )
+            for place, each in enumerate(versions)
+            if is_asked(name, each.task)
+        }
+        self.calls[name] = len(requests)
+        self.keys += [request.key(step_name(name), self.model.identity) for request in requests.values()]
+        outcomes = Asker(self.model, ledger, step_name(name), options.pace).ask([*requests.values()])
+        found = dict(zip(requests, outcomes, strict=True))
+        for place, each in enumerate(versions):
+            if place not in requests:
+                yield each.task.talk
+                continue
+            schema = requests[place].schema
+            assert schema is not None
+            yield read_talk(name, each.task, found[place], schema, _taxonomy(each.task.source))
+
+    def _sample(self, name: StepName, task: Task) -> int:
+        return seed_of(self.seed, task.source.tree.id, task.role.name if task.role else "", name)
+
+    def _leave_out(self, fault: str, places: set[int]) -> None:
+        if places:
+            self.faults.setdefault("end", Counter())[fault] += len(places)
+            self.versions = [each for place, each in enumerate(self.versions) if place not in places]
+
+    def _near_duplicates(self) -> set[int]:
+        """Versions that are nearly one that stands before them, of the same source and another role."""
+        limit = self.options.filters.near_duplicate
+        if limit is None:
+            return set()
+        kept: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        left_out = set()
+        for place, each in enumerate(self.versions):
+            text = supporter_text(each.task.talk)
+            before = kept[each.part, each.task.source.tree.id]
+            if any(in_common(text, other) >= limit for other in before):
+                left_out.add(place)
+            else:
+                before.append(text)
+        return left_out
+
+    def _improbable(self) -> set[int]:
+        limit, measure = self.options.filters.perplexity, self.deriver.perplexity
+        if limit is None or measure is None or not self.versions:
+            return set()
+        texts = ["\n".join(f"{one.seeker}\n{one.supporter}" for one in each.task.talk) for each in self.versions]
+        return {place for place, found in enumerate(measure(texts)) if found > limit.most}
+
+    def trees(self, part: str) -> list[Conversation]:
+        """The dialogues of a part."""
+        return [self._tree(each.task) for each in self.versions if each.part == part]
+
+    def _tree(self, task: Task) -> Conversation:
+        source, role = task.source.tree, task.role
+        assert role is not None
+        about: dict[str, Any] = {"steps": [*self.options.steps], "bank": self.bank.digest, "cut": task.source.cut}
+        rewritten = task.source.is_question and self.deriver.open is not None
+        seekers = self.deriver.name if rewritten else source.trunk[0].source
+        own = {"derived_from": source.id, "derived_by": self.deriver.name, "derivation": about}
+        return Conversation(
+            f"{source.id}--{role.name}",
+            [*turns_of(task.talk, seekers, self.deriver.name)],
+            source.language,
+            _taxonomy(task.source).name,
+            source.situation,
+            {**source.labels, "role": role.name},
+            provenance={**source.provenance, **own},
+            extra=source.extra,
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """What the record says in numbers."""
+        limit = self.options.filters.perplexity
+        roles = Counter(each.task.role.name for each in self.versions if each.task.role)
+        told = sum(each.experience is not None for version in self.versions for each in version.task.talk)
+        return {
+            "derived_by": self.deriver.name,
+            "bank": self.bank.digest,
+            "sources": self.sources,
+            "left_out": dict(self.left_out),
+            "versions": self.begun,
+            "faults": {name: dict(counts) for name, counts in self.faults.items()},
+            "dialogues": {part: sum(each.part == part for each in self.versions) for part in self.parts},
+            "roles": {name: roles[name] for name in self.bank.names},
+            "experiences": told,
+            "calls": {name: self.calls[name] for name in self.options.steps},
+            "perplexity": limit and {"model": limit.model, "most": limit.most},
+        }
+
+
+def _taxonomy(source: Source) -> Taxonomy:
+    """The source's own, else ESConv's."""
+    return TAXONOMIES.get(source.tree.taxonomy or "", ESCONV)
