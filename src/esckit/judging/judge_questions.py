@@ -15,7 +15,7 @@ from esckit.judging.rubric import CAPPED, Rubric
 from esckit.judging.sampling import JudgedTurn
 from esckit.measures.judgements import TIE, Contest, Judgement
 from esckit.prompts.own import Prompts
-from esckit.prompts.transcript import quote, transcript
+from esckit.prompts.transcript import quote, talk_before
 
 _OURS: Final = Prompts("judge")
 _LETTERS: Final = ("A", "B")
@@ -34,23 +34,27 @@ class Scoring(NamedTuple):
 def score_request(scoring: Scoring, decoding: Decoding, prompts: Prompts = _OURS) -> ChatRequest:
     """What the judge is asked; talk and replies stand in it as quoted data, and first, as every quality shares them."""
     rubric, turn = scoring.rubric, scoring.turn
-    reference = prompts.fill("reference", reference=quote(turn.reference)) + "\n\n" if scoring.reference else ""
+    reference = (
+        prompts.fill("reference", turn.language, reference=quote(turn.reference)) + "\n\n" if scoring.reference else ""
+    )
     asked = prompts.fill(
         "score",
+        turn.language,
         transcript=_talk(turn),
         reference=reference,
         reply=quote(scoring.reply),
         quality=rubric.name.removesuffix(CAPPED),
         question=rubric.question,
-        criteria=rubric.criteria + _caps(rubric, prompts),
+        criteria=rubric.criteria + _caps(rubric, prompts, turn.language),
         scale=rubric.scale_text,
         schema=schema_text(rubric.reply),
     )
-    return ChatRequest((_system(prompts), Message("user", asked)), decoding, rubric.reply)
+    return ChatRequest((_system(prompts, turn.language), Message("user", asked)), decoding, rubric.reply)
 
 
-def _caps(rubric: Rubric, prompts: Prompts) -> str:
-    return "\n" + prompts.fill("caps", caps="\n".join(f"- {cap}" for cap in rubric.caps)) if rubric.caps else ""
+def _caps(rubric: Rubric, prompts: Prompts, language: str) -> str:
+    caps = "\n".join(f"- {cap}" for cap in rubric.caps)
+    return "\n" + prompts.fill("caps", language, caps=caps) if caps else ""
 
 
 def judgement_of(scoring: Scoring, outcome: Outcome) -> Judgement:
@@ -113,13 +117,14 @@ def duel_requests(
     for reply_a, reply_b in (pairing.replies, pairing.replies[::-1]):
         asked = prompts.fill(
             "duel",
+            pairing.turn.language,
             transcript=_talk(pairing.turn),
             reply_a=quote(reply_a),
             reply_b=quote(reply_b),
             qualities=qualities,
             schema=schema_text(_Duel),
         )
-        requests.append(ChatRequest((_system(prompts), Message("user", asked)), decoding, _Duel))
+        requests.append(ChatRequest((_system(prompts, pairing.turn.language), Message("user", asked)), decoding, _Duel))
     return requests
 
 
@@ -145,10 +150,10 @@ def _said(outcome: Outcome) -> str:
     return outcome.value(_Duel).explanation if outcome.state == "done" else outcome.text or outcome.detail
 
 
-def _system(prompts: Prompts) -> Message:
-    return Message("system", prompts.fill("system"))
+def _system(prompts: Prompts, language: str) -> Message:
+    return Message("system", prompts.fill("system", language))
 
 
 def _talk(turn: JudgedTurn) -> str:
     """What was said before."""
-    return transcript(turn.context) or "(nothing was said before)"
+    return talk_before(turn.context, turn.language)

@@ -20,12 +20,14 @@ class JudgedTurn(NamedTuple):
         conversation_id, turn_id: the supporter turn.
         context: everything said before it, from the tree: the same for every system.
         reference: what the human supporter said there.
+        language: the dialogue's, in which the judge is asked.
     """
 
     conversation_id: str
     turn_id: str
     context: tuple[Turn, ...]
     reference: str
+    language: str = "en"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -73,9 +75,7 @@ def sample_turns(
     _check_gold(by_key, drawn)
     trees = {conversation.id: conversation for conversation in conversations}
     gold = next(iter(by_key.values()))
-    turns = [
-        JudgedTurn(*key, _context(*gold_turn(trees, row)), row.gold_text) for key, row in gold.items() if key in drawn
-    ]
+    turns = [_judged(key, *gold_turn(trees, row), row.gold_text) for key, row in gold.items() if key in drawn]
     every = frozenset().union(*by_key.values())
     replies = {name: {key: rows[key].predicted_text or "" for key in drawn} for name, rows in by_key.items()}
     return SampledTurns(turns, replies, len(shared), len(every) - len(shared))
@@ -99,7 +99,7 @@ def sample_written(
     if not written:
         raise EsckitError("the file of failed replies has no supporter turn: give dialogues with replies.")
     drawn = draw_first(written, number, seed)
-    turns = [JudgedTurn(*key, _context(trees[key[0]], written[key]), "") for key in drawn]
+    turns = [_judged(key, trees[key[0]], written[key], "") for key in drawn]
     return turns, {key: written[key].text or "" for key in drawn}
 
 
@@ -125,5 +125,5 @@ def _check_gold(by_key: Mapping[str, Mapping[tuple[str, str], Prediction]], draw
                 )
 
 
-def _context(conversation: Conversation, turn: Turn) -> tuple[Turn, ...]:
-    return tuple(conversation.path(turn.parent))
+def _judged(key: tuple[str, str], conversation: Conversation, turn: Turn, reference: str) -> JudgedTurn:
+    return JudgedTurn(*key, tuple(conversation.path(turn.parent)), reference, conversation.language)
