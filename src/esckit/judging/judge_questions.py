@@ -15,7 +15,7 @@ from esckit.judging.rubric import CAPPED, QUOTE, Rubric
 from esckit.judging.sampling import JudgedTurn
 from esckit.measures.judgements import TIE, Answer, Contest, Judgement
 from esckit.prompts.own import Prompts
-from esckit.prompts.transcript import quote, transcript
+from esckit.prompts.transcript import quote, talk_before
 
 _OURS: Final = Prompts("judge")
 _LETTERS: Final = ("A", "B")
@@ -192,4 +192,4 @@ def _system(prompts: Prompts, language: str) -> Message:
 
 def _talk(turn: JudgedTurn, language: str) -> str:
     """What was said before."""
-    return transcript(turn.context) or _NOTHING.get(language, _NOTHING["en"])
+    return talk_before(turn.context, language)
