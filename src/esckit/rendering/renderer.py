@@ -306,10 +306,28 @@ class Renderer:
     def asked(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
     ) -> Example:
-        """What is read up to where the text of a reply under the turn's strategy begins; its own text is not read."""
+        """What is read up to where a reply under the turn's strategy is written; its own text is not read.
+
+        That is where its text begins, or behind the `lead` of a story.
+        """
         context = self._before(conversation, turn, part, shown, room=max_new_tokens)
-        label = self.reply_ids(context.text, str(turn.strategy), "", part)[0]
-        return self._gated(Example(turn.id, context.ids, label, (), context.dropped), conversation, turn, part, shown)
+        begun = self._begun(context.text, str(turn.strategy), self.lead(conversation, turn, part), part)
+        return self._gated(Example(turn.id, context.ids, begun, (), context.dropped), conversation, turn, part, shown)
+
+    def _begun(self, context: str, strategy: str, lead: str, part: Part) -> Ids:
+        """Token ids, after a context, of a reply's label, and of its first words where those are given."""
+        if not lead:
+            return self.reply_ids(context, strategy, "", part)[0]
+        encoder, said = self.template.encoder, self.template.encoder.masked(lead)
+        if text_alone(self.layout, part):
+            return encoder.continued(context, [self.template.blank + said])[0]
+        label = self.template.blank + strategy_text(self.layout, part, strategy)
+        first, rest = encoder.continued(context, [label, text_after_strategy(self.layout, said)])
+        return (*first, *rest)
+
+    def lead(self, conversation: Conversation, turn: Turn, part: Part) -> str:
+        """The words that a reply begins with where it may tell a story; empty elsewhere."""
+        return self._told(conversation, turn).lead if part == "generator" else ""
 
     def prompt(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int

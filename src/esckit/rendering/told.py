@@ -17,11 +17,15 @@ __all__ = ["NOTHING", "Told", "told_of"]
 
 
 class Told(NamedTuple):
-    """The texts, empty where there is nothing to tell, and the dialogue's language."""
+    """The texts, empty where there is nothing to tell, and the dialogue's language.
+
+    A reply that may tell an experience begins with ``lead``, which says whose story it is: no model leaves that out.
+    """
 
     role: str = ""
     experience: str = ""
     language: str = "en"
+    lead: str = ""
 
     def after(self, message: Message) -> Message:
         """The last user message with the experience behind it; a filler has no words that it could follow."""
@@ -47,4 +51,5 @@ def told_of(bank: "RoleBank", role: str, experience: str | None, language: str) 
     if experience is None:
         return Told(card, language=language)
     text = who.experience(experience).text(language)
-    return Told(card, load_prompt("empath", "experience", language, title=title, experience=text), language)
+    story = load_prompt("empath", "experience", language, title=title, experience=text)
+    return Told(card, story, language, load_prompt("empath", "lead", language, title=title))

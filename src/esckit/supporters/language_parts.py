@@ -94,6 +94,9 @@ class LanguageParts:
     def _draw(self, wanted: Sequence[Wording], attempt: int, on_text: OnText | None) -> list[Reply]:
         """One reply for each, those of equal decoding in one batch."""
         held = _HeldBack(wanted[0].unlike or (), on_text) if on_text else None
+        leads = [self._lead(each) for each in wanted]
+        if held and leads[0]:
+            held.take(leads[0])
         drawn: dict[int, Reply] = {}
         with self.playing("generator") as model:
             for decoding in dict.fromkeys(each.decoding for each in wanted):
@@ -106,6 +109,7 @@ class LanguageParts:
                 take = held.take if held else None
                 replies = generate(model, self.renderer.tokenizer, prompts, end, decoding, seeds, take, **under)
                 drawn.update(zip(places, map(self._without_end, replies), strict=True))
+        drawn = {place: reply._replace(text=f"{leads[place]}{reply.text}") for place, reply in drawn.items()}
         if held and drawn[0].text and drawn[0].text not in (wanted[0].unlike or ()):
             held.let_go()
         return [drawn[place] for place in range(len(wanted))]
@@ -114,9 +118,18 @@ class LanguageParts:
         return reply._replace(text=self._layout.without_end(reply.text)) if self._layout else reply
 
     def _asked(self, wanted: Wording) -> Example:
-        turn = Turn("next", wanted.parent, "supporter", None, wanted.strategy, extra=dict(wanted.extra))
         room = wanted.decoding.max_new_tokens
-        return self.renderer.asked(wanted.conversation, turn, self._part("generator"), wanted.shown, room)
+        part = self._part("generator")
+        return self.renderer.asked(wanted.conversation, _next_turn(wanted), part, wanted.shown, room)
+
+    def _lead(self, wanted: Wording) -> str:
+        """The words that a reply begins with, whatever the model writes, and the blank behind them."""
+        lead = self.renderer.lead(wanted.conversation, _next_turn(wanted), self._part("generator"))
+        return f"{lead} " if lead.isascii() and lead else lead
+
+
+def _next_turn(wanted: Wording) -> Turn:
+    return Turn("next", wanted.parent, "supporter", None, wanted.strategy, extra=dict(wanted.extra))
 
 
 class _HeldBack:
