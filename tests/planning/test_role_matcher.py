@@ -183,7 +183,17 @@ def test_what_is_reported_never_took_part_in_learning(tmp_path: Path) -> None:
     assert np.mean(seen) > 0.9
 
 
-def test_versions_of_one_source_never_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_learnt_from_as_few_are(
+    matcher: RoleMatcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matcher_fitting, "_ROTATED", 0)
+    train_matcher([*questions("en"), *questions("zh", 2)], little_bank(), None, tmp_path, options=OPTIONS)
+    for text in ("the office", "girlfriend and storm"):
+        plain = RoleMatcher.load(tmp_path).match(text, [], "en").probabilities
+        assert matcher.match(text, [], "en").probabilities == pytest.approx(plain, abs=0.02)
+
+
+def test_versions_of_one_source_never_part() -> None:
     groups = np.repeat(np.arange(10), 3)
     fold = matcher_fitting._folds(groups, 5, 0)
     assert all(len(set(fold[groups == group])) == 1 for group in range(10))

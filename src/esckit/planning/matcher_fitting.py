@@ -7,6 +7,7 @@ either.
 """
 
 import hashlib
+import itertools
 import json
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,12 @@ from esckit.planning.role_matcher import LanguagePart, MatcherCard, RoleHead, Ro
 from esckit.planning.text_features import TextReader, TokenReader, VectorReader, likeness, reads_vectors
 from esckit.roles.bank import Role, RoleBank
 
-_STRENGTHS: Final = (1.0, 10.0, 100.0)  # inverse, of the head's penalty
+_STRENGTHS: Final = (3.0, 30.0)  # inverse, of the head's penalty
 _SHARES: Final = (0.1, 0.3, 1.0)  # what a text of the bank weighs beside a question
 _THRESHOLDS: Final = tuple(np.round(np.arange(0, 0.95, 0.05), 2).tolist())
+_PRIORS: Final = (0.0, 3.0, 10.0, 30.0)  # of a role's log-odds, times the cosine of a text with its card
 _FEWEST: Final = 4  # sources a fold
+_ROTATED: Final = 2000  # rows from which on their span is not looked for
 _FLOOR: Final = -30.0  # log-odds of a role that nothing speaks for
 _VERSION: Final = 1
 
@@ -54,8 +57,20 @@ class _Lesson:
     bank_rows: Any  # (M, F)
     bank_gold: NDArray[np.int64]  # (M,)
 
+    def likeness(self, k: int) -> NDArray[np.float64]:
+        """Cosines (N, K) of questions with the roles' cards, which are the first of the bank's texts."""
+        return likeness(self.rows, self.bank_rows[:k])
+
     def only(self, places: NDArray[np.int64]) -> "_Lesson":
         return _Lesson(self.rows[places], self.gold[places], self.groups[places], self.bank_rows, self.bank_gold)
+
+
+class _Choice(NamedTuple):
+    """How strongly weights are held (inverse), what a text of the bank weighs, and how much likeness to cards adds."""
+
+    strength: float
+    share: float
+    prior: float
 
 
 def train_matcher(
@@ -72,14 +87,14 @@ def train_matcher(
     Args:
         questions: the training part's, each with a gold role (`questions_with_gold`).
         bank: the roles; every language of the bank gets a head and an emotion scorer.
-        encoder: reads the languages that it knows; n-grams read the others, or all without it.
+        encoder: reads the languages that it knows; characters or words the others, or all without it.
         folder: receives ``matcher.json``, ``weights.safetensors`` and ``bank/``.
         seed: of the folds.
 
     Returns:
         JSON-ready facts: ``questions``, ``gold`` (by source), and by language: ``reads``, ``questions``, ``strength``,
-        ``share``, ``temperature``, ``threshold``, ``emotions`` (`fit_scorer`) and, from one question a fold on,
-        ``unseen`` (`role_figures`: of dialogues that took no part).
+        ``share``, ``prior``, ``temperature``, ``threshold``, ``emotions`` (`fit_scorer`) and, where there are
+        questions enough, ``unseen`` (`role_figures`: of dialogues that took no part).
 
     Raises:
         RoleError: a question is in a language that a role lacks.
@@ -178,7 +193,7 @@ def _train_language(
     owners = [place for place, role in enumerate(bank.roles) for _ in role.experiences]
     cards = reader.rows([role_card(role, language) for role in bank.roles])
     experiences = reader.rows(told)
-    rows, basis = _rotated(_stack(reader.rows(texts), _stack(cards, experiences)))
+    rows, basis = _rotated(_stack(reader.rows(texts), _stack(cards, experiences)))  # cards first (`_Lesson.likeness`)
     lesson = _Lesson(
         rows=rows[: len(texts)],
         gold=np.array([bank.names.index(str(each.role)) for each in questions], dtype=np.int64),
@@ -193,7 +208,9 @@ def _train_language(
     facts = {"reads": reads, "questions": len(questions), **facts, "emotions": emotions}
     if _enough(lesson, options):
         facts["unseen"] = _unseen_figures(questions, bank, lesson, likeness(reader.rows(texts), cards), options, seed)
-    return LanguagePart(replace(head, weights=np.asarray(head.weights @ basis.T)), scorer, rarity), facts
+    if basis is not None:
+        head = replace(head, weights=np.asarray(head.weights @ basis.T))
+    return LanguagePart(head, scorer, rarity), facts
 
 
 def text_reader(
@@ -217,30 +234,33 @@ def text_reader(
 
 
 def _fit_head(lesson: _Lesson, k: int, options: MatcherOptions, seed: int) -> tuple[RoleHead, dict[str, Any]]:
-    """Choose by cross-validation over the lesson's groups; without enough questions, over the bank's texts."""
+    """Choose by cross-validation over the lesson's groups; without enough questions, over the bank's experiences."""
     few = not _enough(lesson, options)
     judged = lesson
     if few:
-        places = np.arange(len(lesson.bank_gold))
-        judged = _Lesson(lesson.bank_rows, lesson.bank_gold, places, lesson.bank_rows[:0], lesson.bank_gold[:0])
+        places = np.arange(len(lesson.bank_gold) - k)
+        cards, experiences = lesson.bank_rows[:k], lesson.bank_rows[k:]
+        judged = _Lesson(experiences, lesson.bank_gold[k:], places, cards, lesson.bank_gold[:k])
     fold = _folds(judged.groups, options.folds, seed)
-    found = {}
-    for share in _SHARES[-1:] if few else _SHARES:
-        for strength in _STRENGTHS:
-            unseen = _unseen(judged, fold, strength, share, k)
-            loss = -float(log_normalise(unseen)[np.arange(len(judged.gold)), judged.gold].mean())
-            found[strength, share] = (loss, unseen)
-    strength, share = min(found, key=lambda choice: found[choice][0])
-    plain = log_normalise(found[strength, share][1])
-    temperature = _temperature(plain, judged.gold)
+    found: dict[_Choice, tuple[float, float, NDArray[np.float64]]] = {}
+    for strength, share in itertools.product(_STRENGTHS, _SHARES):
+        unseen = _unseen(judged, fold, strength, share, k)
+        for prior in _PRIORS:
+            plain = log_normalise(unseen + prior * judged.likeness(k))
+            temperature = _temperature(plain, judged.gold)
+            tempered = log_normalise(plain / temperature)
+            loss = -float(tempered[np.arange(len(judged.gold)), judged.gold].mean())
+            found[_Choice(strength, share, prior)] = (loss, temperature, tempered)
+    choice = min(found, key=lambda each: found[each][0])
+    _, temperature, tempered = found[choice]
     threshold = options.threshold
     if threshold is None:
-        threshold = choose_threshold(np.exp(log_normalise(plain / temperature)), judged.gold)
-    weights, bias = _logistic(lesson, strength, share, k)
+        threshold = choose_threshold(np.exp(tempered), judged.gold)
+    weights, bias = _logistic(lesson, choice.strength, choice.share, k)
+    weights = np.asarray(weights + choice.prior * lesson.bank_rows[:k])
     facts = {
         "chosen_by": "the bank's texts" if few else "dialogues",
-        "strength": strength,
-        "share": share,
+        **choice._asdict(),
         "temperature": round(temperature, 4),
         "threshold": threshold,
     }
@@ -339,14 +359,14 @@ def _groups(sources: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places[source] for source in sources], dtype=np.int64)
 
 
-def _rotated(rows: Any) -> tuple[NDArray[np.float64], Any]:
+def _rotated(rows: Any) -> tuple[Any, Any]:
     """Rows (N, F) in the coordinates of their span (N, R), and the basis (F, R): fits are the same, and much faster.
 
-    Dense rows that are more than their columns stay as they are.
+    Rows that are too many, or more than their columns, stay as they are; the basis is then None.
     """
     number, width = rows.shape
-    if number >= width:
-        return rows, np.eye(width)
+    if number >= min(width, _ROTATED):
+        return rows, None
     values, vectors = np.linalg.eigh(likeness(rows, rows))
     kept = values > 1e-9 * values.max()
     basis = np.asarray(rows.T @ (vectors[:, kept] / np.sqrt(values[kept])))
