@@ -21,7 +21,7 @@ from esckit.files import write_json
 from esckit.mining.derivation.asking import STEP, Task, is_asked, read_talk, step_request
 from esckit.mining.derivation.dialogue import dialogue_by_rules
 from esckit.mining.derivation.exchanges import Talk, supporter_text, turns_of
-from esckit.mining.derivation.experiences import experiences_by_rules
+from esckit.mining.derivation.experiences import experiences_by_rules, is_own
 from esckit.mining.derivation.filters import fault_of
 from esckit.mining.derivation.options import DerivationOptions, StepName
 from esckit.mining.derivation.rules import rules_in
@@ -315,7 +315,7 @@ class _Derivation:
         """What the record says in numbers."""
         limit = self.options.filters.perplexity
         roles = Counter(each.task.role.name for each in self.versions if each.task.role)
-        told = sum(each.experience is not None for version in self.versions for each in version.task.talk)
+        said = [each for version in self.versions for each in version.task.talk]
         return {
             "derived_by": self.deriver.name,
             "bank": self.bank.digest,
@@ -328,7 +328,8 @@ class _Derivation:
             },
             "dialogues": {part: sum(each.part == part for each in self.versions) for part in self.parts},
             "roles": {name: roles[name] for name in self.bank.names},
-            "experiences": told,
+            "experiences": sum(each.experience is not None for each in said),
+            "own_disclosures": sum(map(is_own, said)),
             "calls": {name: self.calls[name] for name in self.options.steps},
             "perplexity": limit and {"model": limit.model, "most": limit.most},
         }
