@@ -72,8 +72,8 @@ def main() -> None:
     calls, made = sum(record["calls"].values()), sum(record["dialogues"].values())
     least = calls * given.delay / given.at_once
     print(
-        f"{given.questions} questions, {calls} calls of {given.delay:g} s, {given.at_once} at once: {made} dialogues in "
-        f"{wall:.1f} s where none can take less than {least:.1f} s; {cpu / calls * 1e3:.2f} ms of CPU a call"
+        f"{given.questions} questions, {calls} calls of {given.delay:g} s, {given.at_once} at once: {made} dialogues "
+        f"in {wall:.1f} s where none can take less than {least:.1f} s; {cpu / calls * 1e3:.2f} ms of CPU a call"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     found = {"wall_time_over_least": wall / least, "cpu_ms_a_call": cpu / calls * 1e3, "peak_gigabytes": peak}

@@ -13,6 +13,7 @@ LABELS = (
 )
 """Of the eight exchanges of `dialogue`."""
 
+ANSWER = " ".join(f"This is sentence number {number} of an answer." for number in range(12))
 _PHASES = (*("exploration",) * 3, *("comforting",) * 3, *("action",) * 2)
 _SEEKER = {
     "en": "My sister has not called me back for number {} weeks, and I keep looking at the phone.",
@@ -76,7 +77,7 @@ def tree(said: Talk, language: str = "en", name: str = "talk-1") -> Conversation
 
 def question(
     text: str = "Why does my sister not call?\nWe had a row in May. Since then she is silent.",
-    answer: str = " ".join(f"This is sentence number {number} of an answer." for number in range(12)),
+    answer: str = ANSWER,
     language: str = "en",
     name: str = "psyqa-1",
     **extra: object,

@@ -212,7 +212,7 @@ def test_every_fault_of_a_talk_has_a_bad_output_here() -> None:
 def test_limits_are_options() -> None:
     before, short = talk(), talk()[:3]
     assert found("style", task(short, whose=MOLE), short) == "turns"
-    wide = DerivationOptions(filters={"fewest": 2, "most": 20, "length_ratio": None})  # type: ignore[arg-type]
+    wide = DerivationOptions(filters={"fewest": 2, "most": 20, "length_ratio": None})
     assert found("style", task(short, whose=MOLE), short, wide) is None
     long = tuple(each._replace(supporter=each.supporter * 9) for each in before)
     assert found("style", task(before, whose=MOLE), long, wide) is None

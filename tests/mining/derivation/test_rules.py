@@ -1,19 +1,19 @@
 """Derivation without a model: what people said is cut, told on and opened, word by word."""
 
-from collections import Counter
 from itertools import pairwise
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from esckit.conversation import Conversation
 from esckit.corpora import load_corpus
 from esckit.mining.derivation.dialogue import dialogue_by_rules
 from esckit.mining.derivation.exchanges import PHASES, exchanges_of, supporter_text
 from esckit.mining.derivation.experiences import experiences_by_rules
 from esckit.mining.derivation.options import DerivationOptions, Filters
 from esckit.mining.derivation.rules import rules_in
-from esckit.mining.derivation.sources import Source, choose_sources, roles_for
+from esckit.mining.derivation.sources import Source, read_source, roles_for
 from esckit.mining.derivation.style import style_by_rules
 from esckit.mining.derivation.words import in_common, likenesses
 from esckit.roles.telling import TellingOptions
@@ -33,8 +33,9 @@ def made(source: Source, filters: Filters | None = None) -> tuple[list[str], lis
     )
 
 
-def of(conversation: object) -> Source:
-    (source,) = choose_sources([conversation], DerivationOptions(), Counter())  # type: ignore[list-item]
+def of(conversation: Conversation) -> Source:
+    source = read_source(conversation, DerivationOptions())
+    assert isinstance(source, Source)
     return source
 
 
@@ -169,7 +170,10 @@ def test_the_style_opens_with_the_roles_phrases_each_once() -> None:
 def test_roles_by_topic_by_likeness_all_drawn_and_named() -> None:
     three = bank("otter", "wren", "mole")
     source = of(question())
-    names = lambda **given: [each.name for each in roles_for(source, three, DerivationOptions(**given), 0)]  # noqa: E731
+
+    def names(**given: Any) -> list[str]:
+        return [each.name for each in roles_for(source, three, DerivationOptions(**given), 0)]
+
     assert names() == ["mole"], "the first keyword"
     assert names(roles="all") == ["otter", "wren", "mole"]
     assert names(roles=("wren",)) == ["wren"]

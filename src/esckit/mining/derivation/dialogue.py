@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from esckit.conversation import Turn
 from esckit.mining.derivation.exchanges import PHASES, Exchange, Talk
@@ -13,10 +13,6 @@ from esckit.mining.derivation.sources import Source
 from esckit.strategy import FAILED_ESCONV_TO_ESCONV, Taxonomy
 
 __all__ = ["dialogue_by_rules"]
-
-_SPANS: Final = {**FAILED_ESCONV_TO_ESCONV, "Interpretation": "Information"}
-"""What PsyQA calls strategies. An interpretation says why things are as they are: the nearest of ESConv's is
-information."""
 
 _SENTENCE: Final = re.compile(r".+?(?:[。！？!?…]+[\"'”’」』）)]*|[.]+[\"'”’)]*(?=\s|$)|\n+|$)\s*", re.DOTALL)
 _SHORT: Final = 12  # characters; a shorter piece is joined to a neighbour where there are enough pieces
@@ -87,8 +83,9 @@ def _spans(answer: Turn, taxonomy: Taxonomy) -> list[tuple[int, int, str]]:
     found = []
     for span in answer.extra.get("labels_sequence") or ():
         if isinstance(span, dict) and isinstance(span.get("start"), int) and isinstance(span.get("end"), int):
-            written: Any = span.get("type")
-            if label := taxonomy.match(_SPANS.get(written, written)):
+            written = str(span.get("type"))
+            # its interpretations, which may reflect, restate or inform, are none of ESConv's strategies
+            if label := taxonomy.match(FAILED_ESCONV_TO_ESCONV.get(written, written)):
                 found.append((span["start"], span["end"], label))
     return found
 

@@ -8,9 +8,9 @@ from esckit.mining.derivation.words import likenesses
 from esckit.roles.bank import Experience, Role
 from esckit.roles.telling import TellingOptions, may_tell
 
-__all__ = ["SELF_DISCLOSURE", "experiences_by_rules", "likest", "may_tell_in", "places_to_tell"]
+__all__ = ["experiences_by_rules", "is_own", "likest", "may_tell_in", "places_to_tell"]
 
-SELF_DISCLOSURE: Final = "Self-disclosure"
+_OWN: Final = "Self-disclosure"
 """Of ESConv's labels, the one under which a supporter tells of themselves."""
 
 
@@ -21,17 +21,18 @@ def experiences_by_rules(talk: Talk, role: Role, language: str, telling: Telling
     not, the story takes the place of the words; such places come first.
     """
     rules = rules_in(language)
-    for place in sorted(places_to_tell(talk, telling), key=lambda place: (not _is_own(talk[place]), place)):
+    for place in sorted(places_to_tell(talk, telling), key=lambda place: (not is_own(talk[place]), place)):
         used = {each.experience for each in talk}
         if may_tell_in(talk, place, telling) and (left := likest(talk[: place + 1], role, language, used)):
             each, story = talk[place], rules.tell(role, left[0], language)
-            words = story if _is_own(each) else f"{each.supporter}{rules.blank}{story}"
+            words = story if is_own(each) else f"{each.supporter}{rules.blank}{story}"
             talk = (*talk[:place], each._replace(supporter=words, experience=left[0].id), *talk[place + 1 :])
     return talk
 
 
-def _is_own(each: Exchange) -> bool:
-    return each.strategy == SELF_DISCLOSURE and each.experience is None
+def is_own(each: Exchange) -> bool:
+    """Whether the supporter tells of a life of their own, and of no role's story."""
+    return each.strategy == _OWN and each.experience is None
 
 
 def places_to_tell(talk: Talk, telling: TellingOptions) -> list[int]:

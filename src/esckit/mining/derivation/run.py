@@ -21,11 +21,11 @@ from esckit.files import write_json
 from esckit.mining.derivation.asking import STEP, Task, is_asked, read_talk, step_request
 from esckit.mining.derivation.dialogue import dialogue_by_rules
 from esckit.mining.derivation.exchanges import Talk, supporter_text, turns_of
-from esckit.mining.derivation.experiences import experiences_by_rules
+from esckit.mining.derivation.experiences import experiences_by_rules, is_own
 from esckit.mining.derivation.filters import fault_of
 from esckit.mining.derivation.options import DerivationOptions, StepName
 from esckit.mining.derivation.rules import rules_in
-from esckit.mining.derivation.sources import Source, choose_sources, roles_for
+from esckit.mining.derivation.sources import Source, read_source, roles_for
 from esckit.mining.derivation.style import style_by_rules
 from esckit.mining.derivation.words import in_common
 from esckit.mining.inferential import draw_dialogues
@@ -64,20 +64,23 @@ def check_sources(trees: Sequence[Conversation], options: DerivationOptions, ban
 
     Raises:
         CorpusError: no source is left.
-        EsckitError: a source's language has no prompts, or no rules; there are fewer roles than are asked for.
-        RoleError: the bank has not a source's language, or not a role that is named.
+        EsckitError: a language of the trees has no prompts, or no rules; there are fewer roles than are asked for.
+        RoleError: the bank has not a language of the trees, or not a role that is named.
     """
     counts: Counter[str] = Counter()
-    sources = choose_sources(draw_dialogues(trees, options.dialogues, seed), options, counts)
-    if not sources:
+    for tree in draw_dialogues(trees, options.dialogues, seed):
+        if isinstance(source := read_source(tree, options), Source):
+            break
+        counts[source] += 1
+    else:
         told = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items())) or "there is no dialogue"
         raise CorpusError(
             f"no source is left to derive from ({told}): give questions with answers, or dialogues, in the language "
             "that is asked for."
         )
-    for language in sorted({source.language for source in sources}):
+    for language in [options.language] if options.language else sorted({tree.language for tree in trees}):
         _check_language(language, options, bank)
-    roles_for(sources[0], bank, options, seed)
+    roles_for(source, bank, options, seed)
 
 
 def _check_language(language: str, options: DerivationOptions, bank: RoleBank) -> None:
@@ -169,35 +172,30 @@ class _Derivation:
 
     async def work(self, ledger: Ledger | None) -> None:
         """All steps, and what is looked at in the end."""
-        sources = [
-            _Version(part, Task(source, source.talk))
-            for part, trees in self.parts.items()
-            for source in choose_sources(trees, self.options, self.left_out)
-        ]
-        self.sources = len(sources)
+        trees = [(part, tree) for part, trees in self.parts.items() for tree in trees]
         if self.deriver.open is None or ledger is None:
-            made = [await self._through(each) for each in sources]
+            made = [await self._through(*each) for each in trees]
         else:
             model = self.deriver.open()
             self.identity = model.identity
             async with Asker(model, ledger, STEP, self.options.deriver.pace).open() as self.live:
-                made = await self._at_once(sources, _AHEAD * model.concurrency * model.batch_size)
+                made = await self._at_once(trees, _AHEAD * model.concurrency * model.batch_size)
         self.versions = [version for versions in made for version in versions]
         self._leave_out("near-duplicate", self._near_duplicates())
         self._leave_out("perplexity", self._improbable())
 
-    async def _at_once(self, sources: Sequence[_Version], most: int) -> list[list[_Version]]:
-        """Take all sources through the steps, so many at once; where one fails the others are cancelled."""
+    async def _at_once(self, trees: Sequence[tuple[str, Conversation]], most: int) -> list[list[_Version]]:
+        """Take all trees through the steps, so many at once; where one fails the others are cancelled."""
         gate = asyncio.Semaphore(most)
-        with progress("derive", len(sources)) as bar:
+        with progress("derive", len(trees)) as bar:
 
-            async def through(source: _Version) -> list[_Version]:
+            async def through(part: str, tree: Conversation) -> list[_Version]:
                 async with gate:
-                    found = await self._through(source)
+                    found = await self._through(part, tree)
                 bar.advance()
                 return found
 
-            running = [asyncio.ensure_future(through(each)) for each in sources]
+            running = [asyncio.ensure_future(through(*each)) for each in trees]
             try:
                 return list(await asyncio.gather(*running))
             finally:
@@ -205,9 +203,14 @@ class _Derivation:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
 
-    async def _through(self, source: _Version) -> list[_Version]:
-        """The versions of a source that come out of all steps without a fault."""
-        talked = await self._step("dialogue", source) if "dialogue" in self.options.steps else source
+    async def _through(self, part: str, tree: Conversation) -> list[_Version]:
+        """The versions of a source that come out of all steps without a fault; none of a tree that is no source."""
+        if isinstance(source := read_source(tree, self.options), str):
+            self.left_out[source] += 1
+            return []
+        self.sources += 1
+        start = _Version(part, Task(source, source.talk))
+        talked = await self._step("dialogue", start) if "dialogue" in self.options.steps else start
         if talked is None:
             return []
         roles = roles_for(talked.task.source, self.bank, self.options, self.seed)
@@ -312,7 +315,7 @@ class _Derivation:
         """What the record says in numbers."""
         limit = self.options.filters.perplexity
         roles = Counter(each.task.role.name for each in self.versions if each.task.role)
-        told = sum(each.experience is not None for version in self.versions for each in version.task.talk)
+        said = [each for version in self.versions for each in version.task.talk]
         return {
             "derived_by": self.deriver.name,
             "bank": self.bank.digest,
@@ -325,7 +328,8 @@ class _Derivation:
             },
             "dialogues": {part: sum(each.part == part for each in self.versions) for part in self.parts},
             "roles": {name: roles[name] for name in self.bank.names},
-            "experiences": told,
+            "experiences": sum(each.experience is not None for each in said),
+            "own_disclosures": sum(map(is_own, said)),
             "calls": {name: self.calls[name] for name in self.options.steps},
             "perplexity": limit and {"model": limit.model, "most": limit.most},
         }

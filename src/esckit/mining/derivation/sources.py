@@ -1,7 +1,6 @@
 """What a derivation starts from: questions with an answer, and dialogues; and the roles that they are told to."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +13,7 @@ from esckit.mining.derivation.words import likenesses
 from esckit.roles.bank import Role, RoleBank
 from esckit.safety import stop_after
 
-__all__ = ["Source", "choose_sources", "roles_for"]
+__all__ = ["Source", "read_source", "roles_for"]
 
 _TOPICS: Final = ("topic", "problem_type", "keywords")
 """Where corpora say what a talk is about: in ``labels`` or ``extra``; several stand with commas."""
@@ -46,17 +45,13 @@ class Source(NamedTuple):
         return self.tree.language
 
 
-def choose_sources(trees: Sequence[Conversation], options: DerivationOptions, counts: Counter[str]) -> list[Source]:
-    """The sources among some trees; those that are left out are counted by reason."""
-    sources = []
-    for tree in trees:
-        talk = exchanges_of(tree)
-        if fault := _fault(tree, talk, options):
-            counts[fault] += 1
-        else:
-            most = options.filters.most
-            sources.append(Source(tree, talk[:most], max(len(talk) - most, 0)))
-    return sources
+def read_source(tree: Conversation, options: DerivationOptions) -> Source | str:
+    """The source that a tree is, or why it is none (`filters.OF_SOURCES`)."""
+    talk = exchanges_of(tree)
+    if fault := _fault(tree, talk, options):
+        return fault
+    most = options.filters.most
+    return Source(tree, talk[:most], max(len(talk) - most, 0))
 
 
 def _fault(tree: Conversation, talk: Talk, options: DerivationOptions) -> str | None:

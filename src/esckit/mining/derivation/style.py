@@ -3,7 +3,7 @@
 from random import Random
 
 from esckit.mining.derivation.exchanges import Talk
-from esckit.mining.derivation.experiences import SELF_DISCLOSURE
+from esckit.mining.derivation.experiences import is_own
 from esckit.mining.derivation.rules import rules_in
 from esckit.roles.bank import Role
 
@@ -19,8 +19,7 @@ def style_by_rules(talk: Talk, role: Role, language: str, random: Random) -> Tal
     for each in talk:
         phrases = role.phrases.get(language, {}).get(each.strategy or "", ())
         left = [phrase for phrase in phrases if phrase not in used]
-        own = each.strategy == SELF_DISCLOSURE and each.experience is None
-        if left and not own:
+        if left and not is_own(each):
             used.add(opener := random.choice(left))
             each = each._replace(supporter=f"{opener}{blank}{each.supporter}")
         styled.append(each)

@@ -81,7 +81,8 @@ class DeriveStage(Stage, DerivationOptions):
             for reason, number in faults.items():
                 run.count(self, f"left out, {step}: {reason}", number)
         return {
-            **{name: found[name] for name in ("derived_by", "sources", "versions", "experiences", "faults")},
+            **{name: found[name] for name in ("derived_by", "sources", "versions", "faults")},
+            **{name: found[name] for name in ("experiences", "own_disclosures")},
             "dialogues": sum(found["dialogues"].values()),
             "calls": sum(found["calls"].values()),
         }
