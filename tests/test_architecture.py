@@ -49,7 +49,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "roles",
         "safety",
     },
-    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
+    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "roles", "supporters"},
     "mining": TREE
     | {"chat_models", "decoding", "judging", "language_models", "measures", "planning", "prompts"}
     | {"rendering", "roles", "safety", "supporters"},

@@ -100,7 +100,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 NONE: Final = (
-    "holds none of what is asked here with (judge/caps.txt, judge/duel.txt, judge/reference.txt, judge/score.txt"
+    "holds none of what is asked here with (judge/caps.txt, judge/duel.txt, judge/problems.txt, judge/reference.txt, "
+    "judge/role.txt, judge/score.txt"
 )
 LAYOUT: Final = "belongs to a layout that models are trained in, whose prompts stay the shipped ones: remove it"
 NEAR: Final = "has the name of no prompt: name it like one that it replaces (judge/score.txt"

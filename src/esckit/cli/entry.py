@@ -19,6 +19,7 @@ from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
 from esckit.cli.derive import check_perplexity_command, derive_command
 from esckit.cli.judge import check_judge_command, judge_command
+from esckit.cli.matching import check_experiences_command, check_matcher_command, train_matcher_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
 from esckit.cli.preferences import check_app, export_app
 from esckit.cli.prompts import prompts_command
@@ -192,6 +193,7 @@ def predict_command(
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
     ledger: shared.LedgerOption = None,
+    role: shared.RoleOption = None,
     max_new_tokens: shared.NewTokensOption = None,
     concurrency: shared.ConcurrencyOption = None,
     budget_calls: shared.CallsOption = None,
@@ -230,4 +232,7 @@ check_app.command("perplexity")(check_perplexity_command)
 check_app.command("toxicity")(check_toxicity_command)
 check_app.command("ability")(check_ability_command)
 check_app.command("bank")(check_bank_command)
+train_app.command("matcher")(train_matcher_command)
+check_app.command("matcher")(check_matcher_command)
+check_app.command("experiences")(check_experiences_command)
 export_app.command("adapters")(export_adapters_command)

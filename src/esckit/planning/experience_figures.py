@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,38 +12,33 @@ from esckit.files import decode_json, read_text
 from esckit.measures.intervals import mean_intervals
 from esckit.planning.role_matcher import RoleMatcher
 from esckit.roles.bank import RoleBank
+from esckit.roles.pairs import Pair
 from esckit.roles.telling import TOLERANCE, choose_experience
 
 _WORDS_ALONE: Final = 2.0  # a tolerance under which all centred cosines are equal
 
 
-class Pair(NamedTuple):
-    """What a person wrote, and the experience of a role that suits it best, by whoever wrote the pair."""
-
-    language: str
-    text: str
-    role: str
-    experience: str
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """Read pairs, one JSON object a line with the four fields of `Pair`.
+def read_own_pairs(path: Path) -> list[Pair]:
+    """Read a user's pairs, one JSON object a line: ``role``, ``experience``, and a text under each language.
 
     Raises:
         RoleError: a line is something else.
     """
-    pairs = []
-    for number, line in enumerate(
-        read_text(path, what="pairs of texts and experiences", error=RoleError).splitlines(), 1
-    ):
-        if line.strip():
-            try:
-                value = decode_json(line)
-                pairs.append(Pair(*(str(value[name]) for name in Pair._fields)))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                fields = ", ".join(Pair._fields)
-                raise RoleError(f"{path}:{number} is no pair: write a JSON object with {fields}.") from error
-    return pairs
+    lines = read_text(path, what="pairs of texts and experiences", error=RoleError).splitlines()
+    return [_pair(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _pair(where: str, line: str) -> Pair:
+    try:
+        row = decode_json(line)
+    except json.JSONDecodeError as error:
+        raise RoleError(f"{where} is not valid JSON ({error.msg}): mend that line.") from error
+    texts = (
+        isinstance(row, dict) and len(row) > 2 and all(isinstance(text, str) and text.strip() for text in row.values())
+    )
+    if not (texts and {"role", "experience"} <= row.keys()):
+        raise RoleError(f'{where} is no pair: write {{"role": ..., "experience": ..., "en": what a person says}}.')
+    return Pair(row.pop("role"), row.pop("experience"), row)
 
 
 def check_pairs(pairs: Sequence[Pair], bank: RoleBank) -> None:
@@ -55,8 +50,8 @@ def check_pairs(pairs: Sequence[Pair], bank: RoleBank) -> None:
 def experience_figures(matcher: RoleMatcher, pairs: Sequence[Pair], tolerance: float = TOLERANCE) -> dict[str, Any]:
     """hit@1 of each way to choose, by language: how often the pair's experience is the one that is chosen.
 
-    Ways: ``emotions`` (as roles tell: centred cosine of the scores, ties by words), ``words alone``, and ``chance``,
-    which is exact: the mean of one over the number of the role's experiences.
+    Ways: ``as told`` (centred cosine of the scores, those within the tolerance by words), each of the two alone, and
+    ``chance``, which is exact: the mean of one over the number of the role's experiences.
 
     Returns:
         JSON-ready, by language and way: ``n``, ``hit`` (0..1), ``interval`` (pairs drawn); chance has none.
@@ -66,14 +61,14 @@ def experience_figures(matcher: RoleMatcher, pairs: Sequence[Pair], tolerance: f
     """
     check_pairs(pairs, matcher.bank)
     found: dict[str, Any] = {}
-    for language in dict.fromkeys(pair.language for pair in pairs):
-        own = [pair for pair in pairs if pair.language == language]
-        felt = matcher.feelings([pair.text for pair in own], language)
-        hits: dict[str, Any] = {"emotions": [], "words alone": []}
+    for language in dict.fromkeys(language for pair in pairs for language in pair.said):
+        own = [pair for pair in pairs if language in pair.said]
+        felt = matcher.feelings([pair.said[language] for pair in own], language)
+        hits: dict[str, list[bool]] = {way: [] for way in ("as told", "emotions alone", "words alone")}
         for pair, feelings in zip(own, felt, strict=True):
             role = matcher.bank.role(pair.role)
-            words = matcher.likeness(pair.text, [each.text(language) for each in role.experiences], language)
-            for way, equal in (("emotions", tolerance), ("words alone", _WORDS_ALONE)):
+            words = matcher.likeness(pair.said[language], [each.text(language) for each in role.experiences], language)
+            for way, equal in zip(hits, (tolerance, 0.0, _WORDS_ALONE), strict=True):
                 chosen = choose_experience(role, feelings, words, (), equal)
                 hits[way].append(chosen is not None and chosen.id == pair.experience)
         found[language] = _figures(hits, own, matcher.bank)

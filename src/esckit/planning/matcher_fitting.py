@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +27,13 @@ from esckit.planning.matcher_options import MatcherOptions
 from esckit.planning.questions import Question, question_text
 from esckit.planning.role_figures import Guess, role_figures
 from esckit.planning.role_matcher import LanguagePart, MatcherCard, RoleHead, RoleMatcher
-from esckit.planning.text_features import GramReader, TextReader, VectorReader, likeness, reads_vectors
+from esckit.planning.text_features import TextReader, TokenReader, VectorReader, likeness, reads_vectors
 from esckit.roles.bank import Role, RoleBank
 
 _STRENGTHS: Final = (1.0, 10.0, 100.0)  # inverse, of the head's penalty
 _SHARES: Final = (0.1, 0.3, 1.0)  # what a text of the bank weighs beside a question
 _THRESHOLDS: Final = tuple(np.round(np.arange(0, 0.95, 0.05), 2).tolist())
+_FEWEST: Final = 4  # sources a fold
 _FLOOR: Final = -30.0  # log-odds of a role that nothing speaks for
 _VERSION: Final = 1
 
@@ -136,6 +137,33 @@ def baseline_guesses(
     return {"majority": majority, "topic alone": by_topic}
 
 
+def measure_matcher(matcher: RoleMatcher, questions: Sequence[Question]) -> dict[str, Any]:
+    """Figures by language (`role_figures`) of a matcher on questions with a gold role, beside its training's baselines.
+
+    Raises:
+        RoleError: a question's language or role is not the bank's.
+    """
+    found = {}
+    for language in dict.fromkeys(question.language for question in questions):
+        own = [question for question in questions if question.language == language]
+        matcher.bank.refuse_language(language)
+        cards = [role_card(role, language) for role in matcher.bank.roles]
+        guesses: list[dict[str, Guess]] = []
+        for each in own:
+            matched = matcher.match(each.situation, each.said, language, each.keywords)
+            near = matcher.likeness(question_text(each.situation, each.said), cards, language)
+            guesses.append(
+                {
+                    "matcher": next(iter(matched.probabilities)),
+                    "matcher, where sure": matched.role,
+                    **baseline_guesses(each, matcher.bank, matcher.card.majority, matcher.card.topics),
+                    "likeness to cards": matcher.bank.names[int(near.argmax())],
+                }
+            )
+        found[language] = role_figures(own, guesses, matcher.bank.names)
+    return found
+
+
 def _train_language(
     questions: Sequence[Question],
     bank: RoleBank,
@@ -144,17 +172,18 @@ def _train_language(
     options: MatcherOptions,
     seed: int,
 ) -> tuple[LanguagePart, dict[str, Any]]:
-    reader, rarity = _reader(bank, encoder, language)
+    texts = [question_text(each.situation, each.said, each.keywords if options.keywords else ()) for each in questions]
+    reader, rarity = text_reader(bank, encoder, language, texts)
     told = [each.text(language) for role in bank.roles for each in role.experiences]
     owners = [place for place, role in enumerate(bank.roles) for _ in role.experiences]
     cards = reader.rows([role_card(role, language) for role in bank.roles])
     experiences = reader.rows(told)
-    texts = [question_text(each.situation, each.said, each.keywords if options.keywords else ()) for each in questions]
+    rows, basis = _rotated(_stack(reader.rows(texts), _stack(cards, experiences)))
     lesson = _Lesson(
-        rows=reader.rows(texts),
+        rows=rows[: len(texts)],
         gold=np.array([bank.names.index(str(each.role)) for each in questions], dtype=np.int64),
         groups=_groups([each.source for each in questions]),
-        bank_rows=_stack(cards, experiences),
+        bank_rows=rows[len(texts) :],
         bank_gold=np.array([*range(len(bank.roles)), *owners], dtype=np.int64),
     )
     head, facts = _fit_head(lesson, len(bank.roles), options, seed)
@@ -162,12 +191,18 @@ def _train_language(
     scorer, emotions = fit_scorer(reader, told, scores, language, seed=seed)
     reads = "characters" if rarity is not None else "encoder"
     facts = {"reads": reads, "questions": len(questions), **facts, "emotions": emotions}
-    if len(set(lesson.groups.tolist())) >= 2 * options.folds:
-        facts["unseen"] = _unseen_figures(questions, bank, lesson, likeness(lesson.rows, cards), options, seed)
-    return LanguagePart(head, scorer, rarity), facts
+    if _enough(lesson, options):
+        facts["unseen"] = _unseen_figures(questions, bank, lesson, likeness(reader.rows(texts), cards), options, seed)
+    return LanguagePart(replace(head, weights=np.asarray(head.weights @ basis.T)), scorer, rarity), facts
 
 
-def _reader(bank: RoleBank, encoder: Encoder | None, language: str) -> tuple[TextReader, NDArray[np.float64] | None]:
+def text_reader(
+    bank: RoleBank, encoder: Encoder | None, language: str, texts: Sequence[str] = ()
+) -> tuple[TextReader, NDArray[np.float64] | None]:
+    """What reads a language: the encoder where it knows it, else characters or words, with their rarity (F,).
+
+    Rarity is learnt from the bank's texts and ``texts``, whose roles are not looked at.
+    """
     if encoder and reads_vectors(encoder, language):
         return VectorReader(encoder), None
     if encoder:
@@ -176,14 +211,14 @@ def _reader(bank: RoleBank, encoder: Encoder | None, language: str) -> tuple[Tex
             "name a multilingual encoder to read it by vectors (docs/matching.md).",
             file=sys.stderr,
         )
-    texts = [role_card(role, language) for role in bank.roles]
-    grams = GramReader.learn([*texts, *(each.text(language) for role in bank.roles for each in role.experiences)])
-    return grams, grams.rarity
+    told = [each.text(language) for role in bank.roles for each in role.experiences]
+    reader = TokenReader.learn([*(role_card(role, language) for role in bank.roles), *told, *texts])
+    return reader, reader.rarity
 
 
 def _fit_head(lesson: _Lesson, k: int, options: MatcherOptions, seed: int) -> tuple[RoleHead, dict[str, Any]]:
     """Choose by cross-validation over the lesson's groups; without enough questions, over the bank's texts."""
-    few = len(set(lesson.groups.tolist())) < 2 * options.folds
+    few = not _enough(lesson, options)
     judged = lesson
     if few:
         places = np.arange(len(lesson.bank_gold))
@@ -197,7 +232,7 @@ def _fit_head(lesson: _Lesson, k: int, options: MatcherOptions, seed: int) -> tu
             found[strength, share] = (loss, unseen)
     strength, share = min(found, key=lambda choice: found[choice][0])
     plain = log_normalise(found[strength, share][1])
-    temperature = fit_temperature(plain, judged.gold)
+    temperature = _temperature(plain, judged.gold)
     threshold = options.threshold
     if threshold is None:
         threshold = choose_threshold(np.exp(log_normalise(plain / temperature)), judged.gold)
@@ -210,6 +245,21 @@ def _fit_head(lesson: _Lesson, k: int, options: MatcherOptions, seed: int) -> tu
         "threshold": threshold,
     }
     return RoleHead(weights, bias, temperature, threshold), facts
+
+
+def _enough(lesson: _Lesson, options: MatcherOptions) -> bool:
+    """Whether there are questions enough to choose and to measure by."""
+    return len(set(lesson.groups.tolist())) >= _FEWEST * options.folds
+
+
+def _temperature(plain: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
+    """The temperature of the greatest likelihood, as if one question more, of middling sureness, had gone wrong.
+
+    Of few questions all may be right, and no probability below 1 would then be sure enough.
+    """
+    middling = plain[[np.argsort(plain.max(1))[len(plain) // 2]]]
+    second = np.argsort(middling[0])[-2] if plain.shape[1] > 1 else 0
+    return fit_temperature(np.vstack([plain, middling]), np.append(gold, second))
 
 
 def choose_threshold(probabilities: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
@@ -287,6 +337,20 @@ def _folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64
 def _groups(sources: Sequence[str]) -> NDArray[np.int64]:
     places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
     return np.array([places[source] for source in sources], dtype=np.int64)
+
+
+def _rotated(rows: Any) -> tuple[NDArray[np.float64], Any]:
+    """Rows (N, F) in the coordinates of their span (N, R), and the basis (F, R): fits are the same, and much faster.
+
+    Dense rows that are more than their columns stay as they are.
+    """
+    number, width = rows.shape
+    if number >= width:
+        return rows, np.eye(width)
+    values, vectors = np.linalg.eigh(likeness(rows, rows))
+    kept = values > 1e-9 * values.max()
+    basis = np.asarray(rows.T @ (vectors[:, kept] / np.sqrt(values[kept])))
+    return np.asarray(rows @ basis), basis
 
 
 def _stack(one: Any, other: Any) -> Any:

@@ -87,15 +87,16 @@ def question_text(situation: str | None, said: Sequence[str], keywords: Sequence
 
 
 def questions_with_gold(
-    conversations: Sequence[Conversation], bank: RoleBank, by_hand: Mapping[str, str] | None = None
+    conversations: Sequence[Conversation], bank: RoleBank, by_hand: Mapping[str, str | None] | None = None
 ) -> tuple[list[Question], Counter[str]]:
     """Read each source's question once, with its gold role; count what is left out, by reason.
 
     The gold role is the dialogue's label; where a source has versions of several roles, which then say nothing of the
-    person, or no label, it is that of ``by_hand`` (source id to role); else the role of the first topic that has one.
+    person, or no label, it is that of ``by_hand`` (source id to role, None where none fits); else the role of the first
+    topic that has one. What was made by hand for another bank, and names a role that this one lacks, is passed over.
 
     Raises:
-        RoleError: a label or ``by_hand`` names a role that the bank lacks.
+        RoleError: a label names a role that the bank lacks.
     """
     versions: dict[str, list[Conversation]] = {}
     for conversation in conversations:
@@ -114,13 +115,13 @@ def questions_with_gold(
 
 
 def with_gold(
-    question: Question, versions: Sequence[Conversation], bank: RoleBank, by_hand: Mapping[str, str]
+    question: Question, versions: Sequence[Conversation], bank: RoleBank, by_hand: Mapping[str, str | None]
 ) -> Question:
     """The question with its gold role, as `questions_with_gold` finds it."""
     labels = {each.labels["role"] for each in versions if each.labels.get("role")}
     if len(labels) == 1:
         return replace(question, role=bank.role(labels.pop()).name, by="role")
-    if question.source in by_hand:
-        return replace(question, role=bank.role(by_hand[question.source]).name, by="hand")
+    if question.source in by_hand and by_hand[question.source] in (None, *bank.names):
+        return replace(question, role=by_hand[question.source], by="hand")
     role = next(filter(None, map(bank.of_topic, question.topics)), None)
     return replace(question, role=role.name, by="topic") if role else question

@@ -23,7 +23,7 @@ from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.encoder_planner import load_tensors, save_tensors
 from esckit.planning.matcher_options import BANK
 from esckit.planning.questions import question_text
-from esckit.planning.text_features import GramReader, TextReader, VectorReader, likeness
+from esckit.planning.text_features import TextReader, TokenReader, VectorReader, likeness
 from esckit.roles.bank import RoleBank, read_bank, save_bank
 
 FORMAT: Final = 1
@@ -69,7 +69,7 @@ class MatcherCard:
 
     Attributes:
         bank: digest of the roles.
-        encoder, encoder_hash: what reads the languages without n-grams, None where none does.
+        encoder, encoder_hash: what reads the languages that it knows, None where none does.
         keywords: a corpus's keywords are read.
         majority: the most frequent gold role; topics: by topic, its most frequent one: the baselines.
         key: SHA-256 of all that it was made from.
@@ -166,7 +166,7 @@ class RoleMatcher:
     def _reader(self, language: str) -> TextReader:
         if language not in self._readers:
             rarity = self._parts[language].rarity
-            self._readers[language] = VectorReader(self._encoder) if rarity is None else GramReader(rarity)
+            self._readers[language] = VectorReader(self._encoder) if rarity is None else TokenReader(rarity)
         return self._readers[language]
 
     @cached_property

@@ -131,8 +131,8 @@ def _memory_lines(
         lora = stage.trained_lora(recipe)
         bound = min(stage.max_tokens_per_row or limit, limit)
         kept = Kept(bound, bound)
-        if renderer is not None:
-            kept = _largest(recipe, stage, targets_of(stage.root(recipe).name))
+        if renderer is not None and (own := targets_of(stage.root(recipe).name)):  # none where they are derived first
+            kept = _largest(recipe, stage, own)
         gpu, cpu = (
             model(lora, dtype).memory(
                 kept, checkpointing=stage.gradient_checkpointing, frozen_reference=stage.frozen_copy(recipe)

@@ -116,6 +116,10 @@ class Answers(Protocol):
     def strategies(self) -> frozenset[str] | None:
         """Those under which it has replies; None is all. An empty set: it chooses as it words, and takes none."""
 
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """The roles that it can speak as: a title by name; none of most."""
+
     def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
         """Candidates for each request, at most ``n``: fewer where too few strategies or new texts are left.
 

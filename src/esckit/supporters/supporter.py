@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from esckit.chat_models.ledger import Ledger
     from esckit.planning.calibration import Calibration
     from esckit.supporters.casting import Casting
-    from esckit.supporters.casting_options import CastingOptions
 
 VOICES: Final = (
     "It may speak in the voice of a story's character, and tell what the character lived: that is a story, not a life."
@@ -146,6 +145,13 @@ class Supporter:
         """Those under which it has replies; None is all."""
         return None if self.generator is None else self.generator.strategies
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """The roles that it can speak as: a title by name, in English where they have one."""
+        if self.casting is None:
+            return {}
+        return {role.name: role.titles.get("en") or role.titles[role.languages[0]] for role in self.casting.bank.roles}
+
     def calibrated(self, calibration: "Calibration") -> "Supporter":
         """The same supporter with another calibration over its planner's scores."""
         from esckit.supporters.calibrated import CalibratedPlanner
@@ -154,17 +160,19 @@ class Supporter:
         other._lock = self._lock  # they share their parts
         return other
 
-    def recast(self, options: "CastingOptions") -> "Supporter":
-        """The same supporter, whose roles and experiences are chosen otherwise.
+    def recast(self, **changes: Any) -> "Supporter":
+        """The same supporter with other ways to choose roles and experiences, fields of `CastingOptions`.
 
         Raises:
             ModelError: it has no roles.
-            RoleError: the options name a role that its bank lacks.
+            RoleError: its bank lacks the role that is named.
         """
         from esckit.supporters.casting import Casting
+        from esckit.supporters.casting_options import CastingOptions
 
         if self.casting is None:
             raise ModelError("this supporter has no roles that could be chosen: take one of kind empath.")
+        options = CastingOptions.model_validate({**self.casting.options.model_dump(), **changes})
         casting = Casting(self.casting.matcher, options, self.casting.scorer)
         other = Supporter(self.card, self.planner, self.generator, casting)
         other._lock = self._lock

@@ -21,7 +21,10 @@ from esckit.prompts.transcript import quote
 from esckit.roles.bank import Role
 from esckit.strategy import Taxonomy
 
-__all__ = ["Task", "is_asked", "prompt_of", "read_talk", "step_name", "step_request"]
+__all__ = ["STEP", "Task", "is_asked", "prompt_of", "read_talk", "step_request"]
+
+STEP: Final = "derive/1"
+"""Name and version of the questions in ledgers."""
 
 _FIELDS: Final = {"dialogue": ("phase",), "tags": (), "experiences": ("experience",), "style": ()}
 """What each prompt wants of an exchange besides both texts and the strategy."""
@@ -39,11 +42,6 @@ class Task(NamedTuple):
     source: Source
     talk: Talk
     role: Role | None = None
-
-
-def step_name(step: StepName) -> str:
-    """Name and version of a step's question in ledgers."""
-    return f"derive/{step}/1"
 
 
 def is_asked(step: StepName, task: Task) -> bool:
@@ -124,7 +122,7 @@ def _guidelines(taxonomy: Taxonomy, language: str) -> str:
     return "\n".join(f"- {name}: {definition}" for name, definition in names)
 
 
-def read_talk(step: StepName, task: Task, outcome: Outcome, schema: type[BaseModel], taxonomy: Taxonomy) -> Talk | str:
+def read_talk(step: StepName, task: Task, outcome: Outcome, request: ChatRequest, taxonomy: Taxonomy) -> Talk | str:
     """The talk that an outcome holds, or its state where it is not done.
 
     A label in another spelling or language is read as it is meant; one that is none stays as it was written, for the
@@ -132,7 +130,8 @@ def read_talk(step: StepName, task: Task, outcome: Outcome, schema: type[BaseMod
     """
     if outcome.state != "done":
         return outcome.state
-    told = outcome.value(schema).model_dump()["exchanges"]
+    assert request.schema is not None
+    told = outcome.value(request.schema).model_dump()["exchanges"]
     talk = []
     for place, each in enumerate(told):
         before = task.talk[place] if place < len(task.talk) else Exchange("", "")

@@ -49,7 +49,7 @@ def may_tell_in(talk: Talk, place: int, telling: TellingOptions) -> bool:
 
 def likest(talk: Talk, role: Role, language: str, used: "set[str | None]") -> list[Experience]:
     """The role's experiences that are not told yet, those most like the seeker's words first."""
-    left = [each for each in role.experiences if each.id not in used]
     said = "\n".join(each.seeker for each in talk if not each.stock)
-    alike = likenesses(said, [each.text(language) for each in left])
-    return [left[place] for place in sorted(range(len(left)), key=lambda place: -alike[place])]
+    alike = likenesses(said, [each.text(language) for each in role.experiences])
+    order = sorted(range(len(alike)), key=lambda place: -alike[place])
+    return [each for place in order if (each := role.experiences[place]).id not in used]

@@ -1,20 +1,24 @@
 """A derivation whole: sources, their versions step by step, what is left out and why, the files."""
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from esckit.chat_models.asker import Asker
+from esckit.chat_models.asker import Asker, runner
 from esckit.chat_models.ledger import LEDGER, Ledger
+from esckit.chat_models.live import LiveAsker
 from esckit.chat_models.protocol import ChatModel
 from esckit.conversation import Conversation, write_conversations
 from esckit.decoding import seed_of
 from esckit.errors import CorpusError
 from esckit.files import write_json
-from esckit.mining.derivation.asking import Task, is_asked, read_talk, step_name, step_request
+from esckit.mining.derivation.asking import STEP, Task, is_asked, read_talk, step_request
 from esckit.mining.derivation.dialogue import dialogue_by_rules
 from esckit.mining.derivation.exchanges import Talk, supporter_text, turns_of
 from esckit.mining.derivation.experiences import experiences_by_rules
@@ -25,7 +29,9 @@ from esckit.mining.derivation.sources import Source, choose_sources, roles_for
 from esckit.mining.derivation.style import style_by_rules
 from esckit.mining.derivation.words import in_common
 from esckit.mining.inferential import draw_dialogues
+from esckit.progress import progress
 from esckit.prompts import file_name
+from esckit.prompts.own import Prompts
 from esckit.roles.bank import RoleBank
 from esckit.strategy import ESCONV, TAXONOMIES, Taxonomy
 
@@ -35,6 +41,7 @@ DERIVATION: Final = "derivation.json"
 """In the folder of a derivation: what was made, left out and paid."""
 
 RULES: Final = "rules"
+_AHEAD: Final = 2  # sources under way for each question that a model takes at once
 
 
 @dataclass(frozen=True)
@@ -118,12 +125,12 @@ def derive_parts(
     made = _Derivation(drawn, options, bank, deriver, seed)
     out.mkdir(parents=True, exist_ok=True)
     usage = {"prompt": 0, "completion": 0}
-    if deriver.open is None:
-        made.work(None)
-    else:
-        with Ledger(ledger or out / LEDGER) as opened:
+    with runner() as run, ExitStack() as stack:
+        opened = stack.enter_context(Ledger(ledger or out / LEDGER)) if deriver.open else None
+        if opened is not None:
             opened.forget_failed()
-            made.work(opened)
+        run(made.work(opened))
+        if opened is not None:
             used = opened.used(made.keys)
             usage = {"prompt": used.prompt, "completion": used.completion}
     for name in parts:
@@ -139,7 +146,6 @@ class _Version:
 
     part: str
     task: Task
-    fault: str | None = None
 
 
 @dataclass
@@ -152,50 +158,81 @@ class _Derivation:
     deriver: Deriver
     seed: int
     left_out: Counter[str] = field(default_factory=Counter)  # sources, by reason
-    faults: dict[str, Counter[str]] = field(default_factory=dict)  # versions, by step and reason
+    faults: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # versions, by step
     calls: Counter[str] = field(default_factory=Counter)
     keys: list[str] = field(default_factory=list)  # of all questions in the ledger
     versions: list[_Version] = field(default_factory=list)
     begun: int = 0  # versions, before any was left out
     sources: int = 0
-    model: ChatModel | None = None
+    identity: Any = None  # of the model
+    live: LiveAsker | None = None
 
-    def work(self, ledger: Ledger | None) -> None:
+    async def work(self, ledger: Ledger | None) -> None:
         """All steps, and what is looked at in the end."""
-        self.model = self.deriver.open() if self.deriver.open is not None else None
         sources = [
             _Version(part, Task(source, source.talk))
             for part, trees in self.parts.items()
             for source in choose_sources(trees, self.options, self.left_out)
         ]
         self.sources = len(sources)
-        if "dialogue" in self.options.steps:
-            sources = self._step("dialogue", sources, ledger)
-        self.versions = [
-            _Version(each.part, each.task._replace(role=role))
-            for each in sources
-            for role in roles_for(each.task.source, self.bank, self.options, self.seed)
-        ]
-        self.begun = len(self.versions)
-        for name in self.options.steps:
-            if name != "dialogue":
-                self.versions = self._step(name, self.versions, ledger)
+        if self.deriver.open is None or ledger is None:
+            made = [await self._through(each) for each in sources]
+        else:
+            model = self.deriver.open()
+            self.identity = model.identity
+            async with Asker(model, ledger, STEP, self.options.deriver.pace).open() as self.live:
+                made = await self._at_once(sources, _AHEAD * model.concurrency * model.batch_size)
+        self.versions = [version for versions in made for version in versions]
         self._leave_out("near-duplicate", self._near_duplicates())
         self._leave_out("perplexity", self._improbable())
 
-    def _step(self, name: StepName, versions: list[_Version], ledger: Ledger | None) -> list[_Version]:
-        """Those versions that come out of a step without a fault."""
-        by_rules = (self._by_rules(name, each.task) for each in versions)
-        made = self._by_model(name, versions, ledger) if ledger else by_rules
-        kept, faults = [], self.faults.setdefault(name, Counter())
-        for version, talk in zip(versions, made, strict=True):
-            task = version.task
-            fault = talk if isinstance(talk, str) else fault_of(name, task, talk, self.options, _taxonomy(task.source))
-            if fault is not None:
-                faults[fault] += 1
-            elif not isinstance(talk, str):
-                kept.append(_Version(version.part, task._replace(talk=talk)))
-        return kept
+    async def _at_once(self, sources: Sequence[_Version], most: int) -> list[list[_Version]]:
+        """Take all sources through the steps, so many at once; where one fails the others are cancelled."""
+        gate = asyncio.Semaphore(most)
+        with progress("derive", len(sources)) as bar:
+
+            async def through(source: _Version) -> list[_Version]:
+                async with gate:
+                    found = await self._through(source)
+                bar.advance()
+                return found
+
+            running = [asyncio.ensure_future(through(each)) for each in sources]
+            try:
+                return list(await asyncio.gather(*running))
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    async def _through(self, source: _Version) -> list[_Version]:
+        """The versions of a source that come out of all steps without a fault."""
+        talked = await self._step("dialogue", source) if "dialogue" in self.options.steps else source
+        if talked is None:
+            return []
+        roles = roles_for(talked.task.source, self.bank, self.options, self.seed)
+        self.begun += len(roles)
+        versions = [_Version(talked.part, talked.task._replace(role=role)) for role in roles]
+        return [each for each in await asyncio.gather(*map(self._told, versions)) if each is not None]
+
+    async def _told(self, version: _Version) -> _Version | None:
+        """A version after the steps that are its role's own."""
+        left: _Version | None = version
+        for name in self.options.steps:
+            if name != "dialogue" and left is not None:
+                left = await self._step(name, left)
+        return left
+
+    async def _step(self, name: StepName, version: _Version) -> _Version | None:
+        """A version after a step; None, and a fault is counted, where it has one."""
+        task, taxonomy = version.task, _taxonomy(version.task.source)
+        asked = self.live is not None and is_asked(name, task)
+        talk = await self._by_model(name, task) if asked else self._by_rules(name, task)
+        fault = talk if isinstance(talk, str) else fault_of(name, task, talk, self.options, taxonomy)
+        if fault is None and not isinstance(talk, str):
+            return _Version(version.part, task._replace(talk=talk))
+        self.faults[name][str(fault)] += 1
+        return None
 
     def _by_rules(self, name: StepName, task: Task) -> Talk:
         language = task.source.language
@@ -206,35 +243,24 @@ class _Derivation:
             return experiences_by_rules(task.talk, task.role, language, self.options.telling)
         return style_by_rules(task.talk, task.role, language, random)
 
-    def _by_model(self, name: StepName, versions: list[_Version], ledger: Ledger) -> Iterator[Talk | str]:
-        """What a model makes of them, or a state; where it has nothing to do, the talk as it is."""
-        assert self.model is not None
-        options, prompts = self.options.deriver, self.options.deriver.read_prompts()
-        requests = {
-            place: step_request(
-                name, each.task, self.options, _taxonomy(each.task.source), prompts, self._sample(name, each.task)
-            )
-            for place, each in enumerate(versions)
-            if is_asked(name, each.task)
-        }
-        self.calls[name] = len(requests)
-        self.keys += [request.key(step_name(name), self.model.identity) for request in requests.values()]
-        outcomes = Asker(self.model, ledger, step_name(name), options.pace).ask([*requests.values()])
-        found = dict(zip(requests, outcomes, strict=True))
-        for place, each in enumerate(versions):
-            if place not in requests:
-                yield each.task.talk
-                continue
-            schema = requests[place].schema
-            assert schema is not None
-            yield read_talk(name, each.task, found[place], schema, _taxonomy(each.task.source))
+    async def _by_model(self, name: StepName, task: Task) -> Talk | str:
+        """What a model makes of a talk, or the state of its answer."""
+        assert self.live is not None
+        taxonomy = _taxonomy(task.source)
+        sample = seed_of(self.seed, task.source.tree.id, task.role.name if task.role else "", name)
+        request = step_request(name, task, self.options, taxonomy, self.prompts, sample)
+        self.calls[name] += 1
+        self.keys.append(request.key(STEP, self.identity))
+        return read_talk(name, task, await self.live.ask(request), request, taxonomy)
 
-    def _sample(self, name: StepName, task: Task) -> int:
-        return seed_of(self.seed, task.source.tree.id, task.role.name if task.role else "", name)
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What a model is asked with."""
+        return self.options.deriver.read_prompts()
 
     def _leave_out(self, fault: str, places: set[int]) -> None:
         if places:
-            self.faults.setdefault("end", Counter())[fault] += len(places)
+            self.faults["end"][fault] += len(places)
             self.versions = [each for place, each in enumerate(self.versions) if place not in places]
 
     def _near_duplicates(self) -> set[int]:
@@ -291,9 +317,12 @@ class _Derivation:
             "derived_by": self.deriver.name,
             "bank": self.bank.digest,
             "sources": self.sources,
-            "left_out": dict(self.left_out),
+            "left_out": dict(sorted(self.left_out.items())),
             "versions": self.begun,
-            "faults": {name: dict(counts) for name, counts in self.faults.items()},
+            "faults": {
+                name: dict(sorted(self.faults[name].items()))
+                for name in (*self.options.steps, *(["end"] if "end" in self.faults else []))
+            },
             "dialogues": {part: sum(each.part == part for each in self.versions) for part in self.parts},
             "roles": {name: roles[name] for name in self.bank.names},
             "experiences": told,

@@ -3,8 +3,9 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from esckit.mining.self_refinement.filters import words_of
 
@@ -32,11 +33,35 @@ def likenesses(text: str, others: Sequence[str]) -> list[float]:
 
     A word counts the more, the fewer of the others have it. In a script without blanks, words are pairs of characters.
     """
-    bags = [_bag(other) for other in others]
+    index = _index(tuple(others))
+    own = _weighted(_bag(text), index.weights)
+    length = math.hypot(*own.values()) or 1.0
+    found = [0.0] * len(others)
+    for word, weight in own.items():
+        for place, share in index.places[word]:
+            found[place] += weight * share / length
+    return found
+
+
+class _Index(NamedTuple):
+    """What is known of some texts: the weight of each word, and where it stands with which share of a text's length."""
+
+    weights: dict[str, float]
+    places: dict[str, list[tuple[int, float]]]
+
+
+@lru_cache(maxsize=64)
+def _index(texts: tuple[str, ...]) -> _Index:
+    bags = [_bag(text) for text in texts]
     having = Counter(word for bag in bags for word in bag)
     weights = {word: math.log((1 + len(bags)) / (1 + count)) + 0.1 for word, count in having.items()}
-    own = _weighted(_bag(text), weights)
-    return [_cosine(own, _weighted(bag, weights)) for bag in bags]
+    places: dict[str, list[tuple[int, float]]] = {word: [] for word in weights}
+    for place, bag in enumerate(bags):
+        weighted = _weighted(bag, weights)
+        length = math.hypot(*weighted.values()) or 1.0
+        for word, weight in weighted.items():
+            places[word].append((place, weight / length))
+    return _Index(weights, places)
 
 
 def _bag(text: str) -> Counter[str]:
@@ -47,8 +72,3 @@ def _bag(text: str) -> Counter[str]:
 
 def _weighted(bag: Counter[str], weights: dict[str, float]) -> dict[str, float]:
     return {word: math.sqrt(count) * weights[word] for word, count in bag.items() if word in weights}
-
-
-def _cosine(one: dict[str, float], other: dict[str, float]) -> float:
-    lengths = math.hypot(*one.values()) * math.hypot(*other.values())
-    return sum(weight * other.get(word, 0.0) for word, weight in one.items()) / lengths if lengths else 0.0

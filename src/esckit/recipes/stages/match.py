@@ -43,6 +43,7 @@ class MatchStage(Stage, MatcherOptions):
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train it; how well it does on dialogues that it has not seen becomes facts."""
         from esckit.conversation import read_conversations
+        from esckit.corpora.starter import starter_roles
         from esckit.planning.encoder import load_encoder
         from esckit.planning.matcher_fitting import train_matcher
         from esckit.planning.questions import questions_with_gold
@@ -50,16 +51,16 @@ class MatchStage(Stage, MatcherOptions):
 
         bank = read_bank(self.bank)
         trees = read_conversations(run.folder / self.trees / TREES) if self.trees else run.corpus.train
-        questions, left_out = questions_with_gold(trees, bank)
+        questions, left_out = questions_with_gold(trees, bank, starter_roles())
         for reason, number in left_out.items():
             run.count(self, f"questions left out: {reason}", number)
         options = MatcherOptions.model_validate(self.model_dump(include=set(MatcherOptions.model_fields)))
         encoder = load_encoder(self.encoder) if self.encoder else None
         facts = train_matcher(questions, bank, encoder, run.folder / self.name, options=options, seed=run.seed(self))
         unseen = {
-            f"{figure}_{language}": own["unseen"][way][figure]
+            f"{name}_{language}": own["unseen"][way]["f1"]
             for language, own in facts["languages"].items()
             if "unseen" in own
-            for way, figure in (("matcher", "f1"),)
+            for way, name in (("matcher", "f1_unseen"), ("topic alone", "f1_of_topic"))
         }
         return {"questions": facts["questions"], "gold": facts["gold"], **unseen}

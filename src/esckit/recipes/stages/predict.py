@@ -83,7 +83,8 @@ class PredictStage(PredictionsStage):
         past_strategies: what the history shows; null is what the supporter saw in training.
         calibration: name of a calibrate stage, whose calibration the planner's scores get.
         planning, wording: how strategy and text are chosen.
-        casting: of a supporter with roles: how roles and experiences are chosen, in place of its own way.
+        casting: of a supporter with roles: how roles and experiences are chosen, where that differs from
+            its own way.
     """
 
     stage: Literal["predict"]
@@ -157,7 +158,8 @@ class PredictStage(PredictionsStage):
                 ledger = opened.enter_context(Ledger(run.folder / LEDGER))
                 ledger.forget_failed()
             supporter = Supporter.load(run.folder / self.supporter, ledger)
-            supporter = supporter.recast(self.casting) if self.casting else supporter
+            if self.casting:
+                supporter = supporter.recast(**self.casting.model_dump(exclude_unset=True))
             predict(
                 supporter.calibrated(calibration) if calibration else supporter,
                 conversations,

@@ -13,6 +13,7 @@ from esckit.planning.matcher_options import BANK
 from esckit.recipes.replay import ReplayingStage
 from esckit.recipes.stage import Stage
 from esckit.recipes.stages.derive import DeriveStage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.rendering.gates import AND, STRATEGY, Gates
@@ -22,6 +23,7 @@ from esckit.training.training_options import ExpertsOptions, LoraOptions
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.corpora import Corpus
     from esckit.language_models.backbone import Backbone
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
@@ -73,6 +75,17 @@ class SftStage(ReplayingStage):
                 f"stage {self.name!r} trains on what a search kept, and {self.trees!r} is a {searched.stage} stage: "
                 "name a search stage, or leave out trees"
             )
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        super().check_before(recipe, corpus)
+        stage = recipe.named(self.roles) if self.roles else None
+        if self.experts and isinstance(stage, MatchStage):
+            names, count = read_bank(stage.bank).names, self.experts.groups.get("role", 0)
+            if count > len(names):
+                raise CorpusError(
+                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would "
+                    f"be of no use: set experts.groups.role to {len(names)} at most."
+                )
 
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
         if self.experts is None:
