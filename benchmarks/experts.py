@@ -11,12 +11,14 @@ import json
 import os
 import pickle
 import statistics
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +27,6 @@ import transformers
 
 import common
 import smollm2
-from common import now
 from esckit.conversation import Conversation
 from esckit.decoding import Decoding
 from esckit.errors import ModelError
@@ -118,17 +119,22 @@ class Step(NamedTuple):
     peak: float
 
 
+def _clock() -> float:
+    """CPU seconds of this process, which others on the machine do not change; of the wall on CUDA."""
+    return common.now() if torch.cuda.is_available() else time.process_time()
+
+
 def train_step(contender: str, told: bytes) -> Step:
     """Forward, backward and AdamW of all dialogues' tries in one pass."""
     made = make(contender, told)
     tries = [trie for own in made.examples for trie in build_tries(own)]
-    start = now()
+    start = _clock()
     batch = collate(tries).to(next(made.model.parameters()).device)
     loss = Likelihood().loss(made.model.train(), batch._asdict(), batch.weight.sum()[None])
     torch.autograd.backward(loss)
     made.optimiser.step()
     made.optimiser.zero_grad()
-    return Step(now() - start, sum(map(len, tries)), common.peak_memory())
+    return Step(_clock() - start, sum(map(len, tries)), common.peak_memory())
 
 
 def write(contender: str, told: bytes, batch: int, new_tokens: int) -> float:
@@ -138,9 +144,9 @@ def write(contender: str, told: bytes, batch: int, new_tokens: int) -> float:
     prompts = [[*one.context, *one.given] for one in asked]
     pairs = [list(one.pairs) for one in asked] if contender == EXPERTS else None
     decoding = Decoding(greedy=True, max_new_tokens=new_tokens)
-    start = now()
+    start = _clock()
     generate_ids(made.model.eval(), prompts, -1, decoding, range(batch), pairs=pairs)
-    return now() - start
+    return _clock() - start
 
 
 def compare(name: str, work: Work, rounds: int) -> dict[str, float]:
@@ -176,7 +182,7 @@ def compare(name: str, work: Work, rounds: int) -> dict[str, float]:
     return found
 
 
-def _written(name: str, batch: int, taken: list[Mapping[str, float]], work: Work) -> dict[str, float]:
+def _written(name: str, batch: int, taken: Sequence[Mapping[str, float]], work: Work) -> dict[str, float]:
     for row in taken:
         rates = ", ".join(f"{contender} {batch * work.new_tokens / each:.1f}" for contender, each in row.items())
         print(f"  {name}, batch {batch}, new tokens/s: {rates}", flush=True)
@@ -204,7 +210,7 @@ def main() -> None:
     """Compare on each model."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as esckit's commands do, for everyone
     given = parse()
-    conversations, found = common.load(given.corpus), {}
+    conversations, found = common.load(given.corpus), dict[str, float]()
     for name in given.models:
         with TemporaryDirectory() as folder:
             if name == "pocket":
@@ -215,7 +221,7 @@ def main() -> None:
             source = folder if name == "pocket" else name
             work = Work(source, given.rank, tuple(chosen), given.turns, given.new_tokens, given.threads)
             try:
-                found |= compare(os.path.basename(name), work, given.rounds)
+                found |= compare(Path(name).name, work, given.rounds)
             except ModelError as error:
                 print(f"Skipped: {error}")
     print(json.dumps({key: round(value, 3) for key, value in found.items()}))
