@@ -19,7 +19,7 @@ from esckit.language_models import generation
 from esckit.language_models.experts import ExpertsConfig, ExpertsLinear
 from esckit.language_models.generation import generate_ids
 from esckit.language_models.token_tree import TokenTrie, build_tries
-from esckit.rendering import Example
+from esckit.rendering import Example, PastStrategies
 from esckit.training.adapters import fresh_experts
 from esckit.training.training_options import ExpertsOptions, LoraOptions
 from tests.language_models.test_exactness import ARCHITECTURES, check
@@ -54,7 +54,7 @@ class Printed(nn.Module):
         return torch.stack(rows)
 
     def _token(self, x: Tensor, under: dict[str, Any]) -> Tensor:
-        config, found = self.config, self.base(x)
+        config, found = self.config, torch.as_tensor(self.base(x))
         first_member = first_expert = first_rank = 0
         for name in sorted(config.groups):
             members, count = config.groups[name]["members"], config.groups[name]["experts"]
@@ -99,7 +99,7 @@ SWITCHES: Final = {
 
 def mixture(architecture: Architecture = "llama", **switches: Any) -> Any:
     described = torch.randn(len(ROLES) + 8, 7, generator=torch.Generator().manual_seed(3))
-    more = {"described": described} if switches.get("embeddings") == "described" else {}
+    more: dict[str, Any] = {"described": described} if switches.get("embeddings") == "described" else {}
     return with_experts(tiny_model(architecture), seed=1, **switches, **more).double()
 
 
@@ -195,7 +195,7 @@ def test_gates_and_embeddings_learn_from_the_second_step_on() -> None:
 def test_tries_are_exact_under_experts(architecture: Architecture, scope: str) -> None:
     model = with_experts(tiny_model(architecture), seed=3, gate_scope=scope)
     renderer = renderer_of(model)
-    mode = "gold" if architecture in ("qwen2", "gemma2") else "hidden"
+    mode: PastStrategies = "gold" if architecture in ("qwen2", "gemma2") else "hidden"
     rows = [renderer.examples(c, "generator", strategies_shown(c, mode)) for c in dialogues()]
     if scope == "sequence":  # a dialogue's replies share what stands under one pair
         rows = [examples * 2 for examples in rows]
@@ -296,7 +296,11 @@ def test_a_reply_is_written_under_the_pair_that_it_was_trained_under(layout: Any
             asked = renderer.asked(conversation, turn, "generator", shown, len(trained.scored))
             before = len(asked.context) + len(asked.given)
             assert asked.pairs == trained.pairs[:before]
-            assert asked.pairs[-1] == trained.pairs[-1] == renderer.gates.of_turn(conversation, turn)
+            assert (
+                asked.pairs[-1]
+                == trained.pairs[-1]
+                == tuner_of(model).gates_of("generator").of_turn(conversation, turn)
+            )
 
 
 def test_transformers_own_generate_under_a_fixed_pair_writes_what_we_do() -> None:

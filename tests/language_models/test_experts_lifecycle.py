@@ -58,7 +58,7 @@ def close(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-@pytest.fixture(params=SWITCHES.values(), ids=SWITCHES)
+@pytest.fixture(params=[*SWITCHES.values()], ids=[*SWITCHES])
 def mixture(request: pytest.FixtureRequest) -> Any:
     return with_experts(tiny_model(), seed=1, **request.param)
 

@@ -244,7 +244,7 @@ def test_a_role_stands_in_the_system_text_and_an_experience_where_its_layout_has
     assert EXPERIENCE.text(language) not in earlier
     assert ROLE.profile[language] in earlier
     for part in ("planner", "coupled"):
-        ours, theirs = (r.example(conversation, last, part, shown) for r in (renderer, plain))  # type: ignore[arg-type]
+        ours, theirs = (r.example(conversation, last, part, shown) for r in (renderer, plain))
         assert ours == theirs, "the other parts play no role"
     nobody = replace(conversation, labels={})
     assert renderer.example(nobody, last, "generator", shown) == plain.example(nobody, last, "generator", shown)

@@ -75,7 +75,7 @@ torch.save(found, out / "found.pt")
 """
 
 
-@pytest.fixture(scope="module", params=SWITCHES.values(), ids=SWITCHES)
+@pytest.fixture(scope="module", params=[*SWITCHES.values()], ids=[*SWITCHES])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A supporter, its adapters of all pairs, and what a process without esckit read from them."""
     place = tmp_path_factory.mktemp("exported")
@@ -188,7 +188,8 @@ def test_where_gates_per_token_differ_from_an_exported_adapter(tmp_path: Path) -
         worst = []
         for turn in [turn for turn in conversation.turns if turn.strategy]:
             example = renderer.example(conversation, turn, "generator", strategies_shown(conversation, "gold"))
-            members = {"role": renderer.gates.members(example.pairs[-1])["role"], "strategy": turn.strategy}
+            gates = tuner_of(model).gates_of("generator")
+            members = {"role": str(gates.members(example.pairs[-1])["role"]), "strategy": str(turn.strategy)}
             out = tmp_path / f"{scope}-{turn.id}"
             (name,) = export_adapters(tmp_path / scope / "generator", out, [members], base="x").names
             plain = PeftModel.from_pretrained(tiny_model(), out / name).eval()

@@ -123,7 +123,7 @@ def test_the_first_preference_loss_is_ln_2_and_the_reference_stays(form: str, ba
         layer.experts_config["reference"].dropout = 0.0
     loss = objective.loss(model.train(), inputs, objective.units(inputs))
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=most)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert all(p.grad is not None for name, p in model.named_parameters() if name in trained)
     torch.manual_seed(9)
     randomise_experts(model)
