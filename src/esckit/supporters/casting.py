@@ -4,9 +4,9 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
-
-from numpy.typing import ArrayLike
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
@@ -17,20 +17,22 @@ from esckit.roles.telling import choose_experience, may_tell, told_on
 from esckit.supporters.casting_options import ROLES, CastingOptions
 from esckit.supporters.proposing import TurnRequest
 
-__all__ = ["Casting", "CastingOptions", "Scorer"]
+if TYPE_CHECKING:
+    from esckit.chat_models.ledger import Ledger
+    from esckit.supporters.asked_emotions import AskedEmotions
+
+__all__ = ["Casting", "CastingOptions"]
 
 _RECENT: Final = 3  # the seeker's last turns that tell what is felt now
 
 
-class Scorer(Protocol):
-    """Scores what a person feels; a matcher does without a call, `asked_emotions` by a chat model."""
-
-    def feelings(self, texts: Sequence[str], language: str) -> Any:
-        """Scores (n, 8), 1..10, in the order of `roles.EMOTIONS`."""
-
-
 class Casting:
     """Chooses roles and experiences, each from what stands before the turn alone.
+
+    Args:
+        matcher: of roles; it knows the bank, and by default scores what a person feels.
+        options: how roles and experiences are chosen.
+        ledger: of a chat model that scores in the matcher's place.
 
     Raises:
         RoleError: the options name a role that the bank lacks.
@@ -40,11 +42,11 @@ class Casting:
         self,
         matcher: RoleMatcher,
         options: CastingOptions = CastingOptions(),  # noqa: B008 - it is frozen
-        scorer: Scorer | None = None,
+        ledger: "Ledger | None" = None,
     ) -> None:
         self.matcher = matcher
         self.options = options
-        self.scorer: Scorer = scorer or matcher
+        self.ledger = ledger
         if self.options.role not in ROLES:
             self.bank.role(self.options.role)
 
@@ -126,9 +128,29 @@ class Casting:
             return None
         language = request.conversation.language
         stories = [each.text(language) for each in role.experiences]
-        felt: ArrayLike = self.scorer.feelings([text], language)[0]
+        felt = self._feelings(text, language)
+        if felt is None:
+            return None
         chosen = choose_experience(role, felt, self.matcher.likeness(text, stories, language), used)
         return chosen.id if chosen else None
+
+    def _feelings(self, text: str, language: str) -> Any:
+        """Eight scores of a text; None where a chat model gave none."""
+        if self._asked is None:
+            return self.matcher.feelings([text], language)[0]
+        return self._asked.feelings([text], language)[0].scores
+
+    @cached_property
+    def _asked(self) -> "AskedEmotions | None":
+        """The chat model that scores, if one does; what it has answered is in the ledger, by default one in memory."""
+        if self.options.scorer is None:
+            return None
+        from esckit.chat_models.ledger import Ledger
+        from esckit.supporters.asked_emotions import AskedEmotions
+        from esckit.supporters.open_model import open_model
+
+        ledger = self.ledger or Ledger(Path(":memory:"))
+        return AskedEmotions(open_model(self.options.scorer), ledger, self.options.scorer.pace)
 
 
 def _said_lately(conversation: Conversation, path: Sequence[Turn]) -> str | None:

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from esckit.chat_models.opening import ChatModelOptions
 from esckit.roles.telling import TellingOptions
 
 __all__ = ["ROLES", "CastingOptions"]
@@ -21,6 +22,8 @@ class CastingOptions(BaseModel):
             ``none``; or the name of a role.
         experiences: ``nearest`` in emotions; ``drawn``: any of the role's; ``none``.
         telling: when one is told.
+        scorer: a chat model that scores what the person feels, a call a story; null: the matcher, without any. Where
+            its answer has no scores, no story is told.
         seed: of what is drawn.
     """
 
@@ -29,4 +32,5 @@ class CastingOptions(BaseModel):
     role: str = "matched"
     experiences: Literal["nearest", "drawn", "none"] = "nearest"
     telling: TellingOptions = TellingOptions()
+    scorer: ChatModelOptions | None = None
     seed: int = 0

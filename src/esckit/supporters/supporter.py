@@ -64,7 +64,7 @@ class Supporter:
             from esckit.supporters.own_model import load_own
 
             return load_own(folder, card, ledger)
-        casting = load_casting(folder, card)
+        casting = load_casting(folder, card, ledger)
         language = load_language(folder, card, casting) if card.adapters else None
         planner: Planner | None = language
         generator: Generator | None = language
@@ -173,7 +173,7 @@ class Supporter:
         if self.casting is None:
             raise ModelError("this supporter has no roles that could be chosen: take one of kind empath.")
         options = CastingOptions.model_validate({**self.casting.options.model_dump(), **changes})
-        casting = Casting(self.casting.matcher, options, self.casting.scorer)
+        casting = Casting(self.casting.matcher, options, self.casting.ledger)
         other = Supporter(self.card, self.planner, self.generator, casting)
         other._lock = self._lock
         return other

@@ -20,6 +20,7 @@ from esckit.strategy import TAXONOMIES
 from esckit.supporters.language_parts import LanguageParts, load_adapters
 
 if TYPE_CHECKING:
+    from esckit.chat_models.ledger import Ledger
     from esckit.supporters.casting import Casting
 
 FORMAT = 1
@@ -139,14 +140,14 @@ def load_base(folder: Path, card: SupporterCard) -> Backbone:
     return backbone
 
 
-def load_casting(folder: Path, card: SupporterCard) -> "Casting | None":
+def load_casting(folder: Path, card: SupporterCard, ledger: "Ledger | None" = None) -> "Casting | None":
     """Who speaks and tells; None for a supporter without roles."""
     if card.casting is None:
         return None
     from esckit.planning.role_matcher import RoleMatcher
     from esckit.supporters.casting import Casting, CastingOptions
 
-    return Casting(RoleMatcher.load(folder / ROLES), CastingOptions.model_validate(card.casting))
+    return Casting(RoleMatcher.load(folder / ROLES), CastingOptions.model_validate(card.casting), ledger)
 
 
 def _gates_of(backbone: Backbone, folder: Path, card: SupporterCard, casting: "Casting | None") -> Gates | None:

@@ -154,7 +154,9 @@ class PredictStage(PredictionsStage):
         calibration = self._calibration(run)
         with ExitStack() as opened:
             ledger = None
-            if (supporter_of(run.recipe, self.supporter).model or "").startswith(REMOTE):
+            named = supporter_of(run.recipe, self.supporter)
+            asks = (self.casting or named.casting or CastingOptions()).scorer
+            if asks or (named.model or "").startswith(REMOTE):
                 ledger = opened.enter_context(Ledger(run.folder / LEDGER))
                 ledger.forget_failed()
             supporter = Supporter.load(run.folder / self.supporter, ledger)
