@@ -3,7 +3,7 @@
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -53,6 +53,7 @@ def chat_command(
     open_: Annotated[
         Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
     ] = None,
+    language: shared.LanguageOption = None,
     model: Annotated[
         str | None,
         typer.Option(help="Instead of a supporter: a model that is prompted, with the whole dialogue in its prompt."),
@@ -75,31 +76,41 @@ def chat_command(
     """
     told = locals()
     asked = shared.chat_options(told)
-    _check_past(past_strategies)
+    past: Any = _past(past_strategies)
     if save is not None and open_ is not None:
         raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
     saved = None if open_ is None else _saved(open_)
+    spoken = _language(language, saved)
     _take_any_bytes()
     quiet()
     from esckit.decoding import Decoding
     from esckit.supporters.chat import Chat
 
-    past: Any = past_strategies
     try:
-        with _loaded(asked) as (loaded, name):
+        with _loaded(asked, spoken) as (loaded, name):
             how = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
-            _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how), save or open_).run()
+            chat = Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how, language=spoken)
+            _Terminal(chat, save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
 
 
-def _check_past(past: str | None) -> None:
+def _past(past: str | None) -> str | None:
     if past is not None and past not in _PAST:
         known = f"use {' or '.join(_PAST)}"
         raise EsckitError(f"--past-strategies {past!r} is unknown in a chat, which has no gold ones: {known}.")
+    return past
+
+
+def _language(language: str | None, saved: "Conversation | None") -> str:
+    if language is not None and saved is not None:
+        raise EsckitError("a saved chat has its language: leave --language out.")
+    if language not in (None, "en", "zh"):
+        raise EsckitError(f"--language {language!r} is unknown in a chat: use en or zh.")
+    return saved.language if saved else language or "en"
 
 
 def _take_any_bytes() -> None:
@@ -110,26 +121,26 @@ def _take_any_bytes() -> None:
 
 
 @contextmanager
-def _loaded(options: "BaselineOptions | OwnOptions | None") -> "Iterator[tuple[Answers, str]]":
+def _loaded(options: "BaselineOptions | OwnOptions | None", language: str) -> "Iterator[tuple[Answers, str]]":
     """Whoever answers, and its name."""
     if options is None:
         yield _embedded(), "embedded"
         return
     from esckit.chat_models.ledger import Ledger
     from esckit.chat_models.opening import chat_model_name
-    from esckit.corpora.starter import read_starter
+    from esckit.corpora.starter import starter_in
     from esckit.supporters.own_model import OwnOptions, open_named
 
     if isinstance(options, OwnOptions):
         with Ledger(Path(":memory:")) as ledger:
-            yield open_named(options, ledger), chat_model_name(str(options.model))
+            yield open_named(options.in_language(language), ledger), chat_model_name(str(options.model))
         return
     from esckit.supporters.open_model import open_model
     from esckit.supporters.prompted import PromptedSupporter
 
     answering = open_model(options)
     with Ledger(Path(":memory:")) as ledger:  # nothing of a chat is on the disk unless it is saved
-        supporter = PromptedSupporter(answering, ledger, options, examples=lambda: read_starter().train)
+        supporter = PromptedSupporter(answering, ledger, options, examples=lambda: starter_in(language).train)
         yield supporter, chat_model_name(str(options.model))
 
 
@@ -185,12 +196,10 @@ class _Terminal:
         self.leaving = False
 
     def run(self) -> None:
-        from esckit.supporters.chat import STATEMENT
-
         if sys.stdin.isatty():
             with suppress(ImportError):  # editing keys, and lines of more than 4,096 bytes; Windows has its own
                 import readline  # noqa: F401
-        print(f"{STATEMENT}\n{self.chat.supporter.about}")
+        print(f"{self.chat.statement}\n{self.chat.supporter.about}")
         print(f"Supporter: {self.chat.name}; past strategies {self.chat.past}. /help shows the commands, /quit leaves.")
         if self.chat.at is not None:
             self._go(self.chat.at)
@@ -283,15 +292,20 @@ class _Terminal:
         finally:
             if begun:
                 print()
-        print(_note(answer))
+        print(_note(answer, self._name))
         self._autosave()
 
     def _strategy(self, name: str) -> None:
         if name.strip():
-            print(f"The next reply's strategy is {self.chat.force(name)}.")
+            print(f"The next reply's strategy is {self._name(self.chat.force(name))}.")
             return
-        for strategy in self.chat.supporter.taxonomy.strategies:
-            print(f"{strategy.abbreviation:<4} {strategy.label}: {strategy.definition}")
+        taxonomy, language = self.chat.supporter.taxonomy, self.chat.conversation.language
+        for label, short in taxonomy.abbreviations.items():
+            print(f"{short:<4} {self._name(label)}: {taxonomy.definition_in(label, language)}")
+
+    def _name(self, label: str) -> str:
+        """A strategy as it is shown in the chat's language; other words stay."""
+        return self.chat.supporter.taxonomy.shown_in(label, self.chat.conversation.language)
 
     def _go(self, number: str) -> None:
         self.chat.go(number)
@@ -355,18 +369,18 @@ def _command(line: str) -> str | None:
     return line.split(maxsplit=1)[0].lower() if line.startswith("/") else None
 
 
-def _note(answer: "Answer") -> str:
+def _note(answer: "Answer", name: Callable[[str], str]) -> str:
     """The chosen strategy, how it came about, and the planner's three most likely ones."""
     if "danger" in answer.turn.extra:
         return f"  [{answer.turn.id}] a fixed text; no model has answered"
-    chosen = answer.turn.strategy or "no strategy named"
+    chosen = name(answer.turn.strategy) if answer.turn.strategy else "no strategy named"
     if answer.skipped:
         chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
     elif answer.forced:
         chosen += " (asked for)"
     if answer.cut:
         chosen += ", cut at its greatest length"
-    top = ", ".join(f"{label} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
+    top = ", ".join(f"{name(label)} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
     return f"  [{answer.turn.id}] {chosen}" + (f"; planner: {top}" if top else "")
 
 
