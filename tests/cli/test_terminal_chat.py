@@ -18,7 +18,7 @@ from esckit.corpora.linter import check_files
 from esckit.corpora.starter import read_starter
 from esckit.errors import EsckitError, ModelError
 from esckit.supporters import embedded
-from esckit.supporters.chat import STATEMENT, Chat
+from esckit.supporters.chat import STATEMENT, STATEMENTS, Chat
 from tests.server import KEY, MODEL, ChatServer
 from tests.tiny import TINY_PLANNER, first_turns, one_thread, save_base, write_supporter
 
@@ -96,6 +96,28 @@ def test_without_the_language_model_the_nearest_reply_is_taken_and_it_is_said_wh
     printed = capsys.readouterr()
     assert printed.err.startswith("The nearest reply is taken, not the one that a language model would choose: no/such")
     assert "chooses among them" not in printed.out
+
+
+def test_a_chinese_chat_is_told_in_chinese_and_names_strategies_in_both(
+    with_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "chat.jsonl"
+    assert chat(monkeypatch, f"/strategy 提问\n我又没考上\n/strategy\n/save {file}\n/quit\n", "--language", "zh") == 0
+    printed = capsys.readouterr().out
+    assert STATEMENTS["zh"] in printed
+    assert STATEMENT not in printed
+    assert "The next reply's strategy is Question（提问）." in printed
+    assert "[2] Question（提问） (asked for)" in printed
+    assert "Que  Question（提问）: 询问情况" in printed
+    assert read_conversations(file)[0].language == "zh"
+    assert chat(monkeypatch, "/quit\n", "--open", str(file)) == 0
+    assert STATEMENTS["zh"] in capsys.readouterr().out
+    for arguments, sentence in (
+        (("--language", "fr"), "--language 'fr' is unknown in a chat: use en or zh."),
+        (("--open", str(file), "--language", "zh"), "a saved chat has its language: leave --language out."),
+    ):
+        assert chat(monkeypatch, "/quit\n", *arguments) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_newcomers_chat_with_the_embedded_supporter(

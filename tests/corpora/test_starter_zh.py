@@ -9,6 +9,7 @@ import pytest
 from esckit.conversation import Conversation
 from esckit.corpora import Corpus, corpus_statistics, load_corpus
 from esckit.corpora.linter import check_files
+from esckit.measures.text_figures import text_figures
 from esckit.strategy import ESCONV
 
 TOPICS = {"成长", "情绪", "恋爱", "人际", "行为", "家庭", "治疗", "婚姻", "职业"}
@@ -87,3 +88,12 @@ def test_licence_and_data_card_are_shipped_and_the_card_counts_right(starter: Co
         counts = [figures["strategy_counts"][label] for figures in (*parts, everything)]
         share = f"{counts[-1] / everything['supporter_utterances']:.1%}"
         assert "| {} | {} | {} | {} | {} ({}) |".format(label, *counts, share) in card
+
+
+def test_its_texts_are_measured_by_characters(starter: Corpus) -> None:
+    said = [turn.text or "" for tree in starter.test for turn in tree.trunk if turn.speaker == "supporter"]
+    figures = text_figures(said, said).figures
+    assert figures["tokenizer"] == "characters"
+    assert figures["bleu4_corpus"] == figures["f1_utterance"] == figures["rouge_l_utterance"] == 1
+    tokens = [letter for text in said for letter in text if not letter.isspace()]
+    assert figures["distinct1_corpus"] == pytest.approx(len(set(tokens)) / len(tokens), abs=0.02)

@@ -20,6 +20,7 @@ from esckit.language_models.backbone import hash_weights, load_backbone
 from esckit.language_models.generation import generate, score_strategies
 from esckit.measures import read_predictions
 from esckit.planning.fitting import train_planner
+from esckit.prompts import load_prompt
 from esckit.rendering import OwnLayout, Renderer, supporter_turns, to_messages
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, predict
@@ -271,3 +272,13 @@ def test_a_supporter_takes_no_words_of_others(folders: dict[str, Path]) -> None:
     assert open_supporter(folders["coupled"]).card.kind == "coupled"
     with pytest.raises(ModelError, match=r"is a supporter, whose parts and words .*: leave out system"):
         open_supporter(folders["coupled"], system="Hi")
+
+
+def test_our_system_text_is_in_the_chats_language_and_a_given_one_stays() -> None:
+    told = OwnOptions(model="some/model").in_language("zh").system
+    assert told == load_prompt("support", "system", "zh", strategies="{strategies}")
+    free = OwnOptions(model="some/model", strategy_form="none")
+    assert free.in_language("zh").layout.system == load_prompt("support", "free", "zh")
+    assert free.in_language("en") == free
+    given = OwnOptions(model="some/model", system="Be kind.")
+    assert given.in_language("zh") == given

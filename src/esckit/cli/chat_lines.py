@@ -1,6 +1,7 @@
 """What the terminal chat prints of a reply and of the tree, each in a line."""
 
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,11 +10,11 @@ if TYPE_CHECKING:
 __all__ = ["drawn", "note", "short"]
 
 
-def note(answer: "Answer") -> str:
+def note(answer: "Answer", name: Callable[[str], str]) -> str:
     """The chosen strategy, how it came about, and the planner's three most likely ones."""
     if "danger" in answer.turn.extra:
         return f"  [{answer.turn.id}] a fixed text; no model has answered"
-    chosen = answer.turn.strategy or "no strategy named"
+    chosen = name(answer.turn.strategy) if answer.turn.strategy else "no strategy named"
     if answer.skipped:
         chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
     elif answer.forced:
@@ -23,7 +24,7 @@ def note(answer: "Answer") -> str:
     if role := answer.turn.extra.get("role"):
         story = answer.turn.extra.get("experience")
         chosen += f", as {role}" + (f", with the story {story}" if story else "")
-    top = ", ".join(f"{label} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
+    top = ", ".join(f"{name(label)} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
     return f"  [{answer.turn.id}] {chosen}" + (f"; planner: {top}" if top else "")
 
 

@@ -79,6 +79,9 @@ RoleOption = Annotated[
 LedgerOption = Annotated[
     Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite beside what is written.")
 ]
+LanguageOption = Annotated[
+    str | None, typer.Option(help="Of a new chat: en or zh; prompts and names of strategies are in it.")
+]
 NewTokensOption = Annotated[
     int | None, typer.Option(min=1, help="Of an answer; a model that thinks before it answers needs thousands.")
 ]

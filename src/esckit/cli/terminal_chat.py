@@ -54,6 +54,7 @@ def chat_command(
     open_: Annotated[
         Path | None, typer.Option("--open", help="Go on with a chat that was saved; it is written to its file again.")
     ] = None,
+    language: shared.LanguageOption = None,
     model: Annotated[
         str | None,
         typer.Option(help="Instead of a supporter: a model that is prompted, with the whole dialogue in its prompt."),
@@ -77,32 +78,42 @@ def chat_command(
     """
     told = locals()
     asked = shared.chat_options(told)
-    _check_past(past_strategies)
+    past: Any = _past(past_strategies)
     if save is not None and open_ is not None:
         raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
     saved = None if open_ is None else _saved(open_)
+    spoken = _language(language, saved)
     _take_any_bytes()
     quiet()
     from esckit.decoding import Decoding
     from esckit.supporters.chat import Chat
 
-    past: Any = past_strategies
     try:
-        with _loaded(asked) as (loaded, name):
+        with _loaded(asked, spoken) as (loaded, name):
             how = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
-            chat = Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how, role=role)
+            how_else: Any = {"past": past_strategies, "seed": seed, "role": role, "language": spoken}
+            chat = Chat(loaded, name, opened=saved, wording=how, **how_else)
             _Terminal(chat, save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
 
 
-def _check_past(past: str | None) -> None:
+def _past(past: str | None) -> str | None:
     if past is not None and past not in _PAST:
         known = f"use {' or '.join(_PAST)}"
         raise EsckitError(f"--past-strategies {past!r} is unknown in a chat, which has no gold ones: {known}.")
+    return past
+
+
+def _language(language: str | None, saved: "Conversation | None") -> str:
+    if language is not None and saved is not None:
+        raise EsckitError("a saved chat has its language: leave --language out.")
+    if language not in (None, "en", "zh"):
+        raise EsckitError(f"--language {language!r} is unknown in a chat: use en or zh.")
+    return saved.language if saved else language or "en"
 
 
 def _take_any_bytes() -> None:
@@ -113,26 +124,26 @@ def _take_any_bytes() -> None:
 
 
 @contextmanager
-def _loaded(options: "BaselineOptions | OwnOptions | None") -> "Iterator[tuple[Answers, str]]":
+def _loaded(options: "BaselineOptions | OwnOptions | None", language: str) -> "Iterator[tuple[Answers, str]]":
     """Whoever answers, and its name."""
     if options is None:
         yield _embedded(), "embedded"
         return
     from esckit.chat_models.ledger import Ledger
     from esckit.chat_models.opening import chat_model_name
-    from esckit.corpora.starter import read_starter
+    from esckit.corpora.starter import starter_in
     from esckit.supporters.own_model import OwnOptions, open_named
 
     if isinstance(options, OwnOptions):
         with Ledger(Path(":memory:")) as ledger:
-            yield open_named(options, ledger), chat_model_name(str(options.model))
+            yield open_named(options.in_language(language), ledger), chat_model_name(str(options.model))
         return
     from esckit.supporters.open_model import open_model
     from esckit.supporters.prompted import PromptedSupporter
 
     answering = open_model(options)
     with Ledger(Path(":memory:")) as ledger:  # nothing of a chat is on the disk unless it is saved
-        supporter = PromptedSupporter(answering, ledger, options, examples=lambda: read_starter().train)
+        supporter = PromptedSupporter(answering, ledger, options, examples=lambda: starter_in(language).train)
         yield supporter, chat_model_name(str(options.model))
 
 
@@ -188,12 +199,10 @@ class _Terminal:
         self.leaving = False
 
     def run(self) -> None:
-        from esckit.supporters.chat import STATEMENT
-
         if sys.stdin.isatty():
             with suppress(ImportError):  # editing keys, and lines of more than 4,096 bytes; Windows has its own
                 import readline  # noqa: F401
-        print(f"{STATEMENT}\n{self.chat.supporter.about}")
+        print(f"{self.chat.statement}\n{self.chat.supporter.about}")
         print(f"Supporter: {self.chat.name}; past strategies {self.chat.past}. /help shows the commands, /quit leaves.")
         if self.chat.at is not None:
             self._go(self.chat.at)
@@ -288,15 +297,20 @@ class _Terminal:
         finally:
             if begun:
                 print()
-        print(note(answer))
+        print(note(answer, self._name))
         self._autosave()
 
     def _strategy(self, name: str) -> None:
         if name.strip():
-            print(f"The next reply's strategy is {self.chat.force(name)}.")
+            print(f"The next reply's strategy is {self._name(self.chat.force(name))}.")
             return
-        for strategy in self.chat.supporter.taxonomy.strategies:
-            print(f"{strategy.abbreviation:<4} {strategy.label}: {strategy.definition}")
+        taxonomy, language = self.chat.supporter.taxonomy, self.chat.conversation.language
+        for label, abbreviation in taxonomy.abbreviations.items():
+            print(f"{abbreviation:<4} {self._name(label)}: {taxonomy.definition_in(label, language)}")
+
+    def _name(self, label: str) -> str:
+        """A strategy as it is shown in the chat's language; other words stay."""
+        return self.chat.supporter.taxonomy.shown_in(label, self.chat.conversation.language)
 
     def _role(self, name: str) -> None:
         if name:

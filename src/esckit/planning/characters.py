@@ -38,4 +38,4 @@ def character_vectors(texts: Sequence[str], width: int) -> NDArray[np.float32]:
                 code = crc32(run.encode("utf-8", "replace"))
                 row[(code >> 1) % width] += (1 - 2 * (code & 1)) * (1 + np.log(count))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)

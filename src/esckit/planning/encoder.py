@@ -73,8 +73,8 @@ class Encoder:
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         self._warn(texts)
         by_characters = [self.source == EMBEDDED and is_read_by_characters(text) for text in texts]
-        for place in np.flatnonzero(by_characters):
-            vectors[place] = character_vectors([texts[place]], self.width)[0]
+        own = [place for place, chosen in enumerate(by_characters) if chosen]
+        vectors[own] = character_vectors([texts[place] for place in own], self.width)
         longest = fitting(max_tokens, self.model)
         tokens = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own

@@ -23,6 +23,15 @@ STATEMENT: Final = (
 )
 """What anyone must be told before the first word; a supporter's own `Supporter.about` follows it."""
 
+STATEMENTS: Final = {
+    "en": STATEMENT,
+    "zh": (
+        "和你聊天的是程序，不是人，这也不是心理治疗。它是研究工具：可能会误解你，会说错话，甚至说出伤人的话；没有人在旁边看着。"
+        "如果你或别人可能有危险，请现在就拨打当地的急救或报警电话，或者去找一个你信任的人。"
+    ),
+}
+"""The same by language."""
+
 MAX_CHARACTERS: Final = 20_000
 """Of one message: longer ones are a file pasted by mistake."""
 
@@ -66,6 +75,7 @@ class Chat:
         seed: of sampled replies; the same words in the same order then get the same replies.
         wording: how the texts are drawn.
         role: who is to speak, of a supporter with roles; None lets it choose, and `take_role` changes it.
+        language: of a new chat: what prompts and the statement are in.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
@@ -89,6 +99,7 @@ class Chat:
         wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
         opened: Conversation | None = None,
         role: str | None = None,
+        language: str = "en",
     ) -> None:
         if supporter.about is None:
             raise ModelError(
@@ -105,13 +116,18 @@ class Chat:
             _check_chat(opened, supporter.taxonomy.name)
         about |= {"past_strategies": self.past, "seed": seed, "esckit": __version__}
         chat_id = f"chat-{uuid.uuid4().hex[:12]}"
-        fresh = Conversation(chat_id, [], taxonomy=supporter.taxonomy.name, provenance=about)
+        fresh = Conversation(chat_id, [], language, taxonomy=supporter.taxonomy.name, provenance=about)
         self.tree = GrowingTree(opened or fresh)
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
         self.role: str | None = None
         if role is not None:
             self.take_role(role)
+
+    @property
+    def statement(self) -> str:
+        """What must be told before the first word, in the chat's language, English where there is none in that."""
+        return STATEMENTS.get(self.conversation.language, STATEMENT)
 
     @property
     def conversation(self) -> Conversation:

@@ -65,14 +65,24 @@ class OwnOptions(ChatModelOptions):
     def layout(self) -> OwnLayout:
         """The system text and the form of a strategy; ours where nothing else is said."""
         form = "" if self.strategy_form == NO_FORM else self.strategy_form or "[{strategy}] {text}"
-        if self.system is not None:
-            return OwnLayout(self.system, form)
-        if self.planner is None:
-            listed = load_prompt("support", "system", strategies="{strategies}") if form else ""
-            return OwnLayout(listed or load_prompt("support", "free"), form)
-        if self.strategy_form in (None, NO_FORM) or self.is_remote:
-            return OwnLayout(load_prompt("decoupled_esc", "generator", strategy="{strategy}"), form)
-        return OwnLayout(load_prompt("support", "system", strategies="{strategies}"), form)
+        return OwnLayout(self._our_system("en", form) if self.system is None else self.system, form)
+
+    def _our_system(self, language: str, form: str) -> str:
+        if self.planner is None and not form:
+            return load_prompt("support", "free", language)
+        if self.planner is not None and (self.strategy_form in (None, NO_FORM) or self.is_remote):
+            return load_prompt("decoupled_esc", "generator", language, strategy="{strategy}")
+        return load_prompt("support", "system", language, strategies="{strategies}")
+
+    def in_language(self, language: str) -> "OwnOptions":
+        """The same with our system text in a language, where no other was given and the model is no supporter's folder.
+
+        Raises:
+            EsckitError: there is none in this language.
+        """
+        if language == "en" or self.system is not None or (Path(str(self.model)) / "supporter.json").exists():
+            return self
+        return self.model_copy(update={"system": self._our_system(language, self.layout.reply)})
 
     @model_validator(mode="after")
     def _somebody_chooses(self) -> Self:
