@@ -42,7 +42,6 @@ SMALL: Final = {"role": ("judge", "nurse", "pilot"), "strategy": ESCONV.labels[:
 SWITCHES: Final[dict[str, dict[str, Any]]] = {
     "shared gates": {},
     "a gate a layer, rank in total": {
-        "members": SMALL,
         "gates": "per_module",
         "rank": "total",
         "r": 6,
