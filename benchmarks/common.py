@@ -198,10 +198,11 @@ def measure(
     torch.set_num_threads(threads)
     seed_everything(train.__name__)
     trained = train(load_backbone(folder).model, dialogues, how)
-    return Measured(trained.units / trained.seconds, _peak())
+    return Measured(trained.units / trained.seconds, peak_memory())
 
 
-def _peak() -> float:
+def peak_memory() -> float:
+    """The process's peak memory so far in MiB: resident, or allocated on the GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -31,7 +31,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "corpora": TREE,
     "measures": TREE,
     "prompts": {"conversation"},
-    "rendering": TREE | {"prompts"},
+    "rendering": TREE | {"prompts", "roles"},
     "language_models": {"conversation", "decoding", "rendering"},
     "chat_models": {"conversation", "decoding", "language_models", "prompts", "rendering"},
     "planning": TREE | {"language_models", "measures", "rendering", "roles"},
@@ -49,10 +49,10 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         "roles",
         "safety",
     },
-    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "supporters"},
+    "judging": TREE | {"chat_models", "corpora", "decoding", "measures", "planning", "prompts", "roles", "supporters"},
     "mining": TREE
     | {"chat_models", "decoding", "judging", "language_models", "measures", "planning", "prompts"}
-    | {"rendering", "safety", "supporters"},
+    | {"rendering", "roles", "safety", "supporters"},
     "report": TREE | {"measures"},
     "recipes": TREE
     | {"chat_models", "corpora", "decoding", "judging", "language_models", "measures", "mining", "planning", "prompts"}
@@ -101,6 +101,7 @@ LIGHT_TO_IMPORT: Final = (
     ),
     *("supporters/__init__.py", "supporters/baselines.py", "supporters/prompted.py", "supporters/open_model.py"),
     *("chat_models/json_replies.py", "mining/export.py", "mining/mining_options.py", "mining/pairs.py"),
+    *(path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.glob("mining/derivation/*.py"))),
     *(
         f"mining/tree_search/{name}.py"
         for name in ("options", "roles", "said", "asked_roles", "open_roles", "statistics")

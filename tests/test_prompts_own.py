@@ -100,7 +100,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 NONE: Final = (
-    "holds none of what is asked here with (judge/caps.txt, judge/duel.txt, judge/reference.txt, judge/score.txt"
+    "holds none of what is asked here with (judge/caps.txt, judge/duel.txt, judge/problems.txt, judge/reference.txt, "
+    "judge/role.txt, judge/score.txt"
 )
 LAYOUT: Final = "belongs to a layout that models are trained in, whose prompts stay the shipped ones: remove it"
 NEAR: Final = "has the name of no prompt: name it like one that it replaces (judge/score.txt"
@@ -115,7 +116,7 @@ NEAR: Final = "has the name of no prompt: name it like one that it replaces (jud
         ({"judging__score": "x"}, f"score.txt {NEAR}"),
         ({"score": "x"}, f"score.txt {NEAR}"),
         ({"judge__old__score": "x"}, "old has the name of no prompt: name it like one that it replaces (judge/"),
-        ({"judge__system": "x", "qqqq__zzzz": "x"}, "(baselines/base.txt, baselines/conversation.txt, "),
+        ({"judge__system": "x", "qqqq__zzzz": "x"}, "(baselines/base.txt, baselines/"),
         ({"support__system": "x"}, f"system.txt {LAYOUT}"),
         ({"decoupled_esc__planner": "x"}, f"planner.txt {LAYOUT}"),
         ({"judge__system": b"caf\xe9"}, "system.txt is not UTF-8 text (byte 3): save it as UTF-8."),

@@ -41,7 +41,7 @@ WITHOUT_TORCH: Final = (
         "predictions_in",
     ),
     *("RefinementOptions", "read_conversations", "read_corpus", "read_predictions", "read_ratings", "shipped_recipes"),
-    *("write_conversations", "write_corpus"),
+    *("DerivationOptions", "derive_corpus", "write_conversations", "write_corpus"),
 )
 WITH_TORCH: Final = (
     *("Candidate", "Chat", "Miner", "Supporter", "TurnRequest", "embedded_supporter", "make_supporter", "predict"),

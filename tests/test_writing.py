@@ -31,7 +31,7 @@ from esckit.recipes.runner import run
 from esckit.roles import RoleBank, read_bank, save_bank
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
-from esckit.supporters.supporter import read_card, save_supporter
+from esckit.supporters.supporter_folder import read_card, save_supporter
 from tests.cli.test_entry import call
 from tests.mining.grown import grown
 from tests.recipes.tiny import shorten

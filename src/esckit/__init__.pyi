@@ -38,6 +38,8 @@ from .measures import (
 )
 
 # With esckit[train].
+from .mining.derivation.by_name import derive_corpus
+from .mining.derivation.options import DerivationOptions
 from .mining.inferential import Miner
 from .mining.mining_options import MiningOptions
 from .mining.self_refinement.by_name import refine_corpus
@@ -66,6 +68,7 @@ __all__ = [
     "Conversation",
     "Corpus",
     "Decoding",
+    "DerivationOptions",
     "EsckitError",
     "GrowingTree",
     "JudgingOptions",
@@ -90,6 +93,7 @@ __all__ = [
     "check_files",
     "compare",
     "corpus_statistics",
+    "derive_corpus",
     "embedded_supporter",
     "evaluate",
     "import_predictions",

@@ -94,6 +94,14 @@ class Taxonomy:
         strategy = {strategy.label: strategy for strategy in self.strategies}[label]
         return strategy.chinese_definition if language == "zh" and strategy.chinese else strategy.definition
 
+    def guidelines_in(self, language: str) -> str:
+        """All labels with their definitions, a line each, as prompts explain them."""
+        colon = "：" if language == "zh" else ": "
+        lines = (
+            f"- {self.shown_in(label, language)}{colon}{self.definition_in(label, language)}" for label in self.labels
+        )
+        return "\n".join(lines)
+
     def match(self, text: str | None) -> str | None:
         """Return the label that ``text`` names, in English or Chinese (case-insensitive, trimmed), or None.
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import pytest
 from esckit.conversation import Conversation, Preference, Turn, write_conversations
 from esckit.files import write_jsonl
 from esckit.measures import prediction_to_json
+from esckit.roles.bank import read_bank
 from tests.cli.test_entry import call
 from tests.judging.judged import dialogues, predicted
 from tests.report.test_report import Page
@@ -105,6 +107,35 @@ def test_judges_compares_and_writes_everything(
     for heading in ("Scores. Mean", "Differences, first minus second", "Pairs, asked in both", "Known groups: they"):
         assert heading in page.text
     assert "one.jsonl" in page.text
+
+
+def test_empaths_six_scales_from_the_command_line(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """Two of four dialogues have a role; the server answers yes or no at random and quotes what nobody said."""
+    role = read_bank().names[0]
+    talks = [replace(talk, labels={"role": role} if n < 2 else {}) for n, talk in enumerate(dialogues(4))]
+    write_conversations(tmp_path / "conversations.jsonl", talks)
+    out = tmp_path / "judged"
+    with ChatServer() as server:
+        how = ["--model", f"remote:{MODEL}", "--base-url", server.url, "--reference", "hidden"]
+        command: list[str | Path] = ["judge", *files, out, *how, "--rubric", "empath", "--bank", "shipped"]
+        assert call(monkeypatch, *command) == 0
+        assert server.calls == 2 * (8 * 5 + 4)
+    shown = capsys.readouterr().out
+    assert "Problems (share of replies" in shown
+    found = figures(out)
+    rows = {(row["system"], row["rubric"]): row for row in found["scores"]}
+    assert [rows["one.jsonl", name]["n"] for name in ("empathy", "role_alignment")] == [8, 4]
+    problems = [row for row in found["problems"] if row["system"] == "one.jsonl"]
+    assert len(problems) == 10
+    assert sum(row["states"]["unparsed"] for row in problems) > 10
+    assert {row["mean"] for row in problems} == {0}, "what is not quoted is shown of no reply"
+    assert "role_alignment was not asked about replies without a role" in " ".join(found["warnings"])
+    page = Page(out / "judging.html")
+    assert page.text.index("Scores. Mean") < page.text.index("names medicine") < page.text.index("Differences, first")
+    sheet = (out / "sheet.csv").read_text(encoding="utf-8-sig")
+    assert "1: No question has a yes." in sheet
 
 
 def test_every_item_ends_in_a_state_before_a_faulty_server(

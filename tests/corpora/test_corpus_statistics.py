@@ -29,6 +29,7 @@ def test_a_small_corpus_by_hand() -> None:
         "supporter_utterances_after_another": 1,
         "dialogues_opened_by_supporter": 1,
         "mean_utterances_per_dialogue": 3.0,
+        "mean_characters_per_dialogue": (21 + 10 + 18 + 11 + 7 + 0) / 2,
         "mean_words_per_utterance": (4 + 2 + 3 + 2 + 2 + 0) / 6,
         "mean_words_per_seeker_utterance": 2.0,
         "mean_words_per_supporter_utterance": 9 / 4,
@@ -57,8 +58,37 @@ def test_a_small_corpus_by_hand() -> None:
         ],
         "emotion_types": {"anxiety": 1, "fear": 1},
         "problem_types": {"job crisis": 1},
+        "topics": {},
+        "roles": {},
     }
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_a_derived_corpus_by_hand() -> None:
+    """What Empath's tables 2 and 5 count: characters a dialogue and by speaker, roles, topics, strategies."""
+
+    def derived(number: int, role: str, *said: tuple[str, str]) -> Conversation:
+        turns = [
+            Turn(str(n), str(n - 1) if n else None, "supporter" if strategy else "seeker", text, strategy or None)
+            for n, (text, strategy) in enumerate(said)
+        ]
+        labels = {"role": role, "topic": "婚恋"}
+        return Conversation(f"d{number}", turns, language="zh", labels=labels)
+
+    figures = corpus_statistics(
+        [
+            derived(0, "lamplighter", ("我很累。", ""), ("你多久没睡好了？", "Question")),
+            derived(1, "lamplighter", ("他走了", ""), ("你很难过", "Reflection of feelings"), ("是", "")),
+            derived(2, "ferryman", ("嗯", ""), ("慢慢说", "Question")),
+        ]
+    )
+    assert figures["roles"] == {"lamplighter": 2, "ferryman": 1}
+    assert figures["topics"] == {"婚恋": 3}
+    assert (figures["dialogues"], figures["mean_utterances_per_dialogue"]) == (3, 7 / 3)
+    assert figures["mean_characters_per_dialogue"] == (4 + 8 + 3 + 4 + 1 + 1 + 3) / 3
+    assert figures["mean_characters_per_seeker_utterance"] == (4 + 3 + 1 + 1) / 4
+    assert figures["mean_characters_per_supporter_utterance"] == (8 + 4 + 3) / 3
+    assert figures["strategy_counts"]["Question"] == 2
 
 
 def test_the_trunk_alone_is_counted() -> None:

@@ -85,8 +85,13 @@ def test_a_map_of_labels_is_for_files(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
-    "name": ("esc", {}, "the corpus 'esc' is unknown: use one of starter, tree, esconv, failed_esconv, extes,"),
+    "name": (
+        "esc",
+        {},
+        "the corpus 'esc' is unknown: use one of starter, starter-zh, tree, esconv, failed_esconv, extes,",
+    ),
     "starter with files": ("starter", {"train": "a"}, "the starter corpus brings its own"),
+    "the Chinese starter with files": ("starter-zh", {"train": "a"}, "the starter-zh corpus brings its own"),
     "starter with a split": ("starter", {"split": "8:1:1"}, "the starter corpus brings its own"),
     "both ways": ("tree", {"train": "a", "file": "b"}, "a corpus is"),
     "parts and a split": ("tree", {"train": "a", "split": "8:1:1"}, "a corpus is"),

@@ -1,6 +1,7 @@
 """Splits by drawing, by ids, and by DecoupledESC's ids."""
 
 import json
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esckit.conversation import Conversation
+from esckit.conversation import Conversation, Turn
 from esckit.corpora import load_corpus, read_corpus
-from esckit.corpora.splits import Parts, decoupled_esc_split_ids, split_by, split_by_ids, split_by_ratio
+from esckit.corpora.splits import (
+    Corpus,
+    Parts,
+    decoupled_esc_split_ids,
+    origin_of,
+    split_by,
+    split_by_ids,
+    split_by_ratio,
+)
 from esckit.errors import CorpusError
 
 from .items import conversations
@@ -150,3 +159,32 @@ def test_one_file_split_by_ids_gives_the_same_parts_as_two_files(data_dir: Path,
     for name, part in (("train", corpus.train), ("valid", corpus.valid)):
         expected = read_corpus(data_dir / f"esconv/{name}.json")
         assert [c.turns for c in part] == [c.turns for c in expected]
+
+
+def versions(sources: int, each: int) -> list[Conversation]:
+    """Dialogues that were derived from some sources, one version of all before the next one of all."""
+    turns = [Turn("0", None, "seeker", "Hello."), Turn("1", "0", "supporter", "Hello.", "Others")]
+    return [
+        Conversation(f"q-{source}--role-{role}", turns, provenance={"derived_from": f"q-{source}"})
+        for role in range(each)
+        for source in range(sources)
+    ]
+
+
+@pytest.mark.parametrize("split", ["8:1:1", "8:1:1 in order", "1:1"])
+def test_versions_of_a_source_are_in_one_part(split: str) -> None:
+    derived = versions(20, 9)
+    parts = split_by(derived, split, seed=0)
+    origins = [{origin_of(tree) for tree in part} for part in parts]
+    assert sum(map(len, origins)) == len(set().union(*origins)) == 20
+    assert sum(map(len, parts)) == len(derived)
+    whole = split_by([replace(tree, id=origin_of(tree)) for tree in derived[:20]], split, seed=0)
+    assert [{tree.id for tree in part} for part in whole] == origins, "they go where their source would go"
+
+
+def test_versions_of_a_source_in_two_parts_are_no_corpus() -> None:
+    one, other = versions(1, 2)
+    source = replace(one, id="q-0", provenance={})
+    for pair in ((one, other), (source, one)):
+        with pytest.raises(CorpusError, match="or what is derived from them, stand in both train and test"):
+            Corpus("own", [pair[0]], [], [pair[1]], "unknown", "own.json")

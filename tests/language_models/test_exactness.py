@@ -15,7 +15,7 @@ from torch import Tensor
 
 from esckit.conversation import Conversation
 from esckit.corpora import read_corpus
-from esckit.language_models.token_tree import TokenTrie, build_tries, collate, token_log_probabilities
+from esckit.language_models.token_tree import TokenTrie, build_tries, collate, read_under, token_log_probabilities
 from esckit.rendering import Example, Part, PastStrategies, Renderer, supporter_turns
 from esckit.strategy import ESCONV
 from tests.tiny import (
@@ -57,7 +57,8 @@ def plain_log_probabilities(model: Any, example: Example) -> Tensor:
     """Log-probability (S,) of each of an example's scored tokens."""
     ids = torch.tensor([[*example.context, *example.given, *example.scored]])
     start = ids.shape[1] - len(example.scored)
-    predicted = model(input_ids=ids).logits[0, start - 1 : -1].log_softmax(-1)
+    under = read_under(model, torch.tensor([example.pairs])) if example.pairs else {}
+    predicted = model(input_ids=ids, **under).logits[0, start - 1 : -1].log_softmax(-1)
     chosen: Tensor = predicted.gather(-1, ids[0, start:, None])
     return chosen[:, 0]
 

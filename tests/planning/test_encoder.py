@@ -1,13 +1,16 @@
 """The encoder: what it gives equals the library that defines it, and nothing else is taken for it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from esckit.corpora import load_corpus
 from esckit.errors import ModelError
 from esckit.planning import encoder as module
+from esckit.planning.characters import character_vectors
 from esckit.planning.encoder import EMBEDDED, Encoder, load_encoder
 
 TEXTS = ["I cannot sleep.", "", "What happened then? " * 60, "Ich bin müde 你好", "I can not sleep!"]
@@ -88,3 +91,22 @@ def test_other_weights_than_the_known_ones_are_refused(monkeypatch: pytest.Monke
 def test_a_folder_without_an_encoder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="it has no config"):
         load_encoder(str(tmp_path))
+
+
+def test_chinese_is_read_by_its_characters_where_the_encoder_knows_english_alone(encoder: Encoder) -> None:
+    texts = ["老板今天又骂我了", "I was shouted at.", "今天老板又骂人", "窗外下着雨", "……"]
+    assert encoder.source == EMBEDDED
+    found = encoder.embed(texts)
+    assert (found[0] == character_vectors([texts[0]], encoder.width)[0]).all()
+    assert np.abs(found[1] - encoder.embed([texts[1]])[0]).max() < 1e-6
+    assert found[0] @ found[2] > 0.5 > 0.2 > found[0] @ found[3]
+    assert np.allclose(np.linalg.norm(found[:4], axis=1), 1)
+    named = replace(encoder, source="a/folder")
+    assert np.abs(named.embed(texts[:1]) - found[:1]).max() > 0.01
+
+
+def test_a_situation_in_chinese_is_nearest_to_what_its_own_seeker_says(encoder: Encoder) -> None:
+    dialogues = [tree for part in load_corpus("starter-zh").parts.values() for tree in part]
+    said = ["".join(turn.text or "" for turn in tree.trunk if turn.speaker == "seeker") for tree in dialogues]
+    likeness = encoder.embed([str(tree.situation) for tree in dialogues]) @ encoder.embed(said).T
+    assert (likeness.argmax(1) == np.arange(len(dialogues))).mean() > 0.7

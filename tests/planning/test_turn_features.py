@@ -1,11 +1,14 @@
 """Explicit features: they see only the past, they mean what they are called, in any taxonomy and language."""
 
 from dataclasses import replace
+from hashlib import sha256
+from typing import Final
 
 import numpy as np
 import pytest
 
 from esckit.conversation import Conversation
+from esckit.corpora import load_corpus
 from esckit.errors import CorpusError
 from esckit.planning.turn_features import feature_names, history_width, read_text, turn_features
 from esckit.rendering import past_strategies
@@ -132,3 +135,36 @@ def test_repeated_strategies_are_counted_and_dated() -> None:
     assert found["share after the last one: Information"] == pytest.approx(1.1 / 3.8)
     assert (found["run of the last one"], found["different ones"], found["share of repeats"]) == (2, 2, 0.5)
     assert found["share: Question"] == pytest.approx(4.5 / 9)
+
+
+CUES: Final = {
+    "thanks": ("谢谢你听我说", "他走了"),
+    "farewell": ("那先这样，晚安", "我先睡不着"),
+    "asks_help": ("我该怎么办", "我在图书馆"),
+    "proposes": ("要不要试试写下来", "他走了"),
+    "feels": ("你心里一定很委屈", "他走了"),
+    "agrees": ("嗯，就是这样", "他走了"),
+    "denies": ("我没有，也不想", "他走了"),
+    "greets": ("你好，打扰了", "他说你好"),
+}
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_word_cues_are_read_in_chinese(cue: str) -> None:
+    with_it, without = CUES[cue]
+    assert getattr(read_text(with_it), cue)
+    assert not getattr(read_text(without), cue)
+
+
+def test_persons_are_counted_in_chinese() -> None:
+    read = read_text("我跟你说，您别笑我")
+    assert (read.first_person, read.second_person) == (2, 2)
+
+
+def test_what_is_read_of_english_is_what_it_was_before_there_was_chinese() -> None:
+    digest = sha256()
+    for part in load_corpus("starter").parts.values():
+        for dialogue in part:
+            for turn in dialogue.turns:
+                digest.update(repr(tuple(read_text(turn.text or ""))).encode())
+    assert digest.hexdigest() == "133b54e74daab43c698f34a452d496f2ee7ac25d25a260f8b5bf3001129c5f13"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from esckit.errors import RoleError
-from esckit.roles import EMOTIONS, read_bank, save_bank
+from esckit.roles import EMOTIONS, RoleBank, read_bank, save_bank
 from tests.cli.test_entry import call
 
 Change = Callable[[dict[str, Any]], object]
@@ -43,8 +43,8 @@ def write(folder: Path, *roles: dict[str, Any], **files: str) -> Path:
 
 
 def test_a_bank_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    bank = read_bank(write(tmp_path / "bank", role("sailor"), role("baker")))
-    assert bank.names == ("baker", "sailor")
+    bank = read_bank(write(tmp_path / "bank", role("sailor"), first=yaml.safe_dump(role("zoologist"))))
+    assert bank.names == ("sailor", "zoologist")
     assert bank.languages == ("en", "zh")
     sailor = bank.role("sailor")
     assert sailor.style["zh"] == "style of sailor"
@@ -88,8 +88,15 @@ def test_the_digest_is_of_the_content_alone(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     (tmp_path / "two/other name.yml").write_text(json.dumps(value | {"name": "sailor"}), encoding="utf-8")
     assert read_bank(tmp_path / "two").digest == one
+    value["en"]["title"] += "\n"
+    assert read_bank(write(tmp_path / "one", value)).digest == one
     value["experiences"][0]["scores"]["joy"] = 9
     assert read_bank(write(tmp_path / "one", value)).digest != one
+
+
+def test_the_digest_does_not_hang_on_the_order_of_roles() -> None:
+    bank = read_bank()
+    assert RoleBank(bank.roles[::-1]).digest == bank.digest
 
 
 def test_names_that_are_not_there_are_told_with_those_that_are(tmp_path: Path) -> None:
@@ -171,6 +178,9 @@ FILES: Final = {
     "no YAML": (b"name: [1\nformat: 1", r"sailor.yaml:2 is not YAML \(.*\): correct it"),
     "a colon in a text": (b"format: 1\ntitle: one: two", r"sailor.yaml:2 is not YAML \(mapping values"),
     "a field twice": (b"format: 1\nname: a\nname: b", r"sailor.yaml:3 is not YAML \(name stands twice\)"),
+    "a strange character": (b"name: \x07", r"sailor.yaml is not YAML \(unacceptable character"),
+    "a list as a key": (b"? [a]\n: b", r"sailor.yaml:1 is not YAML \(found unhashable key\)"),
+    "two documents": (b"a: b\n---\na: b", r"sailor.yaml:2 is not YAML \(but found another document\)"),
     "a list": (b"- 1", "is no mapping: a role has fields"),
     "nothing": (b"", "is no mapping: a role has fields"),
     "not UTF-8": ("format: 1\nname: Lü".encode("latin-1"), r"is not UTF-8 text \(byte 17\): save it as UTF-8"),

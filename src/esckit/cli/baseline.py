@@ -69,7 +69,7 @@ def baseline_command(
             asked,
             opened,
             options,
-            examples=lambda: _examples(examples, labels),
+            examples=lambda: _examples(examples, labels, conversations[0].language),
             tell=lambda question, usage: print(f"{question}: {usage}"),
         )
         print(f"{method}{_by(supporter.prompts.label)}, {len(requests)} turns: {supporter.estimate(requests)}")
@@ -86,7 +86,7 @@ def _tell(states: "Counter[str]", turns: int, out: Path) -> None:
     print(f"{turns} turns in {out} ({ended}); next: esckit evaluate {out}")
 
 
-def _examples(path: Path | None, labels: Path | None) -> "list[Conversation]":
-    from esckit.corpora.starter import read_starter
+def _examples(path: Path | None, labels: Path | None, language: str) -> "list[Conversation]":
+    from esckit.corpora.starter import starter_in
 
-    return read_starter().train if path is None else shared.read_dialogues(path, labels=labels)
+    return starter_in(language).train if path is None else shared.read_dialogues(path, labels=labels)

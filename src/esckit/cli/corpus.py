@@ -37,7 +37,7 @@ def stats_command(
     as_json: shared.JsonOption = False,
     picture: Annotated[Path | None, typer.Option(help="Draw strategy by stage: .svg, .png or .pdf.")] = None,
 ) -> None:
-    """Count dialogues, utterances, chat messages and strategies, by stage too (DecoupledESC's tables 2 and 8).
+    """Count dialogues, utterances, chat messages, strategies (by stage too), labels such as role and topic.
 
     Example: esckit corpus stats train.json valid.json --picture stages.svg
     """
@@ -259,7 +259,7 @@ def _print_statistics(statistics: dict[str, dict[str, Any]]) -> None:
             console.print(_strategy_table(figures))
         else:
             print("no table of strategies: no reply carries a strategy")
-        for title in ("emotion_types", "problem_types"):
+        for title in ("emotion_types", "problem_types", "topics", "roles"):
             if figures[title]:
                 listed = ", ".join(f"{label} {count:,}" for label, count in figures[title].items())
                 console.print(f"{title.replace('_', ' ')}: {listed}", highlight=False)
@@ -276,6 +276,7 @@ def _size_table(figures: dict[str, Any]) -> Any:
     row("dialogues", "dialogues")
     row("utterances", *(f"{each}utterances" for each in who))
     row("utterances a dialogue", "mean_utterances_per_dialogue")
+    row("characters a dialogue", "mean_characters_per_dialogue")
     row("words an utterance", *(f"mean_words_per_{each}utterance" for each in who))
     row("characters an utterance", *(f"mean_characters_per_{each}utterance" for each in who))
     role = ("", "assistant_", "user_")

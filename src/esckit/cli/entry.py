@@ -12,10 +12,12 @@ from typer.core import TyperGroup
 from esckit import __version__
 from esckit.cli import shared
 from esckit.cli.ability import check_ability_command
+from esckit.cli.adapters import export_adapters_command
 from esckit.cli.annotate import annotate_command, check_annotator_command, train_annotator_command
 from esckit.cli.bank import check_bank_command
 from esckit.cli.baseline import baseline_command
 from esckit.cli.corpus import corpus_app
+from esckit.cli.derive import check_perplexity_command, derive_command
 from esckit.cli.judge import check_judge_command, judge_command
 from esckit.cli.matching import check_experiences_command, check_matcher_command, train_matcher_command
 from esckit.cli.measures import agreement_command, errors_command, evaluate_command
@@ -42,7 +44,7 @@ EXTRA_OF: Final = {
 }
 """Which of esckit's extras installs a module that is imported inside commands."""
 
-_CONTINUES: Final = ("run", "search", "refine", "predict", "train", "annotate", "judge", "baseline")
+_CONTINUES: Final = ("run", "search", "refine", "derive", "predict", "train", "annotate", "judge", "baseline")
 _NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -191,6 +193,7 @@ def predict_command(
     base_url: shared.BaseUrlOption = None,
     extra_body: shared.ExtraBodyOption = None,
     ledger: shared.LedgerOption = None,
+    role: shared.RoleOption = None,
     max_new_tokens: shared.NewTokensOption = None,
     concurrency: shared.ConcurrencyOption = None,
     budget_calls: shared.CallsOption = None,
@@ -214,6 +217,7 @@ app.command("prompts")(prompts_command)
 app.command("chat")(chat_command)
 app.command("search")(search_command)
 app.command("refine")(refine_command)
+app.command("derive")(derive_command)
 app.command("tree")(tree_command)
 app.command("evaluate")(evaluate_command)
 app.command("errors")(errors_command)
@@ -224,9 +228,11 @@ check_app.command("server")(check_server_command)
 app.command("annotate")(annotate_command)
 train_app.command("annotator")(train_annotator_command)
 check_app.command("annotator")(check_annotator_command)
+check_app.command("perplexity")(check_perplexity_command)
 check_app.command("toxicity")(check_toxicity_command)
 check_app.command("ability")(check_ability_command)
 check_app.command("bank")(check_bank_command)
 train_app.command("matcher")(train_matcher_command)
 check_app.command("matcher")(check_matcher_command)
 check_app.command("experiences")(check_experiences_command)
+export_app.command("adapters")(export_adapters_command)

@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.measures.judging_results import Judging
 
-RubricsOption = Annotated[str, typer.Option(help="decoupled-esc, self-evolution, or your folder (docs/judging.md).")]
+RubricsOption = Annotated[
+    str, typer.Option("--rubrics", "--rubric", help="decoupled-esc, empath, self-evolution, or your folder.")
+]
 
 CapsOption = Annotated[bool, typer.Option("--caps", help="Tell the judge the rubrics' limits and deductions as well.")]
+BankOption = Annotated[
+    str | None, typer.Option(metavar="shipped|FOLDER", help="Roles that replies were made in, for role_alignment.")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option(help="Of the judge's prompts: en or zh; default: the dialogue's, if rubrics have it.")
+]
+FailedOption = Annotated[
+    Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
+]
 KnownGroupsOption = Annotated[
     bool, typer.Option("--known-groups", help="Judge human, foreign and stock replies as well.")
 ]
@@ -39,14 +50,14 @@ def judge_command(
     labels: shared.LabelsOption = None,
     turns: Annotated[int, typer.Option(min=1, help="Turns to judge, the same for all files.")] = 100,
     rubrics: RubricsOption = "decoupled-esc",
+    bank: BankOption = None,
+    language: LanguageOption = None,
     caps: CapsOption = False,
     prompts: shared.PromptsOption = None,
     reference: Annotated[str, typer.Option(help="Does the judge see the human reply: both, shown or hidden.")] = "both",
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare every two files as well, in both orders.")] = False,
     known_groups: KnownGroupsOption = False,
-    failed: Annotated[
-        Path | None, typer.Option(help="Dialogues of failed support (FailedESConv.json), a fourth known group.")
-    ] = None,
+    failed: FailedOption = None,
     mined: Annotated[
         list[Path] | None, typer.Option(help="Trees whose preferences were trained on: was this judge their judge?")
     ] = None,
@@ -151,11 +162,17 @@ def _dialogues(predictions: Sequence[Path], given: Path | None, labels: Path | N
 def _show(found: "Judging", out: Path) -> None:
     """Write the page and print the tables."""
     from esckit.report.figure_tables import draw
-    from esckit.report.judging_tables import differences_table, groups_table, pairs_table, scores_table
+    from esckit.report.judging_tables import (
+        differences_table,
+        groups_table,
+        pairs_table,
+        problems_table,
+        scores_table,
+    )
     from esckit.report.page import write_judging_page
 
     write_judging_page(out)
-    tables = [scores_table(found)]
+    tables = [scores_table(found), *([problems_table(found)] if found.problems else [])]
     tables += [differences_table(found.differences)] if found.differences else []
     tables += [pairs_table(found.pairs)] if found.pairs else []
     tables += [groups_table(found.known_groups)] if found.known_groups else []

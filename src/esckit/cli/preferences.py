@@ -185,11 +185,14 @@ def export_model_command(
     stored: Annotated[
         str, typer.Option(help="Number format of the weights: float32, bfloat16 or float16.")
     ] = "float32",
+    role: Annotated[str | None, typer.Option(help="Of a generator of experts: whose voice it is merged under.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Of a generator of experts: what it is merged under.")] = None,
     trust_remote_code: shared.TrustOption = False,
 ) -> None:
     """Write a whole model for other tools: an adapter merged into its base, with tokenizer and chat template.
 
-    transformers, vLLM and llama.cpp's converter read the folder (docs/backbone.md).
+    transformers, vLLM and llama.cpp's converter read the folder (docs/backbone.md). Experts are merged under one role,
+    strategy or both; adapters for each pair of them: esckit export adapters.
 
     Example: esckit export model runs/starter/decoupled merged --part generator
     """
@@ -202,7 +205,8 @@ def export_model_command(
     quiet()
     from esckit.supporters.export_model import export_model
 
-    written = export_model(model, out, asked, stored)  # type: ignore[arg-type]
+    members = {kind: member for kind, member in (("role", role), ("strategy", strategy)) if member}
+    written = export_model(model, out, asked, stored, members)  # type: ignore[arg-type]
     what = f"the {written.part} on {written.base}" if written.part else written.base
     print(f"{what}, {written.parameters:,} parameters in {stored}, in {out}")
 

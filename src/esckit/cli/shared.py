@@ -72,6 +72,10 @@ BaseOption = Annotated[str | None, typer.Option(help="Of a LoRA folder: its base
 PromptsOption = Annotated[
     Path | None, typer.Option(help="A folder of your own prompts for a chat model (esckit prompts).")
 ]
+RoleOption = Annotated[
+    str | None, typer.Option(help="Who speaks, of a supporter with roles: a name, or none; default: who suits.")
+]
+
 LedgerOption = Annotated[
     Path | None, typer.Option(help="Answers of a chat model; default ledger.sqlite beside what is written.")
 ]

@@ -1,7 +1,6 @@
 """``esckit chat``: talk with a supporter in the terminal. Heavy imports happen inside the command."""
 
 import io
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esckit.cli import shared
+from esckit.cli.chat_lines import drawn, note, short
 from esckit.conversation import write_conversations
 from esckit.errors import EsckitError, ModelError, TalkError
 from esckit.quiet import quiet
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from esckit.conversation import Conversation
     from esckit.supporters import Supporter
     from esckit.supporters.baselines import BaselineOptions
-    from esckit.supporters.chat import Answer, Branch, Chat
+    from esckit.supporters.chat import Chat
     from esckit.supporters.own_model import OwnOptions
     from esckit.supporters.proposing import Answers
 
 HELP: Final = """\
 /strategy NAME  force the next reply's strategy: its name, its short form, or how its name begins; without NAME: list
+/role NAME      who speaks from now on, of a supporter with roles; none: nobody in particular; without NAME: list
 /other          another reply to what you said last, and go on from it
 /go N           go on from turn N (0: from the beginning)
 /tree           draw the conversation; * marks where you are
@@ -66,6 +67,7 @@ def chat_command(
     method: Annotated[
         str | None, typer.Option(help="Of --model: how it is prompted (esckit baseline); default base.")
     ] = None,
+    role: shared.RoleOption = None,
     max_new_tokens: shared.NewTokensOption = None,
     trust_remote_code: shared.TrustOption = False,
 ) -> None:
@@ -90,7 +92,8 @@ def chat_command(
     try:
         with _loaded(asked) as (loaded, name):
             how = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
-            _Terminal(Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how), save or open_).run()
+            chat = Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how, role=role)
+            _Terminal(chat, save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
@@ -231,6 +234,8 @@ class _Terminal:
             self._say(line)
         elif command == "/strategy":
             self._strategy(rest)
+        elif command == "/role":
+            self._role(rest.strip())
         elif command == "/other":
             self._reply()
         elif command == "/go":
@@ -283,7 +288,7 @@ class _Terminal:
         finally:
             if begun:
                 print()
-        print(_note(answer))
+        print(note(answer))
         self._autosave()
 
     def _strategy(self, name: str) -> None:
@@ -293,6 +298,15 @@ class _Terminal:
         for strategy in self.chat.supporter.taxonomy.strategies:
             print(f"{strategy.abbreviation:<4} {strategy.label}: {strategy.definition}")
 
+    def _role(self, name: str) -> None:
+        if name:
+            print(f"From now on speaks: {self.chat.take_role(name)}.")
+            return
+        for role, title in self.chat.supporter.roles.items():
+            print(f"{role:<12} {title}")
+        if not self.chat.supporter.roles:
+            print("This supporter has no roles.")
+
     def _go(self, number: str) -> None:
         self.chat.go(number)
         if self.chat.at is None:
@@ -300,16 +314,16 @@ class _Terminal:
             return
         turn = self.chat.conversation.turn(self.chat.at)
         who = "you" if turn.speaker == "seeker" else "esckit" if "danger" in turn.extra else self.chat.name
-        print(f"You go on after turn {turn.id}, {who}: {_short(turn.text or '', 60)}")
+        print(f"You go on after turn {turn.id}, {who}: {short(turn.text or '', 60)}")
         if stop := self.chat.stopped:
             print(stop._replace(latest=stop.latest or "").text)
 
     def _tree(self) -> None:
         if not self.chat.conversation.turns:
             raise TalkError("nothing has been said yet: there is no tree to draw.")
-        short = self.chat.supporter.taxonomy.abbreviations
+        labels = self.chat.supporter.taxonomy.abbreviations
         for branch in self.chat.branches():
-            print(_drawn(branch, short))
+            print(drawn(branch, labels))
 
     def _save_as(self, name: str) -> None:
         if not name:
@@ -353,32 +367,3 @@ def _read(prompt: str) -> str | None:
 def _command(line: str) -> str | None:
     """The command that a line begins with, if it is one."""
     return line.split(maxsplit=1)[0].lower() if line.startswith("/") else None
-
-
-def _note(answer: "Answer") -> str:
-    """The chosen strategy, how it came about, and the planner's three most likely ones."""
-    if "danger" in answer.turn.extra:
-        return f"  [{answer.turn.id}] a fixed text; no model has answered"
-    chosen = answer.turn.strategy or "no strategy named"
-    if answer.skipped:
-        chosen += f" (there is no other reply under {', '.join(answer.skipped)})"
-    elif answer.forced:
-        chosen += " (asked for)"
-    if answer.cut:
-        chosen += ", cut at its greatest length"
-    top = ", ".join(f"{label} {p:.0%}" for label, p in list(answer.probabilities.items())[:3])
-    return f"  [{answer.turn.id}] {chosen}" + (f"; planner: {top}" if top else "")
-
-
-def _drawn(branch: "Branch", short: dict[str, str]) -> str:
-    turn = branch.turn
-    who = "you" if turn.speaker == "seeker" else short.get(str(turn.strategy), turn.source)
-    head = f"{'*' if branch.current else ' '}{turn.id:>4} {'  ' * min(branch.forks, 12)}{who}: "
-    return head + _short(turn.text or "", max(20, shutil.get_terminal_size().columns - len(head) - 1))
-
-
-def _short(text: str, width: int) -> str:
-    from esckit.supporters.chat import printable
-
-    line = " ".join(printable(text).split())
-    return line if len(line) <= width else line[: width - 3] + "..."

@@ -111,6 +111,7 @@ class _Tally:
             "supporter_utterances_after_another": self.after_another,
             "dialogues_opened_by_supporter": self.opened_by_supporter,
             "mean_utterances_per_dialogue": _mean(both.texts, self.dialogues),
+            "mean_characters_per_dialogue": _mean(both.characters, self.dialogues),
             "mean_words_per_utterance": both.mean_words,
             "mean_words_per_seeker_utterance": self.seeker.mean_words,
             "mean_words_per_supporter_utterance": self.supporter.mean_words,
@@ -131,6 +132,8 @@ class _Tally:
             "strategy_by_stage": [_shares(sixth, labels) for sixth in self.sixths],
             "emotion_types": self._labels("emotion_type"),
             "problem_types": self._labels("problem_type"),
+            "topics": self._labels("topic"),
+            "roles": self._labels("role"),
         }
 
     def _labels(self, kind: str) -> dict[str, int]:

@@ -12,10 +12,10 @@ from esckit.corpora.esconv import read_esconv_hub
 from esckit.corpora.formats import FORMATS, has_own_id, read_corpus
 from esckit.corpora.labels import LabelMap, as_label_map
 from esckit.corpora.splits import PARTS, Corpus, split_by
-from esckit.corpora.starter import read_starter
+from esckit.corpora.starter import STARTERS, read_starter
 from esckit.errors import CorpusError
 
-CORPORA: Final = ("starter", *FORMATS)
+CORPORA: Final = (*STARTERS, *FORMATS)
 
 
 def load_corpus(
@@ -34,7 +34,7 @@ def load_corpus(
     """Load a corpus by name: shipped, from a file a part, or from one file and a split.
 
     Args:
-        name: ``starter`` (shipped), or the format of the files, one of ``FORMATS``.
+        name: ``starter`` or ``starter-zh`` (shipped), or the format of the files, one of ``FORMATS``.
         train, valid, test: a file a part; beside ``train`` the other two may be left out, and are then empty.
         file: one file that ``split`` divides. ``esconv`` without any file is fetched from the Hugging Face Hub.
         split: as in `splits.split_by`.
@@ -55,7 +55,7 @@ def load_corpus(
     elif file is not None and split is not None:
         corpus = _from_file(name, Path(file), split, split_seed, as_label_map(labels))
     else:
-        corpus = read_starter() if name == "starter" else read_esconv_hub()
+        corpus = read_starter(name) if name in STARTERS else read_esconv_hub()
     return corpus if turn_rule == "decoupled-esc" else _merged(corpus, merged_label)
 
 
@@ -67,9 +67,9 @@ def _merged(corpus: Corpus, label: MergedLabel) -> Corpus:
 def _check_arguments(name: str, parts: dict[str, Path], file: str | Path | None, split: str | None) -> None:
     if name not in CORPORA:
         raise CorpusError(f"the corpus {name!r} is unknown: use one of {', '.join(CORPORA)}.")
-    if name == "starter" and (parts or file or split):
+    if name in STARTERS and (parts or file or split):
         raise CorpusError(
-            "the starter corpus brings its own files and split: leave out train, valid, test, file, split."
+            f"the {name} corpus brings its own files and split: leave out train, valid, test, file, split."
         )
     if parts and (file or split):
         raise CorpusError(
@@ -80,7 +80,7 @@ def _check_arguments(name: str, parts: dict[str, Path], file: str | Path | None,
     if (file is None) != (split is None):
         given, wanted = ("file", "split (such as 8:1:1)") if split is None else ("split", "file")
         raise CorpusError(f"a corpus with a {given} needs a {wanted} too: add it, or give train, valid and test files.")
-    if name not in ("starter", "esconv") and not parts and file is None:
+    if name not in (*STARTERS, "esconv") and not parts and file is None:
         raise CorpusError(f"the corpus {name} needs files: give train (valid, test), or file and split.")
 
 

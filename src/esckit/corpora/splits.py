@@ -23,7 +23,7 @@ class Corpus:
     """Conversations to train on, to choose by, and to measure with; ``valid`` and ``test`` may be empty.
 
     Raises:
-        CorpusError: the training part is empty, or a conversation stands in two parts.
+        CorpusError: the training part is empty, or a conversation, or versions of one source, stand in two parts.
     """
 
     name: str
@@ -37,17 +37,26 @@ class Corpus:
         if not self.train:
             raise CorpusError(f"the training part of {self.source} is empty: give it dialogues, or another split.")
         for (one, here), (other, there) in combinations(self.parts.items(), 2):
-            shared = sorted({tree.id for tree in here} & {tree.id for tree in there})
+            shared = sorted({origin_of(tree) for tree in here} & {origin_of(tree) for tree in there})
             if shared:
                 raise CorpusError(
-                    f"{len(shared)} conversations of {self.source} stand in both {one} and {other} (such as "
-                    f"{shared[0]!r}): take them out of one part, or nothing measured there means anything."
+                    f"{len(shared)} conversations of {self.source}, or what is derived from them, stand in both {one} "
+                    f"and {other} (such as {shared[0]!r}): take them out of one part, or nothing measured there means "
+                    "anything."
                 )
 
     @property
     def parts(self) -> dict[str, list[Conversation]]:
         """The parts by name."""
         return {part: getattr(self, part) for part in PARTS}
+
+
+def origin_of(conversation: Conversation) -> str:
+    """Id of the dialogue or question that a conversation was derived from (``provenance["derived_from"]``), or its own.
+
+    Versions of one source tell one story: they belong into one part.
+    """
+    return str(conversation.provenance.get("derived_from", conversation.id))
 
 
 class Parts(NamedTuple):
@@ -93,7 +102,8 @@ def decoupled_esc_split_ids() -> dict[str, list[int]]:
 def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: int | None) -> Parts:
     """Draw the parts by dialogue: sizes as ``ratio`` says, rounded; the draw depends on the seed and the ids alone.
 
-    Without a seed nothing is drawn: the first dialogues are the training part, and so on.
+    Without a seed nothing is drawn: the first dialogues are the training part, and so on. Versions of one source
+    (`origin_of`) are drawn together, so a part may then be larger or smaller by some of them.
 
     Raises:
         CorpusError: the ratio cannot be read.
@@ -104,15 +114,19 @@ def split_by_ratio(conversations: Sequence[Conversation], ratio: str, *, seed: i
         weights = []
     if len(weights) not in (2, 3) or not all(0 <= weight < float("inf") for weight in weights) or not weights[0]:
         raise CorpusError(f"the ratio {ratio!r} cannot be read: write train:valid:test in numbers, such as 8:1:1.")
-    order = list(conversations)
+    versions: dict[str, list[str]] = {}
+    for tree in conversations:
+        versions.setdefault(origin_of(tree), []).append(tree.id)
+    order = list(versions)
     if seed is not None:
-        order.sort(key=lambda tree: hashlib.sha256(f"{seed} {tree.id}".encode()).digest())
-    ends = [round(len(order) * sum(weights[:count]) / sum(weights)) for count in (1, 2, 3)]
-    part_of = {
-        conversation.id: part
-        for part, start, end in zip(PARTS, (0, *ends), ends, strict=False)
-        for conversation in order[start:end]
-    }
+        order.sort(key=lambda origin: hashlib.sha256(f"{seed} {origin}".encode()).digest())
+    ends = [round(len(conversations) * sum(weights[:count]) / sum(weights)) for count in range(1, len(weights) + 1)]
+    part_of: dict[str, str] = {}
+    start = 0
+    for origin in order:
+        part = next(part for part, end in zip(PARTS, ends, strict=False) if start < end)
+        part_of |= dict.fromkeys(versions[origin], part)
+        start += len(versions[origin])
     return _gather(conversations, part_of)
 
 

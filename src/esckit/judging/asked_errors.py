@@ -20,7 +20,7 @@ from esckit.judging.annotation import RUBRIC
 from esckit.judging.evidence import Case
 from esckit.judging.open_annotator import AnnotatorOptions
 from esckit.prompts.own import Prompts
-from esckit.prompts.transcript import quote, transcript
+from esckit.prompts.transcript import quote, talk_before
 
 STEP: Final = f"annotate/2/{RUBRIC}"
 _OURS: Final = Prompts("psychological_errors")
@@ -62,7 +62,7 @@ def _example(example: ErrorExample, prompts: Prompts) -> str:
 
 def _case(context: Sequence[Turn], strategy: str | None, response: str, prompts: Prompts) -> str:
     reply = f'{{"strategy": {quote(strategy or "not said")}, "reply": {quote(response)}}}'
-    return prompts.fill("case", transcript=transcript(context) or "(nothing was said before)", reply=reply)
+    return prompts.fill("case", transcript=talk_before(context), reply=reply)
 
 
 def annotation_request(

@@ -52,12 +52,14 @@ class Sides(NamedTuple):
         names: of conversation and turn.
         context: what was said before.
         first, second: the replies, each with its strategy.
+        language: of the dialogue.
     """
 
     names: tuple[str, str]
     context: tuple[Turn, ...]
     first: tuple[str | None, str]
     second: tuple[str | None, str]
+    language: str = "en"
 
 
 def check_acceptor(options: AcceptOptions, conversations: Sequence[Conversation]) -> None:
@@ -110,7 +112,7 @@ def advantages(
 
 
 def _pairing(sides: Sides) -> Pairing:
-    turn = JudgedTurn(*sides.names, sides.context, "")
+    turn = JudgedTurn(*sides.names, sides.context, "", sides.language)
     return Pairing(_FIRST, _SECOND, turn, (sides.first[1], sides.second[1]))
 
 

@@ -13,12 +13,13 @@ from esckit.corpora import read_corpus
 from esckit.corpora.esconv import count_surveys
 from esckit.errors import EsckitError
 from esckit.judging.judging_files import write_judging
-from esckit.judging.plan import STEP, JudgingOptions, figures, make_plan
+from esckit.judging.plan import STEP, JudgingOptions, check_language, figures, make_plan
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_turns
 from esckit.measures import Prediction
 from esckit.measures.intervals import Draws
 from esckit.measures.judging_results import Judging
+from esckit.roles.bank import RoleBank, read_bank
 from esckit.supporters.open_model import check_model, open_model
 
 __all__ = ["check_options", "judge_files"]
@@ -65,7 +66,8 @@ def judge_files(
     if surveys:
         tell(f"note: {surveys}")
     rubrics = load_rubrics(options.rubrics, caps=options.caps)
-    plan = make_plan(sampled, rubrics, options, failed=failed, seed=seed)
+    card = cards_of(read_bank(options.bank)) if options.bank else None
+    plan = make_plan(sampled, rubrics, options, failed=failed, card=card, seed=seed)
     model = open_model(options)
     with Ledger(ledger) as opened:
         opened.forget_failed()
@@ -87,7 +89,27 @@ def check_options(options: JudgingOptions) -> None:
     Raises:
         EsckitError: one sentence says what is wrong.
     """
-    check_model(options)
     if options.failed is not None and not options.known_groups:
         raise EsckitError("failed replies are a known group: ask for known groups with them.")
-    load_rubrics(options.rubrics, caps=options.caps)
+    rubrics = load_rubrics(options.rubrics, caps=options.caps)
+    check_language(rubrics, options.language)
+    if options.bank is not None:
+        if not any(rubric.needs for rubric in rubrics):
+            raise EsckitError(f"no rubric of {options.rubrics} needs a role: leave bank out, or take rubrics empath.")
+        read_bank(options.bank)
+    check_model(options)
+
+
+def cards_of(bank: RoleBank) -> Callable[[str, str], str]:
+    """Return what gives a role's card in a language: who the role is, its story and how it speaks.
+
+    It raises RoleError for a role that the bank lacks, or lacks in the language.
+    """
+
+    def card(name: str, language: str) -> str:
+        bank.refuse_language(language)
+        role = bank.role(name)
+        parts = (role.titles, role.profile, role.background, role.style)
+        return "\n".join(part[language] for part in parts)
+
+    return card

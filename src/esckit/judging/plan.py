@@ -5,7 +5,7 @@ takes no other with it, because each is an item of its own.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
@@ -16,6 +16,7 @@ from esckit.chat_models.opening import PromptedOptions
 from esckit.chat_models.protocol import ChatRequest
 from esckit.conversation import Conversation
 from esckit.decoding import Decoding
+from esckit.errors import EsckitError
 from esckit.judging.judge_questions import (
     Pairing,
     Scoring,
@@ -27,7 +28,7 @@ from esckit.judging.judge_questions import (
 )
 from esckit.judging.known_groups import known_replies
 from esckit.judging.rubric import Rubric
-from esckit.judging.sampling import SampledTurns
+from esckit.judging.sampling import JudgedTurn, SampledTurns
 from esckit.measures.intervals import DRAWS, Draws
 from esckit.measures.judgements import (
     STATES,
@@ -35,6 +36,7 @@ from esckit.measures.judgements import (
     Judgement,
     group_orders,
     pairwise_tests,
+    problem_shares,
     score_tests,
     scores_by_system,
     strengths,
@@ -57,7 +59,10 @@ class JudgingOptions(PromptedOptions):
         model: the judge.
         decoding: a model that thinks before it answers needs thousands of tokens.
         turns: how many are judged, the same for all systems.
-        rubrics: ``decoupled-esc``, ``self-evolution``, or a folder with a file for each quality.
+        rubrics: ``decoupled-esc``, ``empath``, ``self-evolution``, or a folder with a file for each quality.
+        bank: of the roles that replies were made in, ``shipped`` or a folder; qualities that need a role's card are
+            asked with it, and without it left out.
+        language: of the prompts; None asks in each dialogue's where the rubric has it, else in the rubric's own.
         caps: tell the judge the rubrics' limits and deductions, too; their names in results then end in ``+caps``.
         reference: whether the judge sees the human reply; both ways doubles the calls.
         pairs: compare every two systems, too, in both orders.
@@ -71,6 +76,8 @@ class JudgingOptions(PromptedOptions):
     decoding: Decoding = Decoding(greedy=True, max_new_tokens=512)
     turns: int = Field(100, ge=1)
     rubrics: str = "decoupled-esc"
+    bank: str | None = None
+    language: str | None = None
     caps: bool = False
     reference: Reference = "both"
     pairs: bool = False
@@ -96,6 +103,8 @@ class JudgePlan:
     groups: list[Scoring]  # of known replies, likewise
     duels: list[Pairing]  # two calls each
     rubrics: list[Rubric]  # what about
+    language: str | None  # of the prompts; None: see `in_language`
+    without_role: dict[str, int]  # by system, replies that were not asked what needs a role's card
     decoding: Decoding  # of an answer
     prompts: Prompts  # in whose words
 
@@ -103,7 +112,11 @@ class JudgePlan:
         """All of them: scores, known groups, duels."""
         how, prompts = self.decoding, self.prompts
         scores = [score_request(scoring, how, prompts) for scoring in (*self.scorings, *self.groups)]
-        duels = [duel_requests(pairing, self.rubrics, how, prompts) for pairing in self.duels]
+        weighed = [rubric for rubric in self.rubrics if not rubric.needs]
+        duels = [
+            duel_requests(pairing, in_language(weighed, pairing.turn, self.language), how, prompts)
+            for pairing in self.duels
+        ]
         return scores + [request for both in duels for request in both]
 
     def ask(self, asker: Asker) -> JudgeAnswers:
@@ -127,26 +140,72 @@ def make_plan(
     options: JudgingOptions,
     *,
     failed: Sequence[Conversation] | None = None,
+    card: Callable[[str, str], str] | None = None,
     seed: int = 0,
 ) -> JudgePlan:
     """Lay out a judging: turn by turn, so that what shares a talk is asked together and prompt caches hold.
 
-    ``failed`` are dialogues for the group of failed replies, ``seed`` is that of the known groups.
+    ``failed`` are dialogues for the group of failed replies, ``card`` gives the card of a role in a language (None:
+    there is no bank), ``seed`` is that of the known groups.
 
     Raises:
         EsckitError: the known groups cannot be made, or a user's prompts are wrong.
+        RoleError: the bank lacks a role, or its text in a language.
     """
+
+    def scored(system: str, turn: JudgedTurn, reply: str, role: str | None, reference: bool) -> list[Scoring]:
+        found = []
+        for rubric in in_language(rubrics, turn, options.language):
+            told = card(role, rubric.language) if rubric.needs and card and role else ""
+            if told or not rubric.needs:
+                found.append(Scoring(system, turn, reply, rubric, reference, told))
+        return found
+
     scorings = [
-        Scoring(system, turn, replies[turn.key], rubric, shown)
+        scoring
         for turn in sampled.turns
         for system, replies in sampled.replies.items()
         for shown in _SHOWN[options.reference]
-        for rubric in rubrics
+        for scoring in scored(system, turn, replies[turn.key], role_of(sampled, system, turn), shown)
     ]
     known = known_replies(sampled.turns, failed, seed) if options.known_groups else []
-    groups = [Scoring(each.group, each.turn, each.text, rubric, False) for each in known for rubric in rubrics]
+    groups = [scoring for each in known for scoring in scored(each.group, each.turn, each.text, each.turn.role, False)]
     pairs = pairings(sampled.turns, sampled.replies) if options.pairs else []
-    return JudgePlan(scorings, groups, pairs, list(rubrics), options.decoding, options.read_prompts())
+    without = {
+        system: sum(not (card and role_of(sampled, system, turn)) for turn in sampled.turns)
+        for system in sampled.replies
+        if any(rubric.needs for rubric in rubrics)
+    }
+    return JudgePlan(
+        scorings, groups, pairs, list(rubrics), options.language, without, options.decoding, options.read_prompts()
+    )
+
+
+def role_of(sampled: SampledTurns, system: str, turn: JudgedTurn) -> str | None:
+    """The role that a system's reply was made in: its own, else that of the dialogue."""
+    return sampled.roles.get(system, {}).get(turn.key, turn.role)
+
+
+def in_language(rubrics: Sequence[Rubric], turn: JudgedTurn, language: str | None) -> list[Rubric]:
+    """Word rubrics in one language: the one that is given, or the dialogue's where all have it, or each one's own."""
+    wanted = language or turn.language
+    if all(wanted in rubric.languages for rubric in rubrics):
+        return [rubric.worded(wanted) for rubric in rubrics]
+    return list(rubrics)
+
+
+def check_language(rubrics: Sequence[Rubric], language: str | None) -> None:
+    """Refuse a language that not every rubric has.
+
+    Raises:
+        EsckitError: one sentence names the rubric.
+    """
+    for rubric in rubrics:
+        if language is not None and language not in rubric.languages:
+            raise EsckitError(
+                f"the rubric {rubric.name} is not worded in {language!r}, only in {', '.join(rubric.languages)}: write "
+                "its translation, or leave language out."
+            )
 
 
 def figures(
@@ -165,6 +224,7 @@ def figures(
     were trained on (`mining_judges`).
     """
     scales = {rubric.name: (rubric.lowest, rubric.highest) for rubric in plan.rubrics}
+    problems = {rubric.name: [*rubric.problems] for rubric in plan.rubrics if rubric.problems}
     orders = {rubric.name: rubric.known_groups for rubric in plan.rubrics}
     found = Judging(
         format=FORMAT,
@@ -186,14 +246,19 @@ def figures(
         differences=score_tests(judged.judgements, draws),
         pairs=pairwise_tests(judged.contests, draws),
         strengths=strengths(judged.contests, draws),
-        known_groups=_known_groups(judged, scales, orders, draws),
+        known_groups=_known_groups(judged, scales, orders, problems, draws),
         warnings=[],
+        problems=problem_shares(judged.judgements, problems, draws),
     )
-    return replace(found, warnings=_warnings(found, judged, sampled))
+    return replace(found, warnings=[*_warnings(found, judged, sampled), *_left_out(found, plan)])
 
 
 def _known_groups(
-    judged: JudgeAnswers, scales: dict[str, tuple[int, int]], orders: dict[str, Any], draws: Draws
+    judged: JudgeAnswers,
+    scales: dict[str, tuple[int, int]],
+    orders: dict[str, Any],
+    problems: dict[str, list[str]],
+    draws: Draws,
 ) -> KnownGroups | None:
     if not judged.groups:
         return None
@@ -202,7 +267,25 @@ def _known_groups(
         scores=scores_by_system(judged.groups, scales, draws),
         orders=rows,
         in_order=bool(rows) and all(row.found == "in order" for row in rows),
+        problems=problem_shares(judged.groups, problems, draws),
     )
+
+
+def _left_out(found: Judging, plan: JudgePlan) -> list[str]:
+    """What was not asked, or counts for nothing, in sentences."""
+    told = []
+    needing = ", ".join(rubric.name for rubric in plan.rubrics if rubric.needs)
+    if lost := {system: number for system, number in plan.without_role.items() if number}:
+        whose = ", ".join(f"{number} of {system}" for system, number in lost.items())
+        told.append(f"{needing} was not asked about replies without a role, or without a role bank ({whose}).")
+    rows = [*found.problems, *(found.known_groups.problems if found.known_groups else [])]
+    asked = sum(sum(row.states.to_json().values()) for row in rows)
+    if unparsed := sum(row.states.unparsed for row in rows):
+        told.append(
+            f"{unparsed} of {asked} answers about problems are unparsed, mostly a yes that quotes what the reply "
+            "does not hold: they count neither as yes nor as no."
+        )
+    return told
 
 
 def _warnings(found: Judging, judged: JudgeAnswers, sampled: SampledTurns) -> list[str]:

@@ -4,10 +4,19 @@ import re
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from esckit.errors import EsckitError
 from esckit.files import read_text
@@ -22,24 +31,39 @@ DEFAULT_ORDER: Final[tuple[tuple[KnownGroup, KnownGroup], ...]] = (
 """Which known group has to score above which. Of replies from elsewhere and stock replies neither has to: the one is
 about something else, the other about nothing."""
 
-SHIPPED: Final = ("decoupled-esc", "self-evolution")
+SHIPPED: Final = ("decoupled-esc", "empath", "self-evolution")
 
 CAPPED: Final = "+caps"
 """Ends the name of a rubric whose caps are asked for: its scores do not compare with those without."""
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _Words = Annotated[str, Field(min_length=1)]
 
+QUOTE: Final = "_quote"
+"""Ends the name of the field that holds the words of a reply which show a problem."""
 
-class Rubric(BaseModel):
-    """One quality and its scale."""
+_Problem = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Wording(BaseModel):
+    """What a rubric says in one language."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")  # lower-case letters, digits, ``-`` and ``_``
-    version: int = Field(ge=1)  # change it with the text: scores under two versions do not compare
     question: _Words  # the quality as a question
     criteria: str = ""  # what to look at and what to leave aside
     scale: dict[int, _Words]  # each point, a whole number, and what it means; no point between two others is left out
+    # yes/no questions by name; a yes is a problem of the reply. The scale is then 0, a yes or more, and 1, none
+    problems: dict[_Problem, _Words] = {}
+
+
+class Rubric(Wording):
+    """One quality and its scale."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")  # lower-case letters, digits, ``-`` and ``_``
+    version: int = Field(ge=1)  # change it with the text: scores under two versions do not compare
+    language: str = "en"  # of the texts above
+    translations: dict[str, Wording] = {}  # the same in other languages
+    needs: Literal["role"] | None = None  # it is asked only of replies that have a role, and with the role's card
     # limits and deductions, a line each; the judge is told them only where they are asked for (`load_rubrics`)
     caps: tuple[_Words, ...] = ()
     # which known group has to score above which (`DEFAULT_ORDER`); none where the quality does not tell them apart
@@ -52,6 +76,29 @@ class Rubric(BaseModel):
         if len(points) < 2 or points != list(range(points[0], points[-1] + 1)):
             raise ValueError("a scale needs two points or more, whole numbers without a gap")
         return dict(sorted(scale.items()))
+
+    @model_validator(mode="after")
+    def _check_wordings(self) -> Self:
+        if self.problems and set(self.scale) != {0, 1}:
+            raise ValueError("a rubric with problems has the scale 0 (a problem is there) and 1 (none is)")
+        if self.caps and (self.problems or self.translations):
+            raise ValueError("a rubric with problems or translations has no caps: leave them out")
+        for language, wording in self.translations.items():
+            if set(wording.scale) != set(self.scale) or [*wording.problems] != [*self.problems]:
+                raise ValueError(f"translation {language!r} has other points or problems: give all of them, in order")
+        return self
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it has, its own first."""
+        return self.language, *self.translations
+
+    def worded(self, language: str) -> "Rubric":
+        """The rubric in one of its `languages`."""
+        if language == self.language:
+            return self
+        wording = self.translations[language]
+        return self.model_copy(update={"language": language, "translations": {}, **dict(wording)})
 
     @property
     def lowest(self) -> int:
@@ -68,9 +115,22 @@ class Rubric(BaseModel):
         """The scale as lines of a prompt."""
         return "\n".join(f"{point}: {meaning}" for point, meaning in self.scale.items())
 
+    @property
+    def problems_text(self) -> str:
+        """The yes/no questions as lines of a prompt."""
+        return "\n".join(f"{name}: {question}" for name, question in self.problems.items())
+
     @cached_property
     def reply(self) -> type[BaseModel]:
-        """What a judge has to answer: an explanation first, so that it is not made up for the score, then a point."""
+        """What a judge has to answer: an explanation first, so that it is not made up for the score, then a point.
+
+        Of a rubric with problems: for each the words that show it, then yes or no.
+        """
+        if self.problems:
+            answers: dict[str, Any] = {}
+            for name in self.problems:
+                answers |= {name + QUOTE: (str, ...), name: (Literal["no", "yes"], ...)}
+            return create_model("Problems", **answers)
         point: Any = Annotated[Literal[tuple(self.scale)], BeforeValidator(_no_boolean)]
         return create_model("Score", explanation=(str, ...), score=(point, ...))
 

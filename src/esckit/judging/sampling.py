@@ -20,12 +20,16 @@ class JudgedTurn(NamedTuple):
         conversation_id, turn_id: the supporter turn.
         context: everything said before it, from the tree: the same for every system.
         reference: what the human supporter said there.
+        language: of the dialogue.
+        role: the one that the supporter of the dialogue has there; None for a plain counsellor.
     """
 
     conversation_id: str
     turn_id: str
     context: tuple[Turn, ...]
     reference: str
+    language: str = "en"
+    role: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -41,12 +45,14 @@ class SampledTurns(NamedTuple):
         replies: system to turn to text; a null prediction is an empty text.
         shared: turns that all systems answered, of which these were drawn.
         left_out: turns that some systems answered and others did not.
+        roles: system to turn to the role that the reply was made in; a turn that is not there has the dialogue's.
     """
 
     turns: list[JudgedTurn]
     replies: dict[str, dict[tuple[str, str], str]]
     shared: int
     left_out: int
+    roles: dict[str, dict[tuple[str, str], str | None]]
 
 
 def sample_turns(
@@ -73,12 +79,12 @@ def sample_turns(
     _check_gold(by_key, drawn)
     trees = {conversation.id: conversation for conversation in conversations}
     gold = next(iter(by_key.values()))
-    turns = [
-        JudgedTurn(*key, _context(*gold_turn(trees, row)), row.gold_text) for key, row in gold.items() if key in drawn
-    ]
+    turns = [_judged(key, row.gold_text, *gold_turn(trees, row)) for key, row in gold.items() if key in drawn]
     every = frozenset().union(*by_key.values())
     replies = {name: {key: rows[key].predicted_text or "" for key in drawn} for name, rows in by_key.items()}
-    return SampledTurns(turns, replies, len(shared), len(every) - len(shared))
+    told = {name: {key: row.extra for key, row in rows.items() if key in drawn} for name, rows in by_key.items()}
+    roles = {name: {key: extra["role"] for key, extra in own.items() if "role" in extra} for name, own in told.items()}
+    return SampledTurns(turns, replies, len(shared), len(every) - len(shared), roles)
 
 
 def sample_written(
@@ -99,7 +105,7 @@ def sample_written(
     if not written:
         raise EsckitError("the file of failed replies has no supporter turn: give dialogues with replies.")
     drawn = draw_first(written, number, seed)
-    turns = [JudgedTurn(*key, _context(trees[key[0]], written[key]), "") for key in drawn]
+    turns = [_judged(key, "", trees[key[0]], written[key]) for key in drawn]
     return turns, {key: written[key].text or "" for key in drawn}
 
 
@@ -125,5 +131,6 @@ def _check_gold(by_key: Mapping[str, Mapping[tuple[str, str], Prediction]], draw
                 )
 
 
-def _context(conversation: Conversation, turn: Turn) -> tuple[Turn, ...]:
-    return tuple(conversation.path(turn.parent))
+def _judged(key: tuple[str, str], reference: str, conversation: Conversation, turn: Turn) -> JudgedTurn:
+    role = turn.extra.get("role", conversation.labels.get("role"))
+    return JudgedTurn(*key, tuple(conversation.path(turn.parent)), reference, conversation.language, role)

@@ -242,6 +242,8 @@ def _merged(source: str, base: str, quantisation: Quantisation | None) -> Backbo
     """A PEFT adapter in its base's weights, with a tokenizer of its own where it brings one."""
     from peft import PeftModel
 
+    from esckit.language_models import experts  # noqa: F401 - PEFT knows the tuner once it is imported
+
     if quantisation:
         raise ModelError(f"{source} is an adapter, which is not merged into 4-bit weights: leave quantisation out.")
     backbone = load_backbone(base)

@@ -54,23 +54,28 @@ def compare(
     tokenizer: TokenizerName | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     encoder: str | None = None,
+    against: str | None = None,
 ) -> Comparison:
     """Measure several systems, and test every pair by paired permutations over dialogues, Holm-corrected together.
 
     Args:
         files: name to predictions; of a single one there are figures and no comparisons.
+        against: the one that each other is tested against, as in an ablation: fewer tests, a milder correction.
         permutations: of each test; everything else is as in ``evaluate``.
 
     Raises:
-        PredictionsError: two files share no turn, by id or gold text, or disagree about a turn's gold strategy or text.
+        PredictionsError: two files share no turn, by id or gold text, or disagree about a turn's gold strategy or text;
+            ``against`` is none of the files.
         EsckitError: as in ``evaluate``.
     """
+    if against is not None and against not in files:
+        raise PredictionsError(f"there are no predictions {against!r} to compare with: take one of {', '.join(files)}.")
     settings = Settings(taxonomy, seed, resamples, unparsed, tokenizer, metrics, encoder)
     aligned, warnings = align(files)
     systems = [System(name, rows, measure(rows, settings)) for name, rows in aligned.items()]
     tests: list[Difference] = []
     warnings = _past_warning(systems) + warnings
-    for first, second in combinations(systems, 2):
+    for first, second in _paired(systems, against):
         pairs = shared_turns(first, second)
         left_out = len(first.rows) + len(second.rows) - 2 * len(pairs)
         if left_out:
@@ -89,6 +94,14 @@ def compare(
     corrected = holm([test.p for test in tests])
     comparisons = [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
     return Comparison(format=FORMAT, files=figures, comparisons=comparisons, warnings=warnings)
+
+
+def _paired(systems: Sequence[System], against: str | None) -> list[tuple[System, System]]:
+    """Which systems are tested against which."""
+    if against is None:
+        return [*combinations(systems, 2)]
+    other = next(system for system in systems if system.name == against)
+    return [(system, other) for system in systems if system is not other]
 
 
 def _in_one_alone(first: System, second: System) -> list[str]:

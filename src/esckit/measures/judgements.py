@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -28,6 +28,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a judge answered to one yes/no question about a reply."""
+
+    answer: Literal["no", "yes", "unparsed"]  # unparsed: a yes whose quote does not stand in the reply
+    quote: str = ""  # the words of the reply that are to show it
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One reply's score for one quality."""
 
@@ -40,6 +48,7 @@ class Judgement:
     score: int | None  # a point of the rubric's scale; None unless done
     length: int  # of the reply, in characters
     explanation: str = ""  # the judge's; of what is not done, its last words or what was wrong
+    answers: dict[str, Answer] = field(default_factory=dict)  # by the question's name, where the quality has questions
 
     @property
     def turn(self) -> tuple[str, str]:
@@ -68,6 +77,27 @@ def scores_by_system(
         _score(system, group, own, scales[group.rubric], draws)
         for (group, system), own in _by(judgements, lambda each: (_group(each), each.system)).items()
     ]
+
+
+def problem_shares(
+    judgements: Sequence[Judgement], problems: Mapping[str, Sequence[str]], draws: Draws = DRAWS
+) -> list[SystemScore]:
+    """How many of each system's replies have a problem: the mean, 0 to 1, of answers (yes is 1), question by question.
+
+    ``problems`` are names of questions by rubric. A row's ``rubric`` is its question's name; a question without an
+    answer has the state of its judgement.
+    """
+    asked = [_answered(each, name) for each in judgements for name in problems.get(each.rubric, ())]
+    return scores_by_system(asked, {each.rubric: (0, 1) for each in asked}, draws)
+
+
+def _answered(judgement: Judgement, name: str) -> Judgement:
+    """One question's answer as a judgement of its own."""
+    found = judgement.answers.get(name)
+    if found is None:
+        return replace(judgement, rubric=name, score=None)
+    state: JudgedState = "unparsed" if found.answer == "unparsed" else "done"
+    return replace(judgement, rubric=name, state=state, score=int(found.answer == "yes") if state == "done" else None)
 
 
 def score_tests(judgements: Sequence[Judgement], draws: Draws = DRAWS) -> list[ScoreTest]:

@@ -124,6 +124,7 @@ class KnownGroups(Result):
     scores: list[SystemScore]
     orders: list[GroupOrder]
     in_order: bool
+    problems: list[SystemScore] = field(default_factory=list)  # as `Judging.problems`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,8 @@ class Judging(Result):
     strengths: dict[str, Any] | None
     known_groups: KnownGroups | None
     warnings: list[str]
+    # by system and yes/no question the share of replies with a yes; ``rubric`` is the question's name
+    problems: list[SystemScore] = field(default_factory=list)
 
     def rubric(self, name: str) -> JudgedRubric:
         """The quality of this name."""

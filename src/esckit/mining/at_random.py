@@ -1,7 +1,7 @@
 """The control without a model: strategies and replies drawn at random, the replies from other dialogues."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class AtRandom:
     past_strategies: Literal["hidden"] = "hidden"
     past_in_chat: Literal["hidden"] = "hidden"
     strategies = None
+    roles: ClassVar[dict[str, str]] = {}
 
     def __init__(self, conversations: Iterable[Conversation], taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy

@@ -88,6 +88,7 @@ def look_again(looked: Sequence[Looked], options: RejudgeOptions, ledger: Ledger
             tuple(each.path),
             (each.first.strategy, each.first.text or ""),
             (each.second.strategy, each.second.text or ""),
+            each.tree.language,
         )
         for each in looked
     ]

@@ -23,6 +23,7 @@ from esckit.language_models.pretrained import read_pretrained
 from esckit.measures.encoders import EMBEDDED_HASH as _EMBEDDED_HASH
 from esckit.measures.encoders import fitting
 from esckit.measures.scripts import is_foreign
+from esckit.planning.characters import character_vectors, is_read_by_characters
 
 EMBEDDED: Final = "embedded"
 """Name of the encoder that needs no download."""
@@ -66,14 +67,20 @@ class Encoder:
         """Embed texts (N, D): the mean of the last layer's vectors, of length 1; of a text without tokens 0.
 
         A text longer than ``max_tokens`` keeps its beginning. Its vector does not depend on the others but for
-        rounding.
+        rounding. The embedded encoder, which knows English alone, takes texts in scripts without blanks by their
+        characters (`character_vectors`).
         """
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         self._warn(texts)
+        by_characters = [self.source == EMBEDDED and is_read_by_characters(text) for text in texts]
+        for place in np.flatnonzero(by_characters):
+            vectors[place] = character_vectors([texts[place]], self.width)[0]
         longest = fitting(max_tokens, self.model)
         tokens = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"] if texts else []
         can_pack = self.model.config.model_type == "bert"  # others count their positions in ways of their own
-        said = [place for place, ids in enumerate(tokens) if ids]  # where nothing frames it, an empty text has no token
+        said = [
+            place for place, ids in enumerate(tokens) if ids and not by_characters[place]
+        ]  # where nothing frames it, an empty text has no token
         lengths = [len(tokens[place]) for place in said]
         for rows in _packs(lengths) if can_pack else _batches(lengths):
             read, places = self._packed if can_pack else self._padded, [said[row] for row in rows]
@@ -86,8 +93,8 @@ class Encoder:
         if self.source == EMBEDDED and EMBEDDED not in _WARNED and is_foreign(texts):
             _WARNED.add(EMBEDDED)
             print(
-                "esckit: the embedded encoder knows English alone, and these texts are in another language: name a "
-                "multilingual one (docs/planner.md).",
+                "esckit: the embedded encoder knows English alone, and these texts are in another language, of which "
+                "characters alone are compared at most: name a multilingual one (docs/planner.md).",
                 file=sys.stderr,
             )
 

@@ -2,8 +2,8 @@
 
 Everything is computed from the path before the turn. Where a turn stands is its absolute index: its share of the whole
 dialogue would tell how long the dialogue is going to be. The seeker's situation, a form filled in before the talk, is
-not read. Word cues are English; in another language they stay 0, while lengths, marks (full-width ones too), places and
-strategies keep their meaning, and the encoder's vectors carry what is said.
+not read. Word cues are English and Chinese; in other languages they stay 0, while lengths, marks (full-width ones too),
+places and strategies keep their meaning, and the encoder's vectors carry what is said.
 """
 
 import re
@@ -19,16 +19,36 @@ from esckit.conversation import Turn
 from esckit.errors import CorpusError
 from esckit.strategy import Taxonomy
 
-_THANKS: Final = re.compile(r"\bthank|appreciate", re.I)
-_FAREWELL: Final = re.compile(r"\b(bye|goodbye|take care|good luck|have a (good|great|nice)|good night)", re.I)
-_ASKS_HELP: Final = re.compile(r"\b(help|suggest|advice|idea|what (should|can|do))", re.I)
-_FIRST_PERSON: Final = re.compile(r"\b(i|my|me|i'm|i've)\b", re.I)
-_SECOND_PERSON: Final = re.compile(r"\b(you|your)\b", re.I)
-_PROPOSES: Final = re.compile(r"\b(try|maybe|perhaps|could|should|would|have you)\b", re.I)
-_FEELS: Final = re.compile(r"\b(feel|sorry|understand|sound|hear|must)", re.I)
-_AGREES: Final = re.compile(r"\b(yes|yeah|sure|ok|okay|right|true|exactly|good idea|i will)\b", re.I)
-_DENIES: Final = re.compile(r"\b(no|not|don't|can't|never|but)\b", re.I)
-_GREETS: Final = re.compile(r"h(i|el|ey)", re.I)
+
+def _cue(english: str, chinese: str) -> re.Pattern[str]:
+    return re.compile(f"{english}|{chinese}", re.IGNORECASE)
+
+
+_THANKS: Final = _cue(r"\bthank|appreciate", r"谢|感激")
+_FAREWELL: Final = _cue(
+    r"\b(bye|goodbye|take care|good luck|have a (good|great|nice)|good night)",
+    r"再见|拜拜|晚安|保重|先这样|下次聊|回头聊|改天聊",
+)
+_ASKS_HELP: Final = _cue(
+    r"\b(help|suggest|advice|idea|what (should|can|do))",
+    r"怎么办|咋办|该怎么|怎样才能|帮帮|帮我|建议|支招|有什么办法|有没有办法",
+)
+_FIRST_PERSON: Final = _cue(r"\b(i|my|me|i'm|i've)\b", r"我|咱|俺")
+_SECOND_PERSON: Final = _cue(r"\b(you|your)\b", r"你|您")
+_PROPOSES: Final = _cue(
+    r"\b(try|maybe|perhaps|could|should|would|have you)\b",
+    r"试试|试着|不妨|可以|要不要|要不|也许|或许|比如|建议|先不|愿不愿意",
+)
+_FEELS: Final = _cue(
+    r"\b(feel|sorry|understand|sound|hear|must)",
+    r"感受|感觉|觉得|心里|难受|难过|委屈|害怕|生气|着急|理解|不容易|听起来|听上去",
+)
+_AGREES: Final = _cue(
+    r"\b(yes|yeah|sure|ok|okay|right|true|exactly|good idea|i will)\b",
+    r"对对|是的|是啊|对啊|没错|好的|好吧|嗯|行[。，！吧 ]|^[对行好是](?:[。，！]|$)|有道理",
+)
+_DENIES: Final = _cue(r"\b(no|not|don't|can't|never|but)\b", r"不|没|但|可是|不过")
+_GREETS: Final = _cue(r"h(i|el|ey)", r"[你您]好|在吗|嗨|哈[喽啰]|早上好|下午好|晚上好|大家好")
 _LOWER_I: Final = re.compile(r"\bi\b")
 _IDEOGRAPH: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces: a character counts as a word
 _ENDS: Final = tuple(".!?。！？")

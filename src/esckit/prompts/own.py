@@ -13,7 +13,7 @@ from esckit.errors import EsckitError
 from esckit.files import atomic, read_text, writing
 from esckit.prompts import fill_slots, load_prompt, shipped_prompts
 
-METHODS: Final = ("baselines", "judge", "psychological_errors", "self_refinement", "tree_search")
+METHODS: Final = ("baselines", "derivation", "judge", "psychological_errors", "self_refinement", "tree_search")
 """Whose prompts a user may replace: these ask a chat model."""
 
 _LAYOUTS: Final = ("support", "decoupled_esc")

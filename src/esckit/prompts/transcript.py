@@ -26,6 +26,15 @@ def quote(text: str) -> str:
     )
 
 
+NOTHING_SAID: Final = {"en": "(nothing was said before)", "zh": "（此前没有说过话）"}
+"""What stands in the place of a transcript of nothing, by language; English in any other."""
+
+
+def talk_before(turns: Iterable[Turn], language: str = "en", *, strategies: bool = False) -> str:
+    """`transcript`, or words that say that there is nothing."""
+    return transcript(turns, strategies=strategies) or NOTHING_SAID.get(language, NOTHING_SAID["en"])
+
+
 def transcript(turns: Iterable[Turn], *, strategies: bool = False) -> str:
     """Turns as lines of JSON, numbered from 1, for the slot of a prompt; ``strategies`` shows the supporter's."""
     lines = []

@@ -20,7 +20,7 @@ from esckit.recipes.recipe import Recipe
 from esckit.recipes.runner import load_checked
 from esckit.recipes.stage import TrainingStage
 from esckit.rendering import Example, Renderer, supporter_turns
-from esckit.strategy import TAXONOMIES
+from esckit.strategy import ESCONV, TAXONOMIES
 from esckit.training.batches import divide, in_passes, plan_batches
 from esckit.training.training_options import LoraOptions, usual_rates
 
@@ -50,7 +50,7 @@ def _check(recipe: Recipe) -> list[str]:
     limit = min(recipe.model.max_context or 10**9, config.max_position_embeddings)
     renderer = None
     if tokenizer is not None:
-        taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy)]
+        taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy or ESCONV.name)]
         renderer = Renderer(tokenizer, taxonomy, max_context=limit, layout=recipe.model.layout)
     lines.append(_template_line(recipe, renderer))
     return [*lines, *_memory_lines(recipe, corpus, config, renderer, limit, trained)]
@@ -131,8 +131,8 @@ def _memory_lines(
         lora = stage.trained_lora(recipe)
         bound = min(stage.max_tokens_per_row or limit, limit)
         kept = Kept(bound, bound)
-        if renderer is not None:
-            kept = _largest(recipe, stage, targets_of(stage.root(recipe).name))
+        if renderer is not None and (own := targets_of(stage.root(recipe).name)):  # none where they are derived first
+            kept = _largest(recipe, stage, own)
         gpu, cpu = (
             model(lora, dtype).memory(
                 kept, checkpointing=stage.gradient_checkpointing, frozen_reference=stage.frozen_copy(recipe)

@@ -69,7 +69,8 @@ def load_checked(recipe: Recipe) -> Corpus:
     corpus = recipe.corpus.load()
     if recipe.asks_annotator:
         check_annotator(recipe.annotator, corpus.train)
-    if not any(supporter_turns(conversation) for conversation in corpus.train):
+    labelled = any(stage.labels_corpus for stage in recipe.stages)
+    if not labelled and not any(supporter_turns(conversation) for conversation in corpus.train):
         raise CorpusError(
             f"the training part of {corpus.source} has no supporter turn with a strategy: nothing can be trained on it."
         )

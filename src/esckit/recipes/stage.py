@@ -54,6 +54,7 @@ class Stage(Keys):
             `depends_on`), how fast something is asked.
         later: keys that are younger than runs that must stay as they are: at its default, such a key does not count.
         version: raised by hand when another esckit makes another result of the same keys and inputs.
+        labels_corpus: it makes dialogues with strategies of a corpus that may have none.
         in_all_processes: every process of a launcher does the work; else the first one, while the others wait.
     """
 
@@ -66,6 +67,7 @@ class Stage(Keys):
     later: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1
     in_all_processes: ClassVar[bool] = False
+    labels_corpus: ClassVar[bool] = False
 
     @classmethod
     def kind(cls) -> str:

@@ -42,6 +42,26 @@ def scores_table(judging: Judging) -> Table:
     )
 
 
+def problems_table(judging: Judging) -> Table:
+    """A row for each system and yes/no question; then the known groups' rows."""
+    known = judging.known_groups.problems if judging.known_groups else []
+    return lay_out(
+        "Problems (share of replies in which the judge showed one by quoting it, per cent; brackets: 95% bootstrap)",
+        [*(("", row) for row in judging.problems), *(("known: ", row) for row in known)],
+        {
+            "replies": lambda row: row[0] + row[1].system,
+            "problem": lambda row: row[1].rubric.replace("_", " "),
+            "reference": lambda row: _SEEN[row[1].reference],
+            "share": lambda row: f"{percent(row[1].mean)} {interval(row[1].interval, 100, 1)}".strip(),
+            "answered": lambda row: str(row[1].n),
+            "unparsed": lambda row: str(row[1].states.unparsed),
+            "refused": lambda row: str(row[1].states.refused),
+            "failed": lambda row: str(row[1].states.failed),
+        },
+        names=3,
+    )
+
+
 def differences_table(tests: Sequence[ScoreTest]) -> Table:
     """A row for each pair of systems, quality and way of asking."""
     return lay_out(

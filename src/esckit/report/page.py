@@ -11,13 +11,14 @@ import yaml
 from esckit import __version__
 from esckit.files import atomic_write
 from esckit.measures.judging_results import Judging
-from esckit.report import charts
+from esckit.report import charts, empath
 from esckit.report.drawn_tree import MOST_TURNS, draw_tree
 from esckit.report.extremes import CONTEXT, EXTREMES, extreme_turns
 from esckit.report.figure_tables import PATTERN_NAMES
 from esckit.report.reading import read_record
 from esckit.report.report_tables import (
     QUALITIES,
+    against_one,
     aligned,
     compared_pairs,
     first_of_splits,
@@ -76,6 +77,7 @@ def render(run: ReportedRun) -> str:
             measured=measured,
             notes=notes(run),
             compared=compared_pairs(run),
+            against=against_one(run),
             judgings=run.judgings,
             most_openings=_MOST_OPENINGS,
             gold_texts=gold,
@@ -95,6 +97,7 @@ def render(run: ReportedRun) -> str:
             **_searches(run),
             **_rounds(run),
             **_ways(run),
+            **_empath(run),
             pairs={stage: found for stage, found in run.mined.items() if found.pairs},
             alignments=aligned(run),
             alignment_curves=[charts.alignment_chart(*curve) for curve in curves if curve[0] in run.alignments],
@@ -152,6 +155,20 @@ def _ways(run: ReportedRun) -> dict[str, Any]:
         "way_figures": {stage: figure_names(found) for stage, found in run.ways.items()},
         "gain_of": gain_of,
         "way_charts": {stage: charts.way_charts(stage, found) for stage, found in run.ways.items()},
+    }
+
+
+def _empath(run: ReportedRun) -> dict[str, Any]:
+    """What Empath's table and the section on roles show; the table, of a run that has roles or its judge."""
+    scores, spoken = empath.judged_scales(run), empath.spoken(run.systems)
+    return {
+        "empath_shown": bool(scores or spoken),
+        "empath_scores": scores,
+        "empath_figures": empath.FIGURES,
+        "empath_scales": empath.SCALES,
+        "empath_published": empath.published_empath(),
+        "spoken": spoken,
+        "gates": empath.gates(run),
     }
 
 

@@ -142,6 +142,23 @@ def compared_pairs(run: ReportedRun) -> list[ComparedPair]:
     return [ComparedPair(systems[a], systems[b], tests) for (a, b), tests in pairs.items()]
 
 
+class AgainstOne(NamedTuple):
+    """One system, and what every test of another one against it found."""
+
+    other: System
+    figures: list[str]  # the short names of all that was tested
+    systems: list[tuple[System, dict[str, Difference]]]  # by figure
+
+
+def against_one(run: ReportedRun) -> AgainstOne | None:
+    """Gather the tests in one table where two systems or more were each tested against the same one; else None."""
+    pairs = compared_pairs(run)
+    if len(pairs) < 2 or len({pair.second.stage for pair in pairs}) > 1:
+        return None
+    figures = dict.fromkeys(figure for pair in pairs for figure, _ in pair.tests)
+    return AgainstOne(pairs[0].second, [*figures], [(pair.first, dict(pair.tests)) for pair in pairs])
+
+
 def notes(run: ReportedRun) -> list[str]:
     """What a reader must know before comparing supporters; what bears on every figure first."""
     measured = [(system, system.figures) for system in run.systems if system.figures]

@@ -9,6 +9,7 @@ __all__ = [
     "CorpusPart",
     "CorpusRecord",
     "Event",
+    "GateRecord",
     "KeepRecord",
     "MinedPairs",
     "PartFigures",
@@ -100,6 +101,8 @@ class CorpusPart(_Record):
     strategy_by_stage: list[dict[str, float]]
     emotion_types: dict[str, int]
     problem_types: dict[str, int]
+    topics: dict[str, int] = {}
+    roles: dict[str, int] = {}
 
 
 class CorpusRecord(_Record):
@@ -235,6 +238,13 @@ class PairRelevance(_Record):
     chosen_interval: tuple[float, float] | None = None
     rejected_interval: tuple[float, float] | None = None
     likeness_interval: tuple[float, float] | None = None
+
+
+class GateRecord(_Record):
+    """What the gates of one group of experts learned (`report.empath.Gate`), in the fact ``gates`` of a stage."""
+
+    entropy_bits: dict[str, float]
+    use: list[float]
 
 
 class RefinementRecord(_Record):

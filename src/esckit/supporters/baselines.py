@@ -157,7 +157,10 @@ _SHOWN: Final = {
 }
 """What an earlier answer is called under the conversation."""
 
-_NOTHING_SAID: Final = "(Nothing has been said yet: the supporter opens.)"
+_NOTHING_SAID: Final = {
+    "en": "(Nothing has been said yet: the supporter opens.)",
+    "zh": "（还没有人说话：由支持者开口。）",
+}
 _MARK: Final = re.compile(r"^[ \t>*_#\"'“-]*\[([^\[\]\n]+)\][*_:]*[ \t]*", re.MULTILINE)
 
 
@@ -213,18 +216,17 @@ def request_for(asked: Asked, question: Question, said: Mapping[str, str], promp
         said: earlier answers, by question.
         prompts: in whose words.
     """
+    wanted, language = asked.request, asked.request.conversation.language
     values = {
-        "strategies": ", ".join(asked.taxonomy.labels),
-        "guidelines": "\n".join(f"- {each.label}: {each.definition}" for each in asked.taxonomy.strategies),
+        "strategies": asked.taxonomy.listed_in(language),
+        "guidelines": asked.taxonomy.guidelines_in(language),
         "example": asked.example,
     }
-    wanted = asked.request
     before = [replace(turn, strategy=wanted.shown.get(turn.id)) for turn in wanted.conversation.path(wanted.parent)]
     notes = "\n".join(f"{{{quote(_SHOWN[name])}: {quote(spoken(said[name]))}}}" for name in question.shows)
-    conversation = prompts.fill(
-        "conversation", transcript=transcript(before, strategies=True) or _NOTHING_SAID, notes=notes
-    )
-    system = prompts.fill(question.name, **{slot: values[slot] for slot in question.slots})
+    said_before = transcript(before, strategies=True) or _NOTHING_SAID.get(language, _NOTHING_SAID["en"])
+    conversation = prompts.fill("conversation", language, transcript=said_before, notes=notes)
+    system = prompts.fill(question.name, language, **{slot: values[slot] for slot in question.slots})
     messages = Message("system", system), Message("user", conversation.strip())
     decoding = wanted.planning if question.kind == "strategy" or wanted.wording is None else wanted.wording
     return ChatRequest(messages, decoding, sample=asked.sample)

@@ -65,12 +65,14 @@ class Chat:
         past: whether the history shows the strategies of earlier replies; by default `Answers.past_in_chat`.
         seed: of sampled replies; the same words in the same order then get the same replies.
         wording: how the texts are drawn.
+        role: who is to speak, of a supporter with roles; None lets it choose, and `take_role` changes it.
         opened: a chat that was saved; it goes on from its last turn. Its turns keep the source that they have.
 
     Attributes:
         tree: what was said, as it grows; a turn's id is its number.
         at: id of the turn that the chat stands on; None before the first one.
         forced: the strategy of the next reply, where one is asked for.
+        role: who speaks from now on, where that was chosen; empty: no role.
 
     Raises:
         ModelError: the supporter only plans.
@@ -86,6 +88,7 @@ class Chat:
         seed: int = 0,
         wording: Decoding = Decoding(),  # noqa: B008 - it is frozen
         opened: Conversation | None = None,
+        role: str | None = None,
     ) -> None:
         if supporter.about is None:
             raise ModelError(
@@ -106,6 +109,9 @@ class Chat:
         self.tree = GrowingTree(opened or fresh)
         self.at: str | None = opened.turns[-1].id if opened else None
         self.forced: str | None = None
+        self.role: str | None = None
+        if role is not None:
+            self.take_role(role)
 
     @property
     def conversation(self) -> Conversation:
@@ -183,6 +189,20 @@ class Chat:
         self.forced = strategy
         return strategy
 
+    def take_role(self, name: str) -> str:
+        """Choose who speaks from now on, by a role's name; ``none`` for no role. Return its title.
+
+        Raises:
+            TalkError: the supporter has no roles, or not this one.
+        """
+        roles = self.supporter.roles
+        if not roles:
+            raise TalkError("this supporter has no roles: only one of kind empath has.")
+        if name != "none" and name not in roles:
+            raise TalkError(f"there is no role {name[:40]!r}: choose one of {', '.join(roles)}, or none.")
+        self.role = "" if name == "none" else name
+        return roles.get(name, "no role")
+
     def go(self, turn_id: str) -> None:
         """Go on from another turn of the tree; 0 is before the first one.
 
@@ -241,7 +261,7 @@ class Chat:
     def _request(self, parent: str) -> TurnRequest:
         seed = seed_of(self.seed, "chat", len(self.conversation.turns))
         shown = past_strategies(self.conversation, "hidden" if self.past == "hidden" else "gold")
-        return TurnRequest(self._seen(), parent, seed, shown, wording=self.wording)
+        return TurnRequest(self._seen(), parent, seed, shown, wording=self.wording, role=self.role)
 
     def _plan(self, parent: str) -> dict[str, float]:
         """The planner's probabilities by strategy, the most likely first; nothing of a prompted model."""

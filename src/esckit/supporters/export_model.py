@@ -9,10 +9,11 @@ import torch
 from esckit.errors import ModelError
 from esckit.files import atomic, write_json
 from esckit.language_models.backbone import Backbone, load_backbone
+from esckit.language_models.folders import adapter_base
 from esckit.rendering import Part
 from esckit.rendering.layouts import system_text
 from esckit.strategy import TAXONOMIES
-from esckit.supporters.supporter import SupporterCard, load_base, read_card
+from esckit.supporters.supporter_folder import SupporterCard, load_base, read_card
 
 __all__ = ["Exported", "Stored", "export_model"]
 
@@ -28,7 +29,13 @@ class Exported(NamedTuple):
     parameters: int
 
 
-def export_model(source: Path | str, out: Path | str, part: Part | None = None, stored: Stored = "float32") -> Exported:
+def export_model(
+    source: Path | str,
+    out: Path | str,
+    part: Part | None = None,
+    stored: Stored = "float32",
+    members: Mapping[str, str] | None = None,
+) -> Exported:
     """Write a whole model that transformers loads: weights in safetensors, tokenizer, chat template.
 
     ``esckit.json`` beside them says what it is made of, and how its prompts have to be rendered.
@@ -39,9 +46,12 @@ def export_model(source: Path | str, out: Path | str, part: Part | None = None, 
         out: the folder to write anew.
         part: of a supporter; None is the one that words its replies, else the only one.
         stored: the number format of the weights.
+        members: of an adapter of experts: the role, the strategy or both that it is merged under.
 
     Raises:
-        ModelError: the supporter has no such part, or four-bit weights; or the model cannot be loaded.
+        ModelError: the supporter has no such part, or four-bit weights; or the model cannot be loaded; or it has
+            experts and no members are given, or members and no experts.
+        CorpusError: there are no experts for a member.
         EsckitError: the folder cannot be written.
     """
     source, out = Path(source), Path(out)
@@ -49,9 +59,18 @@ def export_model(source: Path | str, out: Path | str, part: Part | None = None, 
     if card is None and part:
         raise ModelError(f"{source} is no supporter and has no parts: leave out --part.")
     chosen = None if card is None else _part(source, card, part)
-    backbone = load_backbone(str(source)) if card is None else _merged(source, card, str(chosen))
+    if card is not None:
+        backbone = _of_supporter(source, card, str(chosen), members)
+    elif members:
+        base = adapter_base(str(source))
+        if base is None:
+            raise ModelError(f"{source} has no experts to choose from: leave role and strategy out.")
+        backbone = _merged(load_backbone(base), source, members)
+    else:
+        backbone = load_backbone(str(source))
     kind = "model" if card is None else card.kind
     record: dict[str, Any] = {"part": chosen, "kind": kind, "base": backbone.source, "base_hash": None}
+    record |= members or {}
     if card is not None and chosen is not None:
         system = system_text(card.layout, chosen, TAXONOMIES[card.taxonomy], "STRATEGY")
         record |= {"base_hash": card.base_hash, "layout": card.layout, "past_strategies": card.past_strategies}
@@ -70,16 +89,26 @@ def _part(folder: Path, card: SupporterCard, wanted: Part | None) -> Part:
     return wanted
 
 
-def _merged(folder: Path, card: SupporterCard, part: str) -> Backbone:
-    from peft import PeftModel
-
+def _of_supporter(folder: Path, card: SupporterCard, part: str, members: Mapping[str, str] | None) -> Backbone:
     if card.quantisation:
         raise ModelError(
             f"{folder} stands on four-bit weights, into which no adapter is merged: train it without them."
         )
-    backbone = load_base(folder, card)
-    model = PeftModel.from_pretrained(backbone.model, folder / part).merge_and_unload()
-    return Backbone(model, backbone.tokenizer, backbone.source)
+    return _merged(load_base(folder, card), folder / part, members)
+
+
+def _merged(backbone: Backbone, adapter: Path, members: Mapping[str, str] | None) -> Backbone:
+    from peft import PeftModel
+
+    from esckit.language_models.experts import experts_of
+
+    model = PeftModel.from_pretrained(backbone.model, adapter)
+    tuner = experts_of(model)
+    if tuner is None and members:
+        raise ModelError(f"{adapter} has no experts to choose from: leave role and strategy out.")
+    if tuner is not None:
+        tuner.fix(**members or {})
+    return Backbone(model.merge_and_unload(), backbone.tokenizer, backbone.source)
 
 
 def _write(backbone: Backbone, out: Path, stored: Stored, record: Mapping[str, Any]) -> None:

@@ -87,6 +87,11 @@ class PromptedSupporter:
         return self.method.past
 
     @property
+    def roles(self) -> dict[str, str]:
+        """None: nobody but its model speaks."""
+        return {}
+
+    @property
     def past_in_chat(self) -> Literal["predicted", "hidden"]:
         """Its own, unless the method hides them."""
         return "hidden" if self.method.past == "hidden" else "predicted"

@@ -72,22 +72,23 @@ def refine_request(
 
     Talk and draft stand in it as quoted data. A coupled part's strategy is chosen anew, a generator's stays.
     """
-    labels = _asked_labels(taxonomy, part)
+    labels, language = _asked_labels(taxonomy, part), tree.language
     if labels:
-        guidelines = "\n".join(f"- {each.label}: {each.definition}" for each in taxonomy.strategies)
-        strategy = prompts.fill("choose", guidelines=guidelines)
+        strategy = prompts.fill("choose", language, guidelines=taxonomy.guidelines_in(language))
     else:
-        definition = next(each.definition for each in taxonomy.strategies if each.label == draft.strategy)
-        strategy = prompts.fill("given", strategy=str(draft.strategy), definition=definition)
+        label = str(draft.strategy)
+        shown, definition = taxonomy.shown_in(label, language), taxonomy.definition_in(label, language)
+        strategy = prompts.fill("given", language, strategy=shown, definition=definition)
     said = f'{{"strategy": {quote(draft.strategy or "none")}, "text": {quote(draft.text or "")}}}'
     asked = prompts.fill(
         "refine",
+        language,
         transcript=transcript(tree.path(draft.parent), strategies=True),
         draft=said,
         strategy=strategy.strip(),
         schema=schema_text(_schema(labels)),
     )
-    messages = Message("system", prompts.fill("system")), Message("user", asked)
+    messages = Message("system", prompts.fill("system", language)), Message("user", asked)
     return ChatRequest(messages, decoding, _schema(labels), sample)
 
 

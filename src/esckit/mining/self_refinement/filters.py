@@ -8,7 +8,7 @@ from esckit.measures.scripts import MOST, share_of
 from esckit.mining.pairs import normalise
 from esckit.mining.self_refinement.options import RefinementOptions
 
-__all__ = ["FILTERS", "count_words", "in_common", "pair_fault", "too_long"]
+__all__ = ["FILTERS", "count_words", "in_common", "pair_fault", "too_long", "words_of"]
 
 FILTERS: Final = (
     *("first turn", "last turns", "not after the seeker", "danger", "no strategy", "empty draft"),
@@ -20,7 +20,7 @@ FILTERS: Final = (
 _WORD: Final = re.compile(r"\w+(?:['’]\w+)*")
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """The words of a text, of a script without blanks its characters."""
     text = normalise(text)
     return re.findall(r"\w", text) if share_of("without blanks", [text]) > MOST else _WORD.findall(text)
@@ -28,7 +28,7 @@ def _words(text: str) -> list[str]:
 
 def count_words(text: str) -> int:
     """How many words a text has; of a script without blanks, characters."""
-    return len(_words(text))
+    return len(words_of(text))
 
 
 def too_long(refined: str, draft: str, human: str, longest: float | None) -> str | None:
@@ -46,7 +46,7 @@ def too_long(refined: str, draft: str, human: str, longest: float | None) -> str
 
 def in_common(one: str, other: str) -> float:
     """The share of words that two replies have in common in order, 0 to 1 (difflib's ratio)."""
-    return SequenceMatcher(None, _words(one), _words(other), autojunk=False).ratio()
+    return SequenceMatcher(None, words_of(one), words_of(other), autojunk=False).ratio()
 
 
 def pair_fault(chosen: str, rejected: str, options: RefinementOptions) -> str | None:

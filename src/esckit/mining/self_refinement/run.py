@@ -281,6 +281,7 @@ def _sides(draft: Draft, chosen: Turn) -> Sides:
         context,
         (chosen.strategy, chosen.text or ""),
         (draft.rejected.strategy, draft.rejected.text or ""),
+        draft.tree.language,
     )
 
 

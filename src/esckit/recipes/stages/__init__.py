@@ -6,6 +6,7 @@ from esckit.recipes.stage import Stage
 from esckit.recipes.stages.baseline import BaselineStage
 from esckit.recipes.stages.calibrate import CalibrateStage
 from esckit.recipes.stages.compare import CompareStage
+from esckit.recipes.stages.derive import DeriveStage
 from esckit.recipes.stages.evaluate import EvaluateStage
 from esckit.recipes.stages.judge import JudgeStage
 from esckit.recipes.stages.keep import KeepStage
@@ -27,6 +28,7 @@ __all__ = ["KINDS"]
 
 KINDS: Final[tuple[type[Stage], ...]] = (
     PretrainStage,
+    DeriveStage,
     SftStage,
     MineStage,
     SearchStage,

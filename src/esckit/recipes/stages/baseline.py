@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from esckit.chat_models.ledger import LEDGER, Ledger, UsageSummary
 from esckit.chat_models.opening import PACE_KEYS
-from esckit.corpora.starter import read_starter
+from esckit.corpora.starter import starter_in
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.predict import PREDICTIONS, PredictionsStage
 from esckit.supporters.baselines import BaselineOptions
@@ -53,7 +53,7 @@ class BaselineStage(PredictionsStage, BaselineOptions):
                 self._chat_model(run),
                 ledger,
                 self,
-                examples=lambda: read_starter().train,
+                examples=lambda: starter_in(conversations[0].language).train,
                 tell=lambda question, usage: usages.append(usage),
             )
             states = predict_at_once(supporter, conversations, requests, run.folder / self.name / PREDICTIONS)

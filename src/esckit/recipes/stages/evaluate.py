@@ -51,12 +51,25 @@ class ComparingStage(Stage):
 
 
 class EvaluateStage(ComparingStage):
-    """Measures predictions and tests every pair of them (docs/measures.md)."""
+    """Measures predictions and tests every pair of them (docs/measures.md).
+
+    Attributes:
+        against: one of the predictions; the others are tested against it alone, as in an ablation.
+    """
 
     version: ClassVar[int] = 2  # patterns and phrases
 
     stage: Literal["evaluate"]
+    against: str | None = None
     resamples: int = Field(1000, ge=100)
+
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        if self.against is not None and self.against not in self.predictions:
+            raise RunError(
+                f"stage {self.name!r} compares with {self.against!r}, which is none of its predictions: take one of "
+                f"{', '.join(self.predictions)}."
+            )
+        super().check_before(recipe, corpus)
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Write ``evaluation.json``: what `measures.compare` returns."""
@@ -64,6 +77,8 @@ class EvaluateStage(ComparingStage):
         for name, rows in files.items():
             unparsed = [row for row in rows if row.predicted_strategy is None and "strategy_given" not in row.extra]
             run.count(self, f"{name}: unparsed strategies", len(unparsed))
-        evaluation = compare(files, TAXONOMIES[run.taxonomy], seed=run.seed(self), resamples=self.resamples)
+        against = self.against if self.against in files else None  # a stage that was skipped predicted nothing
+        settings: dict[str, Any] = {"seed": run.seed(self), "resamples": self.resamples, "against": against}
+        evaluation = compare(files, TAXONOMIES[run.taxonomy], **settings)
         write_json(run.folder / self.name / "evaluation.json", evaluation.to_json())
         return {}

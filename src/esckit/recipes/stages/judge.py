@@ -13,6 +13,7 @@ from esckit.judging.rubric import load_rubrics
 from esckit.recipes.identity import prompt_texts
 from esckit.recipes.stages.evaluate import ComparingStage
 from esckit.recipes.trees import TREES
+from esckit.roles.bank import read_bank
 
 if TYPE_CHECKING:
     from esckit.corpora import Corpus
@@ -27,7 +28,7 @@ class JudgeStage(ComparingStage, JudgingOptions):
 
     stage: Literal["judge"]
 
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"prompts", "rubrics", "failed", *PACE_KEYS})
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"prompts", "rubrics", "failed", "bank", *PACE_KEYS})
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         check_options(self)
@@ -36,7 +37,8 @@ class JudgeStage(ComparingStage, JudgingOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         rubrics = [rubric.model_dump(mode="json") for rubric in load_rubrics(self.rubrics, caps=self.caps)]
         failed = hash_file(Path(self.failed)) if self.failed else None
-        return [prompt_texts(self.read_prompts(), run.languages), rubrics, failed, run.source(self.model)]
+        bank = read_bank(self.bank).digest if self.bank else None
+        return [prompt_texts(self.read_prompts(), run.languages), rubrics, failed, bank, run.source(self.model)]
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Judge; the judge is flagged where it judged the preferences of one of the run's mine stages.
@@ -59,5 +61,6 @@ class JudgeStage(ComparingStage, JudgingOptions):
         states = [*(row.states for row in (*found.scores, *known)), *(pair.states for pair in found.pairs)]
         for state in ("unparsed", "refused", "failed"):
             run.count(self, f"verdicts {state}", sum(getattr(each, state) for each in states))
+        run.count(self, "answers about problems unparsed", sum(row.states.unparsed for row in found.problems))
         facts = {key: getattr(found, key) for key in ("judge", "turns", "prompts", "also_mined")}
         return {**facts, "rubrics": [rubric.name for rubric in found.rubrics]}

@@ -220,8 +220,9 @@ class KeepStage(Stage):
         sides = []
         for one, other in zip(*rows, strict=True):
             tree, turn = trees[str(one.conversation_id)], str(one.turn_id)
-            replies = [(each.predicted_strategy, each.predicted_text or "") for each in (one, other)]
-            sides.append(Sides((tree.id, turn), tuple(tree.path(tree.turn(turn).parent)), *replies))
+            first, second = ((each.predicted_strategy, each.predicted_text or "") for each in (one, other))
+            before = tuple(tree.path(tree.turn(turn).parent))
+            sides.append(Sides((tree.id, turn), before, first, second, tree.language))
         with Ledger(run.folder / LEDGER) as ledger:
             ledger.forget_failed()
             model = open_model(self.judge) if self.judge.asks else None
