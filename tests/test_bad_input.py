@@ -47,6 +47,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 CASES: Final = {
+    "no role bank": (
+        "check bank none",
+        "none does not exist: a role bank is a folder of YAML files, one a role, or 'shipped'.",
+    ),
     "a wrong path": ("corpus stats none.json", "none.json does not exist: give the path of a dialogue file."),
     "malformed JSON": ("corpus stats broken.json", "broken.json:2: not valid JSON"),
     "an unknown strategy": ("corpus convert label.json out.jsonl", "use one of Question, Restatement or Paraphrasing"),

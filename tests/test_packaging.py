@@ -172,7 +172,10 @@ def test_the_wheel_holds_every_file_of_the_source(installed: Path) -> None:
     assert {
         path.relative_to(installed / "esckit") for path in (installed / "esckit").rglob("*") if path.is_file()
     } == wanted
-    for named in ("recipes/starter.yaml", "prompts/support/system.txt", "corpora/starter/dialogues.jsonl"):
+    for named in (
+        *("recipes/starter.yaml", "prompts/support/system.txt", "corpora/starter/dialogues.jsonl"),
+        *("corpora/starter/roles.json", "roles/bank/wukong.yaml", "roles/pairs.jsonl", "roles/LICENSE"),
+    ):
         assert Path(named) in wanted
     assert any(path.name == "report.html.j2" for path in wanted)
 

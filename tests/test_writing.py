@@ -28,9 +28,10 @@ from esckit.planning.encoder import load_encoder
 from esckit.planning.encoder_planner import PlannerCard, save_tensors, write_planner_folder
 from esckit.recipes.recipe_files import load_recipe
 from esckit.recipes.runner import run
+from esckit.roles import RoleBank, read_bank, save_bank
 from esckit.strategy import ESCONV
 from esckit.supporters.retrieval import ReplyStore, StoredReply
-from esckit.supporters.supporter import read_card, save_supporter
+from esckit.supporters.supporter_folder import read_card, save_supporter
 from tests.cli.test_entry import call
 from tests.mining.grown import grown
 from tests.recipes.tiny import shorten
@@ -65,6 +66,10 @@ def supporter(folder: Path, version: int, material: Path) -> None:
     save_supporter(folder / "supporter", read_card(parts), {"coupled": parts / "coupled"}, parts / "base")
 
 
+def roles(folder: Path, version: int, _: Path) -> None:
+    save_bank(RoleBank(read_bank().roles[version:]), folder / "bank")
+
+
 def picture(ending: str) -> Write:
     def draw(folder: Path, version: int, _: Path) -> None:
         draw_sixths({f"version {version}": corpus_statistics(STARTER.train[:4])}, folder / f"stages.{ending}")
@@ -83,6 +88,7 @@ WRITERS: Final[dict[str, Write]] = {
     "a planner": planner,
     "a reply store": store,
     "a supporter": supporter,
+    "a bank of roles": roles,
     "an svg": picture("svg"),
     "a png": picture("png"),
 }

@@ -19,7 +19,7 @@ from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.planner_options import PlannerOptions
 from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.strategy import ESCONV
-from esckit.supporters.supporter import Kind, SupporterCard, save_supporter
+from esckit.supporters.supporter_folder import Kind, SupporterCard, save_supporter
 
 Architecture = Literal["qwen2", "qwen2-window", "llama", "mistral", "mistral-window", "gemma2"]
 POSITIONS: Final = 2048

@@ -16,7 +16,7 @@ from esckit.planning.fitting import train_planner
 from esckit.prompts.own import write_prompts
 from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
-from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.supporters.supporter_folder import SupporterCard, save_supporter
 from tests.conftest import ROOT
 from tests.mining.tree_search.classifier import write_classifier
 from tests.recipes.tiny import shorten

@@ -32,7 +32,7 @@ from esckit.strategy import ESCONV
 from esckit.supporters import Supporter, supporter
 from esckit.supporters.language_parts import LanguageParts
 from esckit.supporters.parts import Wording
-from esckit.supporters.supporter import SupporterCard
+from esckit.supporters.supporter_folder import SupporterCard
 from tests.mining.grown import dialogue
 from tests.tiny import starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 

@@ -23,7 +23,7 @@ from esckit.strategy import CSO, ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.prediction import predict_conversation
 from esckit.supporters.retrieval import build_store
-from esckit.supporters.supporter import SupporterCard, save_supporter
+from esckit.supporters.supporter_folder import SupporterCard, save_supporter
 from tests.answers import requests_at, texts
 from tests.tiny import TINY_PLANNER, starter_dialogues, tiny_encoder
 

@@ -19,6 +19,7 @@ from esckit.corpora import load_corpus, read_corpus
 from esckit.prompts import load_prompt
 from esckit.rendering import Layout, Message, OwnLayout, Part, PastStrategies, Renderer, supporter_turns
 from esckit.rendering.layouts import reads_lines
+from esckit.rendering.told import Told
 from esckit.strategy import ESCONV
 from tests.tiny import TEMPLATES, strategies_shown, talk, tokenizer_with
 
@@ -74,7 +75,7 @@ def test_a_chinese_dialogue_is_told_in_chinese_and_labels_stay(layout: Layout) -
     for part in PARTS:
         example = renderer.example(conversation, last, part, shown)
         context, said = (renderer.tokenizer.decode(ids) for ids in (example.context, (*example.given, *example.scored)))
-        text = renderer.context(conversation.trunk[:-1], shown, 0, part, last.strategy, "zh").text
+        text = renderer.context(conversation.trunk[:-1], shown, 0, part, last.strategy, Told(language="zh")).text
         assert example.context == renderer.template.encoder.encode(text)
         assert "你在陪伴" in text or "你替支持者作计划" in text
         assert not re.search("Listen|seeker", text)

@@ -10,7 +10,7 @@ from esckit.corpora import load_corpus
 from esckit.planning.encoder import load_encoder
 from esckit.supporters import Supporter
 from esckit.supporters.retrieval import build_store
-from esckit.supporters.supporter import Kind, SupporterCard
+from esckit.supporters.supporter_folder import Kind, SupporterCard
 from tests.supporters.known import Known
 from tests.tiny import one_thread, write_supporter
 

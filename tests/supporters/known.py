@@ -11,7 +11,7 @@ from esckit.language_models.generation import Reply
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.parts import OnText, Wording
-from esckit.supporters.supporter import SupporterCard
+from esckit.supporters.supporter_folder import SupporterCard
 
 SHARES: Final = (0.05, 0.3, 0.02, 0.4, 0.1, 0.06, 0.04, 0.03)
 RANKED: Final = [ESCONV.labels[place] for place in np.argsort(-np.array(SHARES))]

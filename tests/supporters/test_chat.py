@@ -15,7 +15,7 @@ from esckit.strategy import CSO, ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.chat import MAX_CHARACTERS, Chat, find_strategy, printable
 from esckit.supporters.parts import OnText, Wording
-from esckit.supporters.supporter import SupporterCard
+from esckit.supporters.supporter_folder import SupporterCard
 from tests.tiny import one_thread, write_supporter
 
 RANKED: Final = ("Question", "Self-disclosure", "Reflection of feelings", "Others")

@@ -19,7 +19,7 @@ from esckit.measures import read_predictions
 from esckit.supporters import Supporter
 from esckit.supporters.baselines import BaselineOptions
 from esckit.supporters.open_model import check_model, open_model, prompted
-from esckit.supporters.supporter import SupporterCard
+from esckit.supporters.supporter_folder import SupporterCard
 from tests.cli.test_entry import call
 from tests.supporters.test_as_chat_model import answers
 from tests.tiny import starter_dialogues, write_supporter

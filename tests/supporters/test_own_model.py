@@ -27,7 +27,7 @@ from esckit.supporters.chat import Chat
 from esckit.supporters.export_model import export_model
 from esckit.supporters.own_model import OwnOptions, open_supporter
 from esckit.supporters.proposing import TurnRequest
-from esckit.supporters.supporter import save_supporter
+from esckit.supporters.supporter_folder import save_supporter
 from tests.server import KEY, MODEL, Behaviour, ChatServer
 from tests.tiny import TINY_PLANNER, save_base, starter_dialogues, tiny_encoder, tiny_model, with_lora
 

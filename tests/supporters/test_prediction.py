@@ -25,7 +25,7 @@ from esckit.supporters import Supporter, predict
 from esckit.supporters import prediction as module
 from esckit.supporters.parts import Wording
 from esckit.supporters.prediction import predict_conversation
-from esckit.supporters.supporter import Kind, SupporterCard
+from esckit.supporters.supporter_folder import Kind, SupporterCard
 from tests.answers import first_of, requests_at
 from tests.tiny import (
     label_ids,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import pytest
 import torch
@@ -16,11 +16,11 @@ from esckit.rendering import supporter_turns
 from esckit.strategy import ESCONV
 from esckit.supporters import Supporter
 from esckit.supporters.proposing import Candidate, TurnRequest
-from esckit.supporters.supporter import Kind, SupporterCard
+from esckit.supporters.supporter_folder import Kind, SupporterCard
 from tests.supporters.known import RANKED, SHARES, Known, known
 from tests.tiny import starter_dialogues, talk
 
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+KINDS: Final[tuple[Kind, ...]] = ("coupled", "decoupled")
 HOT: Final = Decoding(temperature=3.0, top_p=1.0, max_new_tokens=8)
 ANY: Final = Decoding(temperature=1.0, top_p=1.0)
 HELLO: Final = talk(("seeker", "Hello"), ("supporter", "Hi", "Others"), ("seeker", "I panic"), conversation_id="hello")

@@ -20,7 +20,8 @@ from esckit.supporters.embedded import make_supporter
 from esckit.supporters.parts import Wording
 from esckit.supporters.reranked import NO_FITTING_REPLY, RerankedReplies, ranked_by
 from esckit.supporters.retrieval import ReplyStore, StoredReply, build_store
-from esckit.supporters.supporter import Supporter, SupporterCard, read_card, save_supporter
+from esckit.supporters.supporter import Supporter
+from esckit.supporters.supporter_folder import SupporterCard, read_card, save_supporter
 from tests.tiny import POSITIONS, TINY_PLANNER, save_base, starter_dialogues, talk, tiny_encoder
 
 ALWAYS: Final = float("-inf")

@@ -21,7 +21,7 @@ from esckit.supporters.parts import Wording
 from esckit.supporters.prediction import predict_conversation
 from esckit.supporters.proposing import TurnRequest
 from esckit.supporters.retrieval import ReplyStore, build_store, context_texts
-from esckit.supporters.supporter import SupporterCard
+from esckit.supporters.supporter_folder import SupporterCard
 from tests.tiny import talk
 
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -20,11 +20,11 @@ from esckit.language_models.backbone import Backbone, hash_weights, load_backbon
 from esckit.language_models.generation import generate, score_strategies
 from esckit.rendering import past_strategies, supporter_turns
 from esckit.supporters import Supporter
-from esckit.supporters.supporter import FORMAT, Kind, read_card, save_supporter
+from esckit.supporters.supporter_folder import FORMAT, Kind, read_card, save_supporter
 from tests.answers import first_of, requests_at, texts
 from tests.tiny import label_ids, starter_dialogues, tiny_model, tiny_renderer, tiny_tokenizer, with_lora
 
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+KINDS: Final[tuple[Kind, ...]] = ("coupled", "decoupled")
 HOT: Final = Decoding(temperature=3.0, top_p=1.0, max_new_tokens=8)  # every difference of the logits shows
 GREEDY: Final = Decoding(greedy=True, max_new_tokens=16)
 
@@ -147,7 +147,7 @@ def test_a_base_on_the_hub_is_asked_for_by_its_name(
         asked.append(source)
         return load_backbone(str(folders["decoupled"] / "base"))
 
-    monkeypatch.setattr("esckit.supporters.supporter.load_backbone", load)
+    monkeypatch.setattr("esckit.supporters.supporter_folder.load_backbone", load)
     adapters = {part: folders["decoupled"] / part for part in ("planner", "generator")}
     save_supporter(tmp_path / "supporter", replace(decoupled.card, base="owner/name"), adapters)
     np.testing.assert_array_equal(scores(Supporter.load(tmp_path / "supporter")), scores(decoupled))

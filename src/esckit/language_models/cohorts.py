@@ -16,8 +16,9 @@ from transformers.masking_utils import sdpa_mask
 
 from esckit.language_models.attention import by_layers, trie_masks, windows_of
 from esckit.language_models.backbone import device_of
-from esckit.language_models.token_tree import TokenTrie, collate
+from esckit.language_models.token_tree import TokenTrie, collate, read_under
 from esckit.rendering import Example
+from esckit.rendering.pieces import shared_length
 
 WRITING_ATTENTION: Final = "trie_writing"
 """Name of the attention of a step, as transformers knows it."""
@@ -27,8 +28,10 @@ _SPARE: Final = 1.5  # tokens of a group's trie over those of its longest prompt
 _ROOM: Final = 32  # tokens that there is room for before a row's own keys and values must move
 
 
-def in_groups(prompts: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+def in_groups(prompts: Sequence[Sequence[Any]]) -> list[list[list[int]]]:
     """Put prompts that share most of their tokens into groups, and groups of a size into cohorts.
+
+    A token is its id, or where experts are read, its id and its pair.
 
     Returns:
         Cohorts of groups of indices.
@@ -38,7 +41,7 @@ def in_groups(prompts: Sequence[Sequence[int]]) -> list[list[list[int]]]:
     for index in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
         prompt = prompts[index]
         added = [
-            len(prompt) - _shared(prompt, prompts[group[-1]]) if len(group) < COHORT_ROWS else len(prompt)
+            len(prompt) - shared_length(prompt, prompts[group[-1]]) if len(group) < COHORT_ROWS else len(prompt)
             for group in groups
         ]
         best = min(range(len(groups)), key=added.__getitem__, default=None)
@@ -57,18 +60,6 @@ def in_groups(prompts: Sequence[Sequence[int]]) -> list[list[list[int]]]:
     return cohorts
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two prompts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 class Cohort:
     """G groups of up to R rows each, a place for every row; N tokens of the longest trie.
 
@@ -77,10 +68,17 @@ class Cohort:
         logits: (B, V) of each one's next token.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        groups: Sequence[Sequence[int]],
+        pairs: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self._windows = windows_of(model.config)
         self._shape = (len(groups), max(map(len, groups)))  # (G, R)
-        tries = [TokenTrie.merge([_whole(prompts[index]) for index in group]) for group in groups]
+        under = pairs or [()] * len(prompts)
+        tries = [TokenTrie.merge([_whole(prompts[index], under[index]) for index in group]) for group in groups]
         width, device = max(map(len, tries)), device_of(model)
         self._depth = torch.zeros(len(groups), width, dtype=torch.long)
         self._path = torch.zeros(*self._shape, width, dtype=torch.bool)  # which nodes a place sees
@@ -100,6 +98,7 @@ class Cohort:
         self.logits = torch.cat(logits)
         self._places = torch.tensor(places, device=device)
         self._positions = torch.tensor([len(prompts[row]) for row in self.rows], device=device)
+        self._pairs = torch.tensor([under[row][-1] if under[row] else 0 for row in self.rows], device=device)
         self._tokens = self._places  # of the rows, (B,), once `go_on` says so
         self._depth, self._path = self._depth.to(device), self._path.to(device)
         self._seen: dict[int | None, Tensor] = {}
@@ -120,6 +119,7 @@ class Cohort:
             past_key_values=DynamicCache(),  # a model's own would keep the last rows of a window, not of a path
             logits_to_keep=keep,
             use_cache=True,
+            **read_under(model, batch.pairs),
         )
         for index, layer in enumerate(read.past_key_values.layers):
             found = (layer.keys, layer.values)  # (1, H, n, D)
@@ -135,11 +135,11 @@ class Cohort:
         """Take the next token (B,) of each row; rows that have ended leave."""
         left = torch.tensor([at for at, goes in enumerate(going) if goes], dtype=torch.long, device=tokens.device)
         self._tokens, self._places = tokens[left], self._places[left]
-        self._positions = self._positions[left]
+        self._positions, self._pairs = self._positions[left], self._pairs[left]
         self.rows = [row for row, goes in zip(self.rows, going, strict=True) if goes]
 
-    def begin_step(self) -> tuple[Tensor, Tensor]:
-        """Make room, and say what each layer's rows see; return tokens and positions (B,)."""
+    def begin_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Make room, and say what each layer's rows see; return tokens, positions and pairs (B,)."""
         if self._length == self._own[0][0].shape[3]:
             self._own = [[_longer(one) for one in layer] for layer in self._own]
         positions = self._depth.new_zeros(self._path.shape[:2]).flatten()
@@ -151,7 +151,7 @@ class Cohort:
                     seen = seen & (positions.view(*self._shape, 1) - self._depth[:, None] < window)
                 hidden = torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)
                 self._seen[window] = hidden[:, None, :, None]  # (G, 1, R, 1, N)
-        return self._tokens, self._positions
+        return self._tokens, self._positions, self._pairs
 
     def end_step(self, logits: Tensor) -> None:
         """What the step gave (B, V)."""
@@ -197,9 +197,9 @@ class Cohort:
         return found.transpose(1, 2).reshape(groups * rows, heads * each, -1)[self._places]
 
 
-def _whole(prompt: Sequence[int]) -> Example:
+def _whole(prompt: Sequence[int], pairs: Sequence[int]) -> Example:
     """A prompt whose last token is the target, so that its node is known."""
-    return Example("", tuple(prompt[:1]), tuple(prompt[1:-1]), tuple(prompt[-1:]))
+    return Example("", tuple(prompt[:1]), tuple(prompt[1:-1]), tuple(prompt[-1:]), pairs=tuple(pairs))
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -247,7 +247,8 @@ def takes_steps(model: Any) -> bool:
 
 def take_step(model: Any, cohorts: Sequence[Cohort]) -> None:
     """Read the next token of every row, in one pass; each cohort gets its logits."""
-    tokens, positions = (torch.cat(parts) for parts in zip(*(cohort.begin_step() for cohort in cohorts), strict=True))
+    begun = zip(*(cohort.begin_step() for cohort in cohorts), strict=True)
+    tokens, positions, pairs = (torch.cat(parts) for parts in begun)
 
     def sight(window: int | None) -> _Sight:
         mask = torch.zeros(1, 1, 1, 1, device=tokens.device).as_subclass(_Sight)
@@ -260,6 +261,7 @@ def take_step(model: Any, cohorts: Sequence[Cohort]) -> None:
             attention_mask=by_layers(model.config, sight),
             position_ids=positions[:, None],
             use_cache=False,
+            **read_under(model, pairs[:, None]),
         ).logits[:, -1]
     for cohort, own in zip(cohorts, logits.split([len(cohort.rows) for cohort in cohorts]), strict=True):
         cohort.end_step(own)

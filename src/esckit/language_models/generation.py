@@ -68,6 +68,7 @@ def generate(
     decoding: Decoding,
     seeds: Sequence[int],
     on_text: Callable[[str], None] | None = None,
+    pairs: Sequence[Sequence[int]] | None = None,
 ) -> list[Reply]:
     """Continue each prompt until the end of turn; see `generate_ids`.
 
@@ -75,7 +76,7 @@ def generate(
     """
     streamer = on_text and TextStreamer(lambda ids: read_reply(tokenizer, ids, end_of_turn).text, on_text)
     on_token = streamer.put if streamer else None
-    written = generate_ids(model, prompts, end_of_turn, decoding, seeds, on_token=on_token)
+    written = generate_ids(model, prompts, end_of_turn, decoding, seeds, on_token=on_token, pairs=pairs)
     if streamer:
         streamer.end()
     return [read_reply(tokenizer, ids, end_of_turn) for ids in written]
@@ -91,11 +92,11 @@ def generate_ids(
     *,
     on_token: Callable[[int], None] | None = None,
     guides: Sequence[Guide | None] | None = None,
+    pairs: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until the end of turn; a row that has ended makes room for the next prompt.
 
-    Prompts of one dialogue share most of their tokens, which are read once and kept once (`cohorts`). No process-wide
-    random state is read or changed.
+    What prompts of one dialogue share is read and kept once (`cohorts`). No process-wide random state takes part.
 
     Args:
         model: a causal language model in evaluation mode, adapters chosen.
@@ -105,6 +106,8 @@ def generate_ids(
             floats); greedy decoding reads none.
         on_token: is told the tokens of the one prompt as they come.
         guides: of each prompt, what its reply may be; None where it may be anything.
+        pairs: of each prompt, what experts each token is read under (`rendering.gates`); its reply is written under the
+            last one. None reads all as a model without experts does.
 
     Returns:
         The ids that were written, each up to and including the first end of turn.
@@ -113,35 +116,40 @@ def generate_ids(
     guides = guides or [None] * len(texts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     written: list[list[int]] = [[] for _ in texts]
-    waiting = in_groups(texts)[::-1]
+    under = [list(own) for own in pairs] if pairs else [[0] * len(text) for text in texts]
+    waiting = in_groups([list(zip(*both, strict=True)) for both in zip(texts, under, strict=True)])[::-1]
     cohorts: list[Cohort] = []
     while waiting or cohorts:
         rows = sum(len(cohort.rows) for cohort in cohorts)
         if waiting and (not cohorts or rows + sum(map(len, waiting[-1])) <= _ROWS):
-            new = [Cohort(model, texts, waiting.pop())]
+            new = [Cohort(model, texts, waiting.pop(), under)]
             cohorts += new
         elif takes_steps(model):
             take_step(model, cohorts)
             new = cohorts
         else:  # read everything again, which is slow and right
             longer = [text + ids for text, ids in zip(texts, written, strict=True)]
-            new = cohorts = [Cohort(model, longer, [cohort.rows]) for cohort in cohorts]
+            wider = [own + own[-1:] * len(ids) for own, ids in zip(under, written, strict=True)]
+            new = cohorts = [Cohort(model, longer, [cohort.rows], wider) for cohort in cohorts]
         for cohort in new:
             so_far = (texts[row] + written[row] for row in cohort.rows)
             logits = penalised(cohort.logits, decoding.repetition_penalty, so_far)
             logits = _guided(logits, [guides[row] for row in cohort.rows])
             tokens = _next_tokens(logits, decoding, [generators[row] for row in cohort.rows])
-            going = []
             for row, token in zip(cohort.rows, tokens.tolist(), strict=True):
                 written[row].append(token)
-                going.append(token != end_of_turn and len(written[row]) < decoding.max_new_tokens)
-                if (guide := guides[row]) is not None:
-                    guide.take(token)
-                if on_token:
-                    on_token(token)
-            cohort.go_on(tokens, going)
+                _tell(token, guides[row], on_token)
+            said = [written[row] for row in cohort.rows]
+            cohort.go_on(tokens, [s[-1] != end_of_turn and len(s) < decoding.max_new_tokens for s in said])
         cohorts = [cohort for cohort in cohorts if cohort.rows]
     return written
+
+
+def _tell(token: int, guide: Guide | None, on_token: Callable[[int], None] | None) -> None:
+    if guide is not None:
+        guide.take(token)
+    if on_token:
+        on_token(token)
 
 
 def penalised(logits: Tensor, penalty: float, texts: Iterable[Sequence[int]]) -> Tensor:

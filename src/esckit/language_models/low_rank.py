@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-__all__ = ["quicken"]
+__all__ = ["LastInput", "LowRank", "quicken"]
 
 _SIXTEEN: Final = 2**16
 _WIDE: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -31,26 +31,44 @@ class _Dropped(NamedTuple):
     rate: float
 
 
-class _LowRank(Function):
-    """``W x + c + s B A x``, where W and c are frozen and A reads what dropout leaves of x."""
+class LowRank(Function):
+    """``W x + c + s B (g * A x)``, where W and c are frozen and A reads what dropout leaves of x.
+
+    The gates g, a row (r,) of a table for each row of x, are those of a mixture of experts; plain LoRA has none.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float, dropped: Any
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+        dropped: Any,
+        table: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Of x (n, in): (n, out)."""
+        """Of x (n, in): (n, out); the table is (P, r), and rows (n,) are which of its rows is whose."""
         low = (x if dropped is None else dropped.left) @ a.T  # (n, r)
-        ctx.save_for_backward(x, weight, a, b, low, dropped and dropped.kept)
+        ctx.save_for_backward(x, weight, a, b, low, dropped and dropped.kept, table, rows)
         ctx.scale = scale
-        return linear(x, weight, bias).addmm_(low, b.T, alpha=scale)
+        gated = low if table is None else low * table[rows]
+        return linear(x, weight, bias).addmm_(gated, b.T, alpha=scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Gradients of x, a and b."""
-        x, weight, a, b, low, kept = ctx.saved_tensors
+        """Gradients of x, a, b and the table."""
+        x, weight, a, b, low, kept, table, rows = ctx.saved_tensors
         needs_x, _, _, needs_a, needs_b, *_ = ctx.needs_input_grad
         grad_low = (grad @ b).mul_(ctx.scale)  # (n, r)
+        grad_table = None
+        if table is not None:
+            gates = table[rows]
+            grad_table = torch.zeros_like(table).index_add_(0, rows, grad_low * low)
+            grad_low, low = grad_low.mul_(gates), low * gates
         grad_x = grad @ weight if needs_x else None
         if grad_x is not None and kept is None:
             grad_x.addmm_(grad_low, a)
@@ -60,7 +78,7 @@ class _LowRank(Function):
             grad_x += added
         grad_a = grad_low.T @ _masked(x, kept) if needs_a else None
         grad_b = (grad.T @ low).mul_(ctx.scale) if needs_b else None
-        return grad_x, None, None, grad_a, grad_b, None, None
+        return grad_x, None, None, grad_a, grad_b, None, None, grad_table, None
 
 
 def _masked(x: Tensor, kept: Tensor | None) -> Tensor:
@@ -81,7 +99,7 @@ def _drop(x: Tensor, rate: float) -> _Dropped:
     return _Dropped(_masked(x, kept), kept, drops / _SIXTEEN)
 
 
-class _LastInput:
+class LastInput:
     """What was dropped of the input that a model's layers read last."""
 
     def __init__(self) -> None:
@@ -100,7 +118,7 @@ class _LastInput:
 class _QuickLinear(Linear):
     """PEFT's layer, computed in one piece where that is the same."""
 
-    last_input: _LastInput
+    last_input: LastInput
 
     def forward(self, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         """See `torch.nn.Linear`."""
@@ -122,13 +140,13 @@ class _QuickLinear(Linear):
             scale /= 1 - dropped.rate
         a, b = self.lora_A[own].weight, self.lora_B[own].weight
         flat = x.reshape(-1, x.shape[-1])
-        found: Tensor = _LowRank.apply(flat, base.weight, base.bias, a, b, scale, dropped)  # type: ignore[no-untyped-call]
+        found: Tensor = LowRank.apply(flat, base.weight, base.bias, a, b, scale, dropped)  # type: ignore[no-untyped-call]
         return found.view(*x.shape[:-1], -1)
 
 
 def quicken(model: Any) -> Any:
     """The PEFT model, its plain LoRA layers in one piece."""
-    last_input = _LastInput()
+    last_input = LastInput()
     for module in model.modules():
         if type(module) is Linear and type(module.get_base_layer()) is torch.nn.Linear:
             module.__class__ = _QuickLinear

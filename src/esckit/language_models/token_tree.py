@@ -42,12 +42,14 @@ class TokenTrie:
         depth: number of ancestors, the position id.
         end: one past the last node of each node's subtree.
         targets: one a merged example, in the order they were given.
+        pairs: what experts each node is read under (`rendering.gates`); a token under two pairs is two nodes.
     """
 
     tokens: tuple[int, ...]
     depth: tuple[int, ...]
     end: tuple[int, ...]
     targets: tuple[Target, ...]
+    pairs: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -65,18 +67,21 @@ class _Builder:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.pairs: list[int] = []
         self.parents: list[int] = []
-        self.child: dict[tuple[int, int], int] = {}
+        self.child: dict[tuple[int, int, int], int] = {}
 
     def insert(self, example: Example) -> list[int]:
         """Walk and extend the trie by an example; return its scored nodes."""
         path: list[int] = []
         node = _ROOT
-        for token in (*example.context, *example.given, *example.scored):
-            key = (node, token)
+        tokens = (*example.context, *example.given, *example.scored)
+        for token, pair in zip(tokens, example.pairs or (0,) * len(tokens), strict=True):
+            key = (node, token, pair)
             node = self.child.setdefault(key, len(self.tokens))
             if node == len(self.tokens):
                 self.tokens.append(token)
+                self.pairs.append(pair)
                 self.parents.append(key[0])
             path.append(node)
         return path[len(path) - len(example.scored) :]
@@ -107,6 +112,7 @@ class _Builder:
                 Target(tuple(place[n] for n in nodes), tuple(place[self.parents[n]] for n in nodes), own)
                 for nodes, own in zip(scored, weights, strict=True)
             ),
+            pairs=tuple(self.pairs[node] for node in order),
         )
 
 
@@ -144,7 +150,7 @@ class TrieBatch(NamedTuple):
     """Forests padded to one length; B rows, N nodes, S scored tokens, T targets.
 
     Attributes:
-        input_ids, position_ids, end: (B, N).
+        input_ids, position_ids, end, pairs: (B, N).
         keep: (B, N) bool, the nodes whose next-token logits are needed; M of them are true, in row-major order.
         logit_row: (S,) which of the M logits predicts each scored token.
         token: (S,) the scored tokens.
@@ -162,6 +168,7 @@ class TrieBatch(NamedTuple):
     weight: Tensor
     target: Tensor
     targets: int
+    pairs: Tensor
 
     def to(self, device: Any) -> "TrieBatch":
         """The batch with its tensors on ``device``."""
@@ -190,6 +197,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
     width = max(map(len, tries))
     input_ids = torch.full((len(rows), width), pad)
     position_ids = torch.zeros_like(input_ids)
+    pairs = torch.zeros_like(input_ids)
     end = torch.arange(1, width + 1).repeat(len(rows), 1)
     parents: list[int] = []  # (S,) flat index b * N + n of the predicting node
     tokens: list[int] = []
@@ -205,6 +213,7 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
             span = slice(start, start + len(trie))
             input_ids[b, span] = torch.tensor(trie.tokens)
             position_ids[b, span] = torch.tensor(trie.depth)
+            pairs[b, span] = torch.tensor(trie.pairs)
             end[b, span] = torch.tensor(trie.end) + start
             for number, target in enumerate(trie.targets, first_target[index]):
                 parents += [b * width + start + node for node in target.parents]
@@ -225,7 +234,13 @@ def collate(tries: Sequence[TokenTrie], pad: int = 0) -> TrieBatch:
         torch.tensor(weights),
         torch.tensor(owners),
         first_target[-1],
+        pairs,
     )
+
+
+def read_under(model: Any, pairs: Tensor) -> dict[str, Tensor]:
+    """What tells a model's forward which experts each token (B, N) is read under; nothing for a model without any."""
+    return {"pairs": pairs} if getattr(getattr(model, "module", model), "takes_pairs", False) else {}
 
 
 def kept_logits(model: Any, batch: TrieBatch) -> Tensor:
@@ -236,6 +251,7 @@ def kept_logits(model: Any, batch: TrieBatch) -> Tensor:
         position_ids=batch.position_ids,
         logits_to_keep=batch.keep,
         use_cache=False,
+        **read_under(model, batch.pairs),
     )
     return output.logits  # type: ignore[no-any-return]
 

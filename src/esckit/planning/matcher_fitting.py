@@ -108,6 +108,7 @@ def train_matcher(
         key=key,
         facts={
             "questions": len(questions),
+            "roles": {name: counts[name] for name in bank.names},
             "gold": dict(Counter(str(question.by) for question in questions)),
             "options": options.model_dump(),
             "languages": facts,

@@ -1,6 +1,11 @@
 """What can be said about training a role matcher; it needs no torch."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
+
+BANK: Final = "bank"
+"""In a matcher's folder: the roles that it knows."""
 
 
 class MatcherOptions(BaseModel):

@@ -21,13 +21,13 @@ from esckit.planning.calibration import log_normalise
 from esckit.planning.emotion_scorer import EmotionScorer, feeling_words
 from esckit.planning.encoder import Encoder, load_encoder
 from esckit.planning.encoder_planner import load_tensors, save_tensors
+from esckit.planning.matcher_options import BANK
 from esckit.planning.questions import question_text
 from esckit.planning.text_features import GramReader, TextReader, VectorReader, likeness
 from esckit.roles.bank import RoleBank, read_bank, save_bank
 
 FORMAT: Final = 1
 MATCHER: Final = "matcher.json"
-BANK: Final = "bank"
 
 
 class Matched(NamedTuple):

@@ -27,6 +27,8 @@ from esckit.recipes.identity import digest, source_identity
 from esckit.recipes.recipe import Recipe
 from esckit.recipes.stage import Stage
 from esckit.rendering import Renderer
+from esckit.rendering.gates import Gates
+from esckit.roles import RoleBank
 from esckit.strategy import ESCONV, TAXONOMIES
 from esckit.training.processes import count_processes, is_main
 
@@ -77,13 +79,15 @@ class RunFolder:
         """The most tokens of a path."""
         return min(self.recipe.model.max_context or backbone.max_context, backbone.max_context)
 
-    def renderer(self, backbone: Backbone) -> Renderer:
-        """The renderer of a backbone for this corpus."""
+    def renderer(self, backbone: Backbone, gates: Gates | None = None, bank: RoleBank | None = None) -> Renderer:
+        """The renderer of a backbone for this corpus; a part with roles has gates, a bank or both."""
         return Renderer(
             backbone.tokenizer,
             TAXONOMIES[self.taxonomy],
             max_context=self.max_context(backbone),
             layout=self.recipe.model.layout,
+            gates=gates,
+            bank=bank,
         )
 
     @cached_property

@@ -137,6 +137,18 @@ class PieceEncoder:
         )
 
 
+def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many tokens two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 def _state(pre_tokenizer: Any) -> bytes:
     """A pre-tokenizer as JSON; ``"first"`` stands in it where a blank is put before a whole text only."""
     return pre_tokenizer.__getstate__() if pre_tokenizer is not None else b""

@@ -7,14 +7,16 @@ between turns, the token trie merges; nothing is asked of a template.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from esckit.conversation import Conversation, Preference, Turn
 from esckit.conversation.turn_rule import Message, to_messages
 from esckit.errors import CorpusError, TemplateError
+from esckit.rendering.examples import Example, PairExample, supporter_turns
+from esckit.rendering.gates import STRATEGY, Gates, member_of
 from esckit.rendering.layouts import (
     Layout,
     OwnLayout,
@@ -27,55 +29,13 @@ from esckit.rendering.layouts import (
     text_after_strategy,
     text_alone,
 )
-from esckit.rendering.pieces import Ids, Tokenizer
+from esckit.rendering.pieces import Ids, Tokenizer, shared_length
 from esckit.rendering.templates import ChatTemplate
+from esckit.rendering.told import NOTHING, Told, told_of
 from esckit.strategy import Taxonomy
 
-PastStrategies = Literal["gold", "predicted", "hidden"]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training or scoring target of a turn: ``context`` and ``given`` are read, ``scored`` is predicted.
-
-    dropped: how many of the oldest exchanges the context lost to `max_context`.
-    weights: of the scored tokens in the loss of SFT; none is 1 each.
-    """
-
-    turn_id: str
-    context: tuple[int, ...]
-    given: tuple[int, ...]
-    scored: tuple[int, ...]
-    dropped: int = 0
-    weights: tuple[float, ...] = ()
-
-
-class PairExample(NamedTuple):
-    """The two sides of a preference, on the same context."""
-
-    chosen: Example
-    rejected: Example
-
-
-def supporter_turns(conversation: Conversation) -> list[Turn]:
-    """The trunk's supporter turns with a strategy and a text: what is trained on and predicted."""
-    return [turn for turn in conversation.trunk if turn.speaker == "supporter" and turn.strategy and not turn.planned]
-
-
-def kept_turns(conversation: Conversation) -> list[Turn]:
-    """The labelled supporter turns that a tree search kept, on any of its paths, in the tree's order."""
-    return [turn for turn in conversation.turns if turn.scores.get("kept") and turn.strategy and not turn.planned]
-
-
-def past_strategies(
-    conversation: Conversation, mode: PastStrategies, predicted: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Which strategy the history shows at which turn id: the gold ones, the model's own (``predicted``), or none."""
-    if mode == "hidden":
-        return {}
-    if mode == "predicted":
-        return dict(predicted or {})
-    return {turn.id: turn.strategy for turn in conversation.turns if turn.strategy and not turn.planned}
+if TYPE_CHECKING:
+    from esckit.roles import RoleBank
 
 
 class Context(NamedTuple):
@@ -90,7 +50,8 @@ class Renderer:
     """Renders conversations for one tokenizer (of transformers, with a chat template), taxonomy and layout.
 
     A path has at most ``max_context`` tokens, its target included; a longer one loses its oldest exchanges. ``shown``
-    are the strategies that the history shows, by turn id (`past_strategies`).
+    are the strategies that the history shows, by turn id (`past_strategies`). Under ``gates`` each token of the
+    generator's has its pair; from a ``bank`` the system text takes the role, and a reply's context its experience.
 
     Raises:
         TemplateError: the chat template cannot be used.
@@ -103,11 +64,15 @@ class Renderer:
         *,
         max_context: int,
         layout: Layout | OwnLayout = "shared-prefix",
+        gates: Gates | None = None,
+        bank: "RoleBank | None" = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.taxonomy = taxonomy
         self.max_context = max_context
         self.layout: Layout | OwnLayout = layout
+        self.gates = gates
+        self.bank = bank
         self.template = ChatTemplate(tokenizer)
         self.end_of_turn = self.template.end_of_turn
         self._longest_label = lru_cache(self._measure_labels)
@@ -115,16 +80,20 @@ class Renderer:
 
     # What a part reads and says.
 
-    def _system(self, part: Part, strategy: str, language: str = "en") -> Message:
+    def _system(self, part: Part, strategy: str, told: Told = NOTHING) -> Message:
         """The system message that a part reads before a reply under a strategy, in the dialogue's language."""
-        return Message("system", system_text(self.layout, part, self.taxonomy, strategy, language))
+        own = system_text(self.layout, part, self.taxonomy, strategy, told.language)
+        more = (told.role, told.experience if self.layout == "paper" else "")
+        return Message("system", "\n\n".join(text for text in (own, *more) if text))
 
-    def _text(self, messages: Sequence[Message], part: Part, strategy: str, language: str) -> str:
+    def _text(self, messages: Sequence[Message], part: Part, strategy: str, told: Told = NOTHING) -> str:
         """The whole template before a reply; with lines, the history is lines in one user message."""
         history = messages
+        if told.experience and self.layout != "paper":
+            history = [*messages[:-1], told.after(messages[-1])]
         if reads_lines(self.layout, part):
-            history = [Message("user", "\n".join(line_of(each, language) for each in messages))]
-        system = self.system(part, strategy, language)
+            history = [Message("user", "\n".join(line_of(each, told.language) for each in history))]
+        system = self.system(part, strategy, told)
         return self.template.prompt([*([system] if system.content else []), *history]) + self.template.lead
 
     def context(
@@ -134,18 +103,18 @@ class Renderer:
         reserve: int,
         part: Part = "coupled",
         strategy: str | None = None,
-        language: str = "en",
+        told: Told = NOTHING,
     ) -> Context:
-        """Everything before a reply, with room for ``reserve`` tokens after it; the strategy is the reply's.
+        """Everything before a reply, with room for ``reserve`` tokens after it; strategy and ``told`` are the reply's.
 
         Raises:
             CorpusError: even without any history it does not fit ``max_context``.
         """
-        messages = to_messages(*as_written(self.layout, path, shown), language)
+        messages = to_messages(*as_written(self.layout, path, shown), told.language)
         limit = self.max_context - reserve
 
         def without(dropped: int) -> Context:
-            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0], language)
+            text = self._text(messages[2 * dropped :], part, strategy or self.taxonomy.labels[0], told)
             return Context(text, self.template.encoder.encode(text), dropped)
 
         found = without(0)
@@ -176,8 +145,15 @@ class Renderer:
         """
         label, probe = self._longest_label(part)
         text = max((len(self.reply_ids(probe, str(turn.strategy), text, part)[1]) for text in texts), default=room)
-        path, reserve = conversation.path(turn.parent), label + text
-        return self.context(path, shown, reserve, part, str(turn.strategy), conversation.language)
+        told = self._told(conversation, turn) if part == "generator" else Told(language=conversation.language)
+        return self.context(conversation.path(turn.parent), shown, label + text, part, str(turn.strategy), told)
+
+    def _told(self, conversation: Conversation, turn: Turn) -> Told:
+        """What the bank has of a turn's role and experience."""
+        role = self.bank and member_of(conversation, turn, "role")
+        if not self.bank or not role:
+            return Told(language=conversation.language)
+        return told_of(self.bank, role, turn.extra.get("experience"), conversation.language)
 
     def _measure_labels(self, part: Part) -> tuple[int, str]:
         """Tokens of the longest label, and the short context after which they were counted."""
@@ -225,7 +201,37 @@ class Renderer:
             CorpusError: the turn has no strategy, or does not fit ``max_context``.
         """
         context = self._before(conversation, turn, part, shown, [] if part == "planner" else [turn.text or ""])
-        return self._example(context, turn, part, label_weight)
+        return self._gated(self._example(context, turn, part, label_weight), conversation, turn, part, shown)
+
+    def _gated(
+        self, example: Example, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str]
+    ) -> Example:
+        """The generator's example with its tokens' pairs; as it is without gates."""
+        if self.gates is None or part != "generator":
+            return example
+        own = self.gates.of_turn(conversation, turn)
+        said = len(example.given) + len(example.scored)
+        if self.gates.scope == "sequence":
+            return replace(example, pairs=(own,) * (len(example.context) + said))
+        pairs = [self.gates.of_turn(conversation, turn, **{STRATEGY: None})] * len(example.context)
+        past = [one for one in conversation.path(turn.parent) if one.speaker == "supporter"][example.dropped :]
+        for one, begins in zip(past, self._begins(example, conversation, turn, shown), strict=True):
+            ends = example.context.index(self.end_of_turn, begins) + 1
+            pair = self.gates.of_turn(conversation, one, **{STRATEGY: shown.get(one.id)})
+            pairs[begins:ends] = [pair] * (ends - begins)
+        return replace(example, pairs=(*pairs, *(own,) * said))
+
+    def _begins(
+        self, example: Example, conversation: Conversation, turn: Turn, shown: Mapping[str, str]
+    ) -> Iterator[int]:
+        """Where each past reply that the context still has begins, its label first: where its own context ends."""
+        told = self._told(conversation, turn)
+        path = conversation.path(turn.parent)
+        messages = to_messages(*as_written(self.layout, path, shown), told.language)[2 * example.dropped :]
+        told = told if self.layout == "paper" else told._replace(experience="")
+        for place in range(1, len(messages), 2):
+            before = self._text(messages[:place], "generator", str(turn.strategy), told)
+            yield shared_length(example.context, self.template.encoder.encode(before))
 
     def _example(self, context: Context, turn: Turn, part: Part, label_weight: float = 1.0) -> Example:
         if turn.strategy is None:
@@ -243,10 +249,11 @@ class Renderer:
         self, conversation: Conversation, preference: Preference, part: Part, shown: Mapping[str, str]
     ) -> PairExample:
         """Render a preference for one part; where the context must be cut, it is cut alike for both sides."""
-        chosen, rejected = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
+        chosen, _ = sides = [conversation.turn(preference.chosen), conversation.turn(preference.rejected)]
         texts = [] if part == "planner" else [turn.text or "" for turn in sides]
         context = self._before(conversation, chosen, part, shown, texts)
-        return PairExample(self._example(context, chosen, part), self._example(context, rejected, part))
+        examples = (self._gated(self._example(context, side, part), conversation, side, part, shown) for side in sides)
+        return PairExample(*examples)
 
     def examples(
         self,
@@ -286,12 +293,20 @@ class Renderer:
         labels = self.taxonomy.labels
         return [Example(turn.id, ids, (), self.label_ids(text, label, part), dropped) for label in labels]
 
+    def asked(
+        self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
+    ) -> Example:
+        """What is read up to where the text of a reply under the turn's strategy begins; its own text is not read."""
+        context = self._before(conversation, turn, part, shown, room=max_new_tokens)
+        label = self.reply_ids(context.text, str(turn.strategy), "", part)[0]
+        return self._gated(Example(turn.id, context.ids, label, (), context.dropped), conversation, turn, part, shown)
+
     def prompt(
         self, conversation: Conversation, turn: Turn, part: Part, shown: Mapping[str, str], max_new_tokens: int
     ) -> Ids:
-        """Token ids up to where the text of a reply under the turn's strategy begins; its own text is not read."""
-        context = self._before(conversation, turn, part, shown, room=max_new_tokens)
-        return (*context.ids, *self.reply_ids(context.text, str(turn.strategy), "", part)[0])
+        """Token ids of `asked`."""
+        asked = self.asked(conversation, turn, part, shown, max_new_tokens)
+        return (*asked.context, *asked.given)
 
     # Pretraining.
 
@@ -323,7 +338,7 @@ class Renderer:
     def _messages_scored(self, conversation: Conversation, messages: Sequence[Message], dropped: int) -> list[Example]:
         """A target a message that somebody said: its content and the token that ends it, after all before it."""
         encoder, examples = self.template.encoder, []
-        chat = [self.system("coupled", self.taxonomy.labels[0], conversation.language)]
+        chat = [self.system("coupled", self.taxonomy.labels[0], Told(language=conversation.language))]
         before = None
         for message in messages:
             chat.append(message)

@@ -128,7 +128,7 @@ def check_measurable(source: str) -> None:
         ModelError: one sentence says what it is.
     """
     from esckit.language_models.backbone import check_source
-    from esckit.supporters.supporter import read_card
+    from esckit.supporters.supporter_folder import read_card
 
     if (Path(source) / "supporter.json").exists():
         card = read_card(Path(source))
@@ -223,7 +223,7 @@ def _opened(source: str) -> "tuple[Backbone, str | None]":
     from esckit.language_models.backbone import load_backbone
     from esckit.language_models.folders import adapter_base
     from esckit.supporters.language_parts import load_adapters
-    from esckit.supporters.supporter import load_base, read_card
+    from esckit.supporters.supporter_folder import load_base, read_card
 
     folder = Path(source)
     if (folder / "supporter.json").exists():

@@ -54,7 +54,7 @@ def make_supporter(
     from esckit.rendering import supporter_turns
     from esckit.strategy import TAXONOMIES
     from esckit.supporters.retrieval import build_store
-    from esckit.supporters.supporter import SupporterCard, save_supporter
+    from esckit.supporters.supporter_folder import SupporterCard, save_supporter
 
     if not any(supporter_turns(conversation) for conversation in conversations):
         raise CorpusError(f"{name} has no supporter turn with a strategy: a planner cannot be trained on it.")

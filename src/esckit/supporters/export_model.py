@@ -12,7 +12,7 @@ from esckit.language_models.backbone import Backbone, load_backbone
 from esckit.rendering import Part
 from esckit.rendering.layouts import system_text
 from esckit.strategy import TAXONOMIES
-from esckit.supporters.supporter import SupporterCard, load_base, read_card
+from esckit.supporters.supporter_folder import SupporterCard, load_base, read_card
 
 __all__ = ["Exported", "Stored", "export_model"]
 

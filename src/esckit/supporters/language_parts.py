@@ -15,7 +15,7 @@ from esckit.errors import ModelError
 from esckit.language_models.backbone import Backbone, hash_weights
 from esckit.language_models.generation import Reply, generate, score_strategies
 from esckit.language_models.low_rank import quicken
-from esckit.rendering import OwnLayout, Part, Renderer
+from esckit.rendering import Example, OwnLayout, Part, Renderer
 from esckit.supporters.parts import OnText, Wording
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class LanguageParts:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of the adapters' weights, or the user's layout; a supporter's card has the base's hash."""
-        return json.dumps(asdict(self._layout)) if self._layout else hash_weights(self.backbone.model, "lora_")
+        if self._layout:
+            return json.dumps(asdict(self._layout))
+        return hash_weights(self.backbone.model, "experts_" if self.renderer.gates else "lora_")
 
     def _part(self, part: Part) -> Part:
         return "coupled" if self.coupled else part
@@ -96,11 +98,13 @@ class LanguageParts:
         with self.playing("generator") as model:
             for decoding in dict.fromkeys(each.decoding for each in wanted):
                 places = [place for place, each in enumerate(wanted) if each.decoding == decoding]
-                prompts = [self._prompt(wanted[place]) for place in places]
+                asked = [self._asked(wanted[place]) for place in places]
+                prompts = [(*each.context, *each.given) for each in asked]
+                under = {"pairs": [each.pairs for each in asked]} if self.renderer.gates else {}
                 seeds = [seed_of(wanted[place].seed, attempt) for place in places]
                 end = self.renderer.end_of_turn
                 take = held.take if held else None
-                replies = generate(model, self.renderer.tokenizer, prompts, end, decoding, seeds, take)
+                replies = generate(model, self.renderer.tokenizer, prompts, end, decoding, seeds, take, **under)
                 drawn.update(zip(places, map(self._without_end, replies), strict=True))
         if held and drawn[0].text and drawn[0].text not in (wanted[0].unlike or ()):
             held.let_go()
@@ -109,10 +113,10 @@ class LanguageParts:
     def _without_end(self, reply: Reply) -> Reply:
         return reply._replace(text=self._layout.without_end(reply.text)) if self._layout else reply
 
-    def _prompt(self, wanted: Wording) -> tuple[int, ...]:
-        turn = Turn("next", wanted.parent, "supporter", None, wanted.strategy)
+    def _asked(self, wanted: Wording) -> Example:
+        turn = Turn("next", wanted.parent, "supporter", None, wanted.strategy, extra=dict(wanted.extra))
         room = wanted.decoding.max_new_tokens
-        return self.renderer.prompt(wanted.conversation, turn, self._part("generator"), wanted.shown, room)
+        return self.renderer.asked(wanted.conversation, turn, self._part("generator"), wanted.shown, room)
 
 
 class _HeldBack:
@@ -145,6 +149,8 @@ def load_adapters(backbone: Backbone, folders: Mapping[Part, Path]) -> Backbone:
     """
     from peft import PeftModel
     from safetensors import SafetensorError
+
+    from esckit.language_models import experts  # noqa: F401 - PEFT knows the tuner once it is imported
 
     (first, folder), *others = folders.items()
     try:

@@ -22,7 +22,7 @@ def check_model(options: ChatModelOptions) -> None:
     """
     options.check_askable()
     if (folder := _supporter(options)) is not None:
-        from esckit.supporters.supporter import read_card
+        from esckit.supporters.supporter_folder import read_card
 
         if read_card(folder).generator != "language":
             raise _wordless(str(folder))

@@ -23,7 +23,8 @@ from esckit.supporters.wrong_folders import not_a_planner, not_a_supporter
 
 if TYPE_CHECKING:
     from esckit.supporters.parts import Generator, Planner
-    from esckit.supporters.supporter import Supporter, SupporterCard
+    from esckit.supporters.supporter import Supporter
+    from esckit.supporters.supporter_folder import SupporterCard
 
 __all__ = ["EMBEDDED", "NO_FORM", "OwnOptions", "load_own", "open_named", "open_own", "open_planner", "open_supporter"]
 
@@ -139,7 +140,8 @@ def open_own(
         ModelError, ChatError: see `open_supporter`.
     """
     quiet()
-    from esckit.supporters.supporter import Supporter, SupporterCard
+    from esckit.supporters.supporter import Supporter
+    from esckit.supporters.supporter_folder import SupporterCard
 
     options.check_askable()
     options = _as_exported(options)

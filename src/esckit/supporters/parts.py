@@ -31,6 +31,7 @@ class Wording(NamedTuple):
         decoding: how the text is drawn.
         seed: of the draw; the reply depends on nothing that stands beside it.
         unlike: texts that it must not be, nor blank; None takes whatever comes.
+        extra: what else of the turn is known: its role, and the experience that it may tell.
     """
 
     conversation: Conversation
@@ -40,6 +41,7 @@ class Wording(NamedTuple):
     decoding: Decoding
     seed: int
     unlike: frozenset[str] | None = None
+    extra: Mapping[str, Any] = MappingProxyType({})
 
 
 class AskedReply(NamedTuple):

@@ -113,7 +113,7 @@ def _one_after_the_other(supporter: Answers, turns: Sequence[Turn], requests: Se
         return planned
     words = [replace(r, shown=shown, strategy=p.strategy) for r, p in zip(requests, planned, strict=True)]
     worded = [expect_one(each, request) for each, request in zip(supporter.propose(words), words, strict=True)]
-    return [replace(p, text=w.text, finish=w.finish) for p, w in zip(planned, worded, strict=True)]
+    return [replace(p, text=w.text, finish=w.finish, extra=w.extra) for p, w in zip(planned, worded, strict=True)]
 
 
 def row_of(conversation: Conversation, turn: Turn, said: Candidate, extra: dict[str, Any]) -> Prediction:

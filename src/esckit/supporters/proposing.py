@@ -38,6 +38,7 @@ class TurnRequest:
         planning: how the strategy is chosen.
         wording: how the text is drawn; None wants no text.
         unlike: texts that no candidate may be, nor blank; None takes whatever comes.
+        role: who is to speak, of a supporter with roles: empty for none, None lets it choose.
     """
 
     conversation: Conversation
@@ -50,6 +51,7 @@ class TurnRequest:
     planning: Decoding = GREEDY
     wording: Decoding | None = Decoding()  # noqa: RUF009 - it is frozen
     unlike: frozenset[str] | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Candidate:
         """A planned candidate with its text; a strategy that was planned stands, whatever the answer names."""
         known: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
         if isinstance(reply, AskedReply):
-            known |= {"strategy": self.strategy or reply.strategy, "extra": reply.extra}
+            known |= {"strategy": self.strategy or reply.strategy, "extra": {**self.extra, **reply.extra}}
         return replace(self, **known)
 
     def turn(self, turn_id: str, parent: str | None, source: str) -> Turn:

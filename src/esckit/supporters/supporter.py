@@ -1,22 +1,16 @@
-"""A supporter: a planner and a generator, and the folder that they are loaded from.
+"""A supporter: a planner and a generator, and who speaks and tells where it has roles; its folder's form is
+`supporter_folder`'s."""
 
-``supporter.json`` says what each is. Language-model parts are adapters on one backbone, ``coupled`` (one adapter for
-both) or ``decoupled`` (one each); a planner may be an encoder instead, and a generator a store of human replies.
-"""
-
-import json
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import Decoding, choose_strategies, seed_of
 from esckit.errors import ModelError, TalkError
-from esckit.files import atomic, hash_file, read_text, write_json
-from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
+from esckit.language_models.backbone import Backbone
 from esckit.rendering import Layout, Part, PastStrategies, Renderer, past_strategies
 from esckit.safety import stop_after
 from esckit.strategy import TAXONOMIES, Taxonomy
@@ -24,6 +18,7 @@ from esckit.supporters.language_parts import LanguageParts, load_adapters
 from esckit.supporters.parts import Generator, NoPlanner, OnText, Planner, Wording
 from esckit.supporters.proposing import Candidate, TurnRequest, expect_one
 from esckit.supporters.said import Said, place_of
+from esckit.supporters.supporter_folder import SupporterCard, load_casting, load_language, read_card
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,117 +26,29 @@ if TYPE_CHECKING:
 
     from esckit.chat_models.ledger import Ledger
     from esckit.planning.calibration import Calibration
+    from esckit.supporters.casting import Casting
+    from esckit.supporters.casting_options import CastingOptions
 
-FORMAT = 1
-_ADAPTER = "adapter_model.safetensors"
-Kind = Literal["coupled", "decoupled"]
-PlannerKind = Literal["language", "encoder"]
-GeneratorKind = Literal["language", "retrieval", "none"]
-
-
-@dataclass(frozen=True)
-class SupporterCard:
-    """What ``supporter.json`` says.
-
-    Attributes:
-        kind: coupled, or decoupled.
-        past_strategies: what the planner sees at inference unless told otherwise, as in training.
-        base: of language-model parts: a Hub id, or a path relative to the file; None where there are none.
-        base_hash: SHA-256 of the base's weights.
-        adapter_hashes: SHA-256 of each adapter's file; None in a folder that was written before there were any.
-        max_context: the most tokens of a path.
-        layout, taxonomy: names.
-        planner: an adapter on the base, or an encoder's folder.
-        generator: an adapter on the base, a reply store's folder, or none: then only strategies are predicted.
-        calibrated: an encoder planner's scores with its calibration.
-        quantisation: how the base's weights are stored, as in training.
-        ranker: of a reply store: the language model that chooses among the nearest replies (`RerankedReplies`).
-        ranker_hash: SHA-256 of its weights.
-        own: of a model that was trained elsewhere, as it is, in place of base and adapters: `own_model.OwnOptions`.
-    """
-
-    kind: Kind
-    past_strategies: PastStrategies
-    base: str | None = None
-    base_hash: str | None = None
-    max_context: int | None = None
-    layout: Layout = "shared-prefix"
-    taxonomy: str = "esconv"
-    planner: PlannerKind = "language"
-    generator: GeneratorKind = "language"
-    calibrated: bool = True
-    quantisation: Quantisation | None = None
-    adapter_hashes: Mapping[str, str] | None = None
-    ranker: str | None = None
-    ranker_hash: str | None = None
-    own: Mapping[str, Any] | None = None
-
-    @property
-    def adapters(self) -> tuple[Part, ...]:
-        """The adapters on the base."""
-        if self.own is not None:
-            return ()
-        if self.kind == "coupled":
-            return ("coupled",)
-        parts: tuple[tuple[Part, str], ...] = (("planner", self.planner), ("generator", self.generator))
-        return tuple(part for part, kind in parts if kind == "language")
-
-
-def save_supporter(folder: Path, card: SupporterCard, parts: Mapping[str, Path], base: Path | None = None) -> None:
-    """Write a supporter folder anew: ``supporter.json``, each part in a subfolder of its name, the base where given.
-
-    ``parts`` are the folders of adapters, encoder planner or reply store. A backbone's folder that is given as ``base``
-    is carried along, so that the supporter can be moved; the card's own is then ignored. Adapters are hashed here.
-    """
-    hashes = {part: hash_file(parts[part] / _ADAPTER) for part in card.adapters}
-    fields = {**asdict(card), "base": "./base" if base is not None else card.base, "adapter_hashes": hashes}
-    with atomic(folder) as temporary:
-        temporary.mkdir()
-        for part, source in parts.items():
-            shutil.copytree(source, temporary / part)
-        if base is not None:
-            shutil.copytree(base, temporary / "base")
-        known = {key: value for key, value in fields.items() if key != "own" or value is not None}
-        described = {"format": FORMAT, **known, "adapters": {p: p for p in card.adapters}}
-        write_json(temporary / "supporter.json", described)
-
-
-def read_card(folder: Path) -> SupporterCard:
-    """Read and check ``supporter.json``.
-
-    Raises:
-        ModelError: there is none, or it is not one that this version reads.
-    """
-    path = folder / "supporter.json"
-    try:
-        fields = json.loads(read_text(path, what="a supporter folder's supporter.json", error=ModelError))
-        if fields.pop("format") != FORMAT:
-            raise ModelError(f"{path} has another format than {FORMAT}: install the esckit that wrote it.")
-        fields.pop("adapters")
-        card = SupporterCard(**fields)
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a supporter.json ({error}): make the supporter again.") from error
-    known = (Kind, PastStrategies, Layout, PlannerKind, GeneratorKind)
-    named = (card.kind, card.past_strategies, card.layout, card.planner, card.generator)
-    if card.taxonomy not in TAXONOMIES or any(n not in get_args(k) for n, k in zip(named, known, strict=True)):
-        raise ModelError(f"{path} names an unknown kind, part, layout or taxonomy: make the supporter again.")
-    if card.quantisation not in (None, *get_args(Quantisation)):
-        raise ModelError(f"{path} names an unknown quantisation: make the supporter again.")
-    if card.adapters and None in (card.base, card.base_hash, card.max_context):
-        raise ModelError(f"{path} names no base for its adapters: make the supporter again.")
-    return card
+VOICES: Final = (
+    "It may speak in the voice of a story's character, and tell what the character lived: that is a story, not a life."
+)
+"""What a person is told of a supporter with roles."""
 
 
 class Supporter:
     """A loaded supporter; threads may share it. It can do what `Answers` says.
 
-    Without a generator it only plans; under `NoPlanner` its generator takes no strategies.
+    Without a generator it only plans; under `NoPlanner` its generator takes no strategies. With a casting it speaks in
+    the voice of a role.
     """
 
-    def __init__(self, card: SupporterCard, planner: Planner, generator: Generator | None) -> None:
+    def __init__(
+        self, card: SupporterCard, planner: Planner, generator: Generator | None, casting: "Casting | None" = None
+    ) -> None:
         self.card = card
         self.planner = planner
         self.generator = generator
+        self.casting = casting
         self._lock = RLock()
 
     @classmethod
@@ -158,7 +65,8 @@ class Supporter:
             from esckit.supporters.own_model import load_own
 
             return load_own(folder, card, ledger)
-        language = _load_language(folder, card) if card.adapters else None
+        casting = load_casting(folder, card)
+        language = load_language(folder, card, casting) if card.adapters else None
         planner: Planner | None = language
         generator: Generator | None = language
         if card.planner == "encoder":
@@ -171,7 +79,7 @@ class Supporter:
 
             generator = ReplyStore.load(folder / "generator")
         assert planner is not None
-        made = cls(card, planner, None if card.generator == "none" else generator)
+        made = cls(card, planner, None if card.generator == "none" else generator, casting)
         if card.ranker is not None:
             from esckit.supporters.reranked import ranked_by
 
@@ -211,13 +119,17 @@ class Supporter:
     @property
     def identity(self) -> list[Any]:
         """JSON-ready; changes with anything that its answers depend on."""
-        card = {key: value for key, value in asdict(self.card).items() if key != "own"}  # the parts tell that
-        return [card, self.planner.identity, self.generator and self.generator.identity]
+        told = ("own", "casting")  # by the parts
+        card = {key: value for key, value in asdict(self.card).items() if key not in told}
+        parts = [self.planner.identity, self.generator and self.generator.identity]
+        return [card, *parts, *([self.casting.identity] if self.casting else [])]
 
     @property
     def about(self) -> str | None:
         """What a person who talks to it must know of its replies; None where it only plans."""
-        return None if self.generator is None else self.generator.about
+        if self.generator is None or self.casting is None:
+            return None if self.generator is None else self.generator.about
+        return f"{self.generator.about} {VOICES}"
 
     @property
     def past_strategies(self) -> PastStrategies:
@@ -238,8 +150,24 @@ class Supporter:
         """The same supporter with another calibration over its planner's scores."""
         from esckit.supporters.calibrated import CalibratedPlanner
 
-        other = Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator)
+        other = Supporter(self.card, CalibratedPlanner(self.planner, calibration), self.generator, self.casting)
         other._lock = self._lock  # they share their parts
+        return other
+
+    def recast(self, options: "CastingOptions") -> "Supporter":
+        """The same supporter, whose roles and experiences are chosen otherwise.
+
+        Raises:
+            ModelError: it has no roles.
+            RoleError: the options name a role that its bank lacks.
+        """
+        from esckit.supporters.casting import Casting
+
+        if self.casting is None:
+            raise ModelError("this supporter has no roles that could be chosen: take one of kind empath.")
+        casting = Casting(self.casting.matcher, options, self.casting.scorer)
+        other = Supporter(self.card, self.planner, self.generator, casting)
+        other._lock = self._lock
         return other
 
     def score(
@@ -303,6 +231,7 @@ class Supporter:
     def propose(self, requests: Sequence[TurnRequest], on_text: OnText | None = None) -> list[list[Candidate]]:
         """See `proposing.Answers.propose`."""
         with self._lock:  # batches of one caller do not mix with another's, and what parts remember is theirs
+            requests = self._cast(requests)
             planned = self._planned(requests)
             wanted = [
                 (place, rank, self._wording(request, candidate.strategy or "", rank))
@@ -316,10 +245,19 @@ class Supporter:
                 raise ModelError("this supporter only plans: give it a generator.")
             found: list[list[Candidate]] = [[] if r.wording else planned[i] for i, r in enumerate(requests)]
             replies = self.generator.write([wording for _, _, wording in wanted], on_text)
-            for (place, rank, _), reply in zip(wanted, replies, strict=True):
+            for (place, rank, asked), reply in zip(wanted, replies, strict=True):
                 if reply is not None:
-                    found[place].append(planned[place][rank].worded(reply))
+                    candidate = planned[place][rank]
+                    known = {**candidate.extra, **asked.extra}
+                    found[place].append(replace(candidate, extra=known).worded(reply))
             return found
+
+    def _cast(self, requests: Sequence[TurnRequest]) -> Sequence[TurnRequest]:
+        if self.casting:
+            return self.casting.cast(requests)
+        if asked := next((request.role for request in requests if request.role), None):
+            raise ModelError(f"this supporter has no roles, and {asked!r} was asked for: take one of kind empath.")
+        return requests
 
     def _planned(self, requests: Sequence[TurnRequest]) -> list[list[Candidate]]:
         if isinstance(self.planner, NoPlanner):
@@ -357,9 +295,9 @@ class Supporter:
             raise ModelError(f"the supporter has no replies under the strategy {strategy!r}: it has {known}.")
         assert request.wording is not None
         seed = seed_of(request.seed, "text", strategy, rank)
-        return Wording(
-            request.conversation, request.parent, strategy, request.shown, request.wording, seed, request.unlike
-        )
+        place = (request.conversation, request.parent, strategy, request.shown)
+        extra = self.casting.extra(request, strategy) if self.casting else {}
+        return Wording(*place, request.wording, seed, request.unlike, extra)
 
 
 def _together(requests: Sequence[TurnRequest], places: Sequence[int]) -> list[list[int]]:
@@ -369,32 +307,3 @@ def _together(requests: Sequence[TurnRequest], places: Sequence[int]) -> list[li
         key = (id(requests[place].conversation), tuple(requests[place].shown.items()))
         groups.setdefault(key, []).append(place)
     return list(groups.values())
-
-
-def load_base(folder: Path, card: SupporterCard) -> Backbone:
-    """The model that a supporter's adapters stand on.
-
-    Raises:
-        ModelError: it cannot be loaded, or has other weights than those that they were trained on.
-    """
-    assert card.base is not None
-    source = str(folder / card.base) if card.base.startswith(".") else card.base
-    backbone = load_backbone(source, quantisation=card.quantisation)
-    if backbone.weights_hash != card.base_hash:
-        raise ModelError(f"the weights of {backbone.source} are not those that {folder} was trained on: restore them.")
-    return backbone
-
-
-def _load_language(folder: Path, card: SupporterCard) -> LanguageParts:
-    assert card.max_context is not None
-    backbone = load_base(folder, card)
-    adapted = load_adapters(backbone, {part: folder / part for part in card.adapters})
-    for adapter, wanted in (card.adapter_hashes or {}).items():
-        if hash_file(folder / adapter / _ADAPTER) != wanted:
-            raise ModelError(
-                f"{folder / adapter} is not the adapter that {folder} was made with and may belong to another base: "
-                "restore it, or make the supporter again."
-            )
-    taxonomy = TAXONOMIES[card.taxonomy]
-    renderer = Renderer(backbone.tokenizer, taxonomy, max_context=card.max_context, layout=card.layout)
-    return LanguageParts(adapted, renderer, coupled=card.kind == "coupled")

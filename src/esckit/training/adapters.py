@@ -1,5 +1,6 @@
 """LoRA adapters of a recipe's parts: made, loaded, put under a frozen reference, saved."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from re import search
 from typing import Any, Final, NamedTuple
@@ -11,7 +12,7 @@ from esckit.errors import EsckitError
 from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
 from esckit.language_models.low_rank import quicken
 from esckit.training.references import Reference, adapter_off, frozen_adapter
-from esckit.training.training_options import LoraOptions, PreferenceOptions
+from esckit.training.training_options import ExpertsOptions, LoraOptions, PreferenceOptions
 
 _FROZEN: Final = "reference"  # name of the SFT adapter's second copy
 
@@ -50,11 +51,57 @@ def fresh_adapter(model: Any, lora: LoraOptions, part: str) -> Any:
     return quicken(get_peft_model(model, config, adapter_name=part))
 
 
+def fresh_experts(
+    model: Any,
+    lora: LoraOptions,
+    experts: ExpertsOptions,
+    members: Mapping[str, Sequence[str]],
+    part: str,
+    *,
+    bank: str | None = None,
+    described: Any = None,
+) -> Any:
+    """The model under a new mixture of experts, which changes nothing yet.
+
+    Args:
+        lora: rank, alpha and dropout of the experts, and which layers they adapt.
+        members: of each group of ``experts.groups``.
+        bank: digest of the bank that roles are of.
+        described: embeddings (M, d) of the members, groups in the order of the alphabet, where they are described.
+
+    Raises:
+        ModelError: a group has more experts than members, or a rank that they cannot share.
+    """
+    from peft import get_peft_model
+
+    from esckit.language_models.experts import ExpertsConfig, experts_of
+
+    size = experts.embedding_size if described is None else described.shape[-1]
+    config = ExpertsConfig(
+        r=lora.r,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        target_modules=last_layers(model, lora.layers) if lora.layers else "all-linear",
+        groups={name: {"members": list(members[name]), "experts": count} for name, count in experts.groups.items()},
+        embedding_size=size,
+        bank=bank,
+        task_type="CAUSAL_LM",
+        **experts.model_dump(include={"gates", "scaling", "rank", "embeddings", "gate_scope"}),
+    )
+    made = get_peft_model(model, config, adapter_name=part)
+    tuner = experts_of(made)
+    if described is not None and tuner is not None:
+        tuner.describe(part, described)
+    return made
+
+
 def open_adapter(
     backbone: Backbone, folder: Path, part: str, *, name: str | None = None, trainable: bool = False
 ) -> Any:
     """The backbone's model under a part's saved adapter (called ``name`` there), in evaluation mode."""
     from peft import PeftModel
+
+    from esckit.language_models import experts  # noqa: F401 - PEFT knows the tuner once it is imported
 
     model = PeftModel.from_pretrained(backbone.model, folder / part, adapter_name=name or part, is_trainable=trainable)
     return quicken(model).eval()

@@ -95,14 +95,17 @@ def _each_once(indices: Sequence[int], examples: Sequence[Example]) -> list[int]
     first: dict[tuple[tuple[int, ...], ...], int] = {}
     for index in indices:
         example = examples[index]
-        first.setdefault((example.context, example.given, example.scored), index)
+        first.setdefault((example.context, example.given, example.scored, example.pairs), index)
     return list(first.values())
 
 
 def _mismatched(pair: PairExample, following: PairExample) -> Example | None:
     """The chosen reply in the next pair's context; None where that is its own."""
     reply, context = pair.chosen, following.chosen.context
-    return None if context == reply.context else Example(reply.turn_id, context, reply.given, reply.scored)
+    if context == reply.context:
+        return None
+    pairs = (*following.chosen.pairs[: len(context)], *reply.pairs[len(reply.context) :])
+    return Example(reply.turn_id, context, reply.given, reply.scored, pairs=pairs)
 
 
 def rows_of(item: PairItem) -> list[PairItem]:

@@ -4,7 +4,7 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LoraOptions", "PreferenceOptions", "Rates", "TrainingOptions", "usual_rates"]
+__all__ = ["ExpertsOptions", "LoraOptions", "PreferenceOptions", "Rates", "TrainingOptions", "usual_rates"]
 
 
 class Rates(NamedTuple):
@@ -52,6 +52,30 @@ class LoraOptions(BaseModel):
     alpha: float = Field(16, gt=0)
     dropout: float = Field(0.05, ge=0, lt=1)
     layers: int | None = Field(None, ge=1)
+
+
+class ExpertsOptions(BaseModel):
+    """Groups of LoRA experts in place of one LoRA (Group MoELoRA; Empath, section 5.1 and table 6).
+
+    Attributes:
+        groups: how many experts each group has. ``strategy``'s members are the strategies, ``role``'s the bank's roles,
+            another group's the values of the dialogues' label of its name. ``role+strategy`` is one mixture without
+            groups, whose members are both at once.
+        gates, scaling, rank, embeddings, embedding_size: see `language_models.experts.ExpertsConfig`.
+        gate_scope: what is trained on, and read at inference: see `rendering.gates.Gates`.
+        encoder: of described members: ``embedded``, a folder, or a Hub id; its width is the embeddings' size then.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: dict[str, int] = Field({"role": 8, "strategy": 8}, min_length=1)
+    gates: Literal["shared", "per_module"] = "shared"
+    scaling: Literal["alpha/r", "alpha/(r/n)"] = "alpha/r"
+    rank: Literal["per_expert", "total"] = "per_expert"
+    embeddings: Literal["learned", "described"] = "learned"
+    embedding_size: int = Field(64, ge=1)
+    gate_scope: Literal["token", "sequence"] = "token"
+    encoder: str = "embedded"
 
 
 class TrainingOptions(BaseModel):

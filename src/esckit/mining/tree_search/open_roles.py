@@ -209,7 +209,7 @@ def _planner_name(name: str) -> str:
 
 def _hides(folder: Path) -> bool:
     """Whether a planner wants past strategies hidden in a talk that is no human's: see `Supporter.past_in_chat`."""
-    from esckit.supporters.supporter import read_card
+    from esckit.supporters.supporter_folder import read_card
 
     if not (folder / "supporter.json").exists():
         return True  # an encoder planner's own folder, or the embedded one

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from esckit.chat_models.ledger import LEDGER
+from esckit.conversation import Conversation, read_conversations
 from esckit.mining.derivation.options import DerivationOptions
 from esckit.recipes.identity import answers_identity
-from esckit.recipes.stage import Stage
+from esckit.recipes.stage import Split, Stage
 from esckit.recipes.trees import TREES
 from esckit.roles.bank import read_bank
 
@@ -50,6 +51,11 @@ class DeriveStage(Stage, DerivationOptions):
             told,
             limit and run.source(limit.model or ""),
         ]
+
+    def read(self, run: "RunFolder", split: Split) -> list[Conversation]:
+        """The dialogues that it derived of a part; none where the corpus lacks it."""
+        path = run.folder / self.name / FILES[split]
+        return read_conversations(path) if path.exists() else []
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Derive; a stopped derivation continues from the run's ledger.

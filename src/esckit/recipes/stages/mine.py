@@ -243,7 +243,7 @@ def _miner_of(run: "RunFolder", stage: MineStage, sft: SftStage) -> "Callable[[i
         if stage.wording:
             adapters["generator"] = run.folder / stage.wording / "generator"
         backbone = run.load_backbone()
-        supporter = Supporter.of_adapters(backbone, run.renderer(backbone), adapters, sft.past_strategies)
+        supporter = Supporter.of_adapters(backbone, sft.renderer(run, backbone), adapters, sft.past_strategies)
         return Miner(sft.part, supporter, stage.source, stage, stage.wording)
 
     return miner_of

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from esckit.planning.planner_options import PlannerOptions
 from esckit.recipes.stage import Split, Stage
+from esckit.recipes.stages.derive import DeriveStage
 
 if TYPE_CHECKING:
+    from esckit.conversation import Conversation
     from esckit.corpora import Corpus
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
@@ -16,13 +18,17 @@ class PlannerStage(Stage, PlannerOptions):
 
     Attributes:
         encoder: ``embedded``, a folder, or a Hub id.
+        derived: name of a derive stage: train on its dialogues in place of the corpus's.
         with_valid: train on the validation part too, where there is a test part to predict.
     """
 
     stage: Literal["planner"]
     encoder: str = "embedded"
     with_valid: bool = False
+    derived: str | None = None
 
+    later: ClassVar[frozenset[str]] = frozenset({"derived"})
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"derived": ("trees",)}
     makes: ClassVar[str] = "planner"
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
@@ -37,13 +43,26 @@ class PlannerStage(Stage, PlannerOptions):
     def depends_on(self, run: "RunFolder") -> Any:
         return run.source(self.encoder) if self.model == "encoder" else None
 
+    def _derived(self, run: "RunFolder", part: Split) -> "list[Conversation]":
+        stage = run.recipe.named(str(self.derived))
+        assert isinstance(stage, DeriveStage)
+        return stage.read(run, part)
+
+    def check_recipe(self, recipe: "Recipe") -> None:
+        if self.derived and not isinstance(recipe.named(self.derived), DeriveStage):
+            raise ValueError(f"stage {self.name!r} trains on derived dialogues: name a derive stage as derived")
+
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train it; the figures that it reaches on dialogues that it has not seen become facts."""
         from esckit.planning.encoder import load_encoder
         from esckit.planning.fitting import train_planner
         from esckit.strategy import TAXONOMIES
 
-        conversations = [*run.corpus.train, *(run.corpus.valid if self.fitted_to(run.corpus) else [])]
+        conversations = [
+            tree
+            for part in ("train", *self.fitted_to(run.corpus))
+            for tree in (self._derived(run, part) if self.derived else getattr(run.corpus, part))
+        ]
         encoder, taxonomy = load_encoder(self.encoder), TAXONOMIES[run.taxonomy]
         options = PlannerOptions.model_validate(self.model_dump(include=set(PlannerOptions.model_fields)))
         folder = run.folder / self.name

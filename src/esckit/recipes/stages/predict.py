@@ -14,10 +14,12 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_predictions, read_predictions
 from esckit.recipes.stage import Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
+from esckit.recipes.stages.derive import DeriveStage
 from esckit.recipes.stages.supporter import supporter_of
 from esckit.recipes.trees import TREES
 from esckit.rendering import PastStrategies
 from esckit.strategy import TAXONOMIES
+from esckit.supporters.casting_options import CastingOptions
 
 if TYPE_CHECKING:
     from esckit.corpora import Corpus
@@ -36,10 +38,14 @@ class PredictionsStage(Stage):
 
     Attributes:
         split: null is test where the corpus has one, else valid.
+        trees: name of a derive stage: its dialogues of the part are predicted.
     """
 
     split: Split | None = None
+    trees: str | None = None
 
+    later: ClassVar[frozenset[str]] = frozenset({"trees"})
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",)}
     makes: ClassVar[str] = "predictions"
     version: ClassVar[int] = 2  # trees
 
@@ -57,7 +63,9 @@ class PredictionsStage(Stage):
 
     def dialogues(self, run: "RunFolder") -> list[Conversation]:
         """What is predicted."""
-        return list(getattr(run.corpus, self.split_in(run.corpus)))
+        split = self.split_in(run.corpus)
+        derived = self.trees and run.recipe.named(self.trees)
+        return derived.read(run, split) if isinstance(derived, DeriveStage) else list(getattr(run.corpus, split))
 
     def write_trees(self, run: "RunFolder") -> list[Prediction]:
         """Write the dialogues with what the predictions file says in them; return its rows."""
@@ -75,6 +83,7 @@ class PredictStage(PredictionsStage):
         past_strategies: what the history shows; null is what the supporter saw in training.
         calibration: name of a calibrate stage, whose calibration the planner's scores get.
         planning, wording: how strategy and text are chosen.
+        casting: of a supporter with roles: how roles and experiences are chosen, in place of its own way.
     """
 
     stage: Literal["predict"]
@@ -84,8 +93,14 @@ class PredictStage(PredictionsStage):
     calibration: str | None = None
     planning: Decoding = Decoding(greedy=True)
     wording: Decoding = Decoding()
+    casting: CastingOptions | None = None
 
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"supporter": ("supporter",), "calibration": ("calibration",)}
+    later: ClassVar[frozenset[str]] = PredictionsStage.later | {"casting"}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {
+        **PredictionsStage.reads,
+        "supporter": ("supporter",),
+        "calibration": ("calibration",),
+    }
 
     @model_validator(mode="after")
     def _plans_or_is_told(self) -> Self:
@@ -98,6 +113,8 @@ class PredictStage(PredictionsStage):
     def check_recipe(self, recipe: "Recipe") -> None:
         supporter = supporter_of(recipe, self.supporter)
         mode = self.past_strategies or supporter.shown(recipe)
+        if self.casting and not supporter.roles:
+            raise ValueError(f"stage {self.name!r} has a casting, and {self.supporter!r} has no roles: leave it out")
         supporter.check_shown(recipe, mode, f"stage {self.name!r}")
         if self.calibration is None:
             return
@@ -140,6 +157,7 @@ class PredictStage(PredictionsStage):
                 ledger = opened.enter_context(Ledger(run.folder / LEDGER))
                 ledger.forget_failed()
             supporter = Supporter.load(run.folder / self.supporter, ledger)
+            supporter = supporter.recast(self.casting) if self.casting else supporter
             predict(
                 supporter.calibrated(calibration) if calibration else supporter,
                 conversations,

@@ -157,7 +157,7 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
         pairs, held_out = self._divided(pairs, run.recipe.seed)
         seed_everything(run.seed(self))
         backbone, policy = load_policy(source, start, sft.part, form, self.lora, run.recipe.model.quantisation)
-        renderer = run.renderer(backbone)
+        renderer = sft.renderer(run, backbone)
         saved_as = self.model_copy(update={"reference": form})
         replayed = self.replayed(run, self, renderer)
         facts = train_stage(

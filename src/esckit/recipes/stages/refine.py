@@ -218,4 +218,4 @@ def open_policy(run: "RunFolder", stage: str, sft: SftStage) -> "Supporter":
 
     backbone = run.load_backbone()
     folders: dict[Part, Path] = {sft.part: run.folder / stage / sft.part}
-    return Supporter.of_adapters(backbone, run.renderer(backbone), folders, sft.past_strategies)
+    return Supporter.of_adapters(backbone, sft.renderer(run, backbone), folders, sft.past_strategies)

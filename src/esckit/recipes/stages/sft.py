@@ -1,6 +1,7 @@
-"""Stage ``sft``: one part of a supporter, fine-tuned on what people said, or on what a search kept."""
+"""Stage ``sft``: one part of a supporter, fine-tuned on what people said, on what was derived, or a search kept."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -8,17 +9,26 @@ from pydantic import Field, model_validator
 
 from esckit.conversation import read_conversations
 from esckit.errors import CorpusError
+from esckit.planning.matcher_options import BANK
 from esckit.recipes.replay import ReplayingStage
 from esckit.recipes.stage import Stage
+from esckit.recipes.stages.derive import DeriveStage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
-from esckit.training.training_options import LoraOptions
+from esckit.rendering.gates import AND, STRATEGY, Gates
+from esckit.roles import read_bank
+from esckit.strategy import TAXONOMIES
+from esckit.training.training_options import ExpertsOptions, LoraOptions
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
+    from esckit.language_models.backbone import Backbone
+    from esckit.corpora import Corpus
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
     from esckit.rendering import Example, Renderer
+    from esckit.roles import RoleBank
 
 
 class SftStage(ReplayingStage):
@@ -26,9 +36,11 @@ class SftStage(ReplayingStage):
 
     Attributes:
         trees: name of a search stage: train on the turns that it kept, each behind its own path, and on no others (CSO,
-            section 5.1: ESC-Pro-SFT).
+            section 5.1: ESC-Pro-SFT). Or of a derive stage: on its dialogues.
         past_strategies: what the history shows.
         label_weight: of a strategy's tokens in the coupled part's loss, where a text's tokens weigh 1.
+        roles: name of a match stage, with whose bank the generator is told the role of each dialogue, and experiences.
+        experts: groups of experts in place of one LoRA, for the generator; rank, alpha, dropout and layers are lora's.
     """
 
     stage: Literal["sft"]
@@ -37,9 +49,12 @@ class SftStage(ReplayingStage):
     past_strategies: Literal["gold", "hidden"]
     lora: LoraOptions = LoraOptions()
     label_weight: float = Field(1.0, gt=0)
+    roles: str | None = None
+    experts: ExpertsOptions | None = None
 
+    later: ClassVar[frozenset[str]] = ReplayingStage.later | {"roles", "experts"}
     makes: ClassVar[str] = "adapter"
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",), "roles": ("matcher",)}
 
     @property
     def uses_backbone(self) -> bool:
@@ -49,6 +64,8 @@ class SftStage(ReplayingStage):
     def _label_weight_fits(self) -> Self:
         if self.label_weight != 1 and self.part != "coupled":
             raise ValueError("label_weight is for the coupled part, which alone learns labels and texts together")
+        if (self.roles or self.experts) and self.part != "generator":
+            raise ValueError("roles and experts are for the generator, which words what was planned: set part to it")
         return self
 
     def check_recipe(self, recipe: "Recipe") -> None:
@@ -59,8 +76,79 @@ class SftStage(ReplayingStage):
                 "name a search stage, or leave out trees"
             )
 
+    def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
+        super().check_before(recipe, corpus)
+        stage = recipe.named(self.roles) if self.roles else None
+        if self.experts and isinstance(stage, MatchStage):
+            names, count = read_bank(stage.bank).names, self.experts.groups.get("role", 0)
+            if count > len(names):
+                raise CorpusError(
+                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would be "
+                    f"of no use: set experts.groups.role to {len(names)} at most."
+                )
+
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
-        return self.lora
+        if self.experts is None:
+            return self.lora
+        shared = self.experts.rank == "total"
+        rank = sum(self.lora.r if shared else self.lora.r * count for count in self.experts.groups.values())
+        return self.lora.model_copy(update={"r": rank})
+
+    def bank(self, run: "RunFolder") -> "RoleBank | None":
+        """The roles that it is told of."""
+        return read_bank(run.folder / self.roles / BANK) if self.roles else None
+
+    def gates(self, run: "RunFolder") -> "Gates | None":
+        """The members of each group of experts, and what is read under them; None without experts."""
+        if self.experts is None:
+            return None
+        names = sorted({name for group in self.experts.groups for name in group.split(AND)})
+        members = {name: self._members(run, name) for name in names}
+        parts = {group: [members[name] for name in group.split(AND)] for group in self.experts.groups}
+        groups = {group: tuple(map(AND.join, product(*own))) for group, own in parts.items()}
+        return Gates(groups, self.experts.gate_scope)
+
+    def _members(self, run: "RunFolder", name: str) -> tuple[str, ...]:
+        """Of a group of experts: strategies, the bank's roles, or the values of a label of what is trained on.
+
+        Raises:
+            CorpusError: no dialogue has the label.
+        """
+        if name == STRATEGY:
+            return TAXONOMIES[run.taxonomy].labels
+        if name == "role" and (bank := self.bank(run)):
+            return bank.names
+        found = sorted({tree.labels[name] for tree in self.dialogues(run) if tree.labels.get(name)})
+        if not found:
+            raise CorpusError(
+                f"no dialogue has the label {name!r} that stage {self.name!r} has experts for: leave it out."
+            )
+        return tuple(found)
+
+    def renderer(self, run: "RunFolder", backbone: "Backbone") -> "Renderer":
+        """Of its part."""
+        return run.renderer(backbone, self.gates(run), self.bank(run))
+
+    def dialogues(self, run: "RunFolder") -> "list[Conversation]":
+        """What it trains on."""
+        return read_conversations(run.folder / self.trees / TREES) if self.trees else run.corpus.train
+
+    def held_out(self, run: "RunFolder") -> "list[Conversation]":
+        """What it measures its loss on: the validation part, of derived dialogues theirs."""
+        derived = self.trees and run.recipe.named(self.trees)
+        return derived.read(run, "valid") if isinstance(derived, DeriveStage) else run.corpus.valid
+
+    def adapted(self, run: "RunFolder", model: Any, gates: "Gates | None") -> Any:
+        """The model under a fresh adapter, or under fresh experts."""
+        from esckit.recipes.described import describe
+        from esckit.training.adapters import fresh_adapter, fresh_experts
+
+        if self.experts is None or gates is None:
+            return fresh_adapter(model, self.lora, self.part)
+        bank = self.bank(run)
+        described = describe(self.experts, gates, TAXONOMIES[run.taxonomy], bank)
+        digest = bank.digest if bank else None
+        return fresh_experts(model, self.lora, self.experts, gates.groups, self.part, bank=digest, described=described)
 
     def targets(self, conversation: "Conversation", renderer: "Renderer") -> "list[Example]":
         searched = self.trees and "search" in conversation.provenance
@@ -78,8 +166,9 @@ class SftStage(ReplayingStage):
         Raises:
             CorpusError: nothing was kept.
         """
-        conversations = read_conversations(run.folder / self.trees / TREES) if self.trees else run.corpus.train
-        if self.trees and not any(map(kept_turns, conversations)):
+        conversations = self.dialogues(run)
+        derived = self.trees and isinstance(run.recipe.named(self.trees), DeriveStage)
+        if self.trees and not derived and not any(map(kept_turns, conversations)):
             raise CorpusError(
                 f"stage {self.name!r} has nothing to train on: {self.trees!r} kept no turn, so raise its iterations or "
                 "lower theta."
@@ -94,16 +183,16 @@ def fine_tune(
     from esckit.language_models.backbone import seed_everything
     from esckit.language_models.token_tree import build_tries
     from esckit.recipes.training_work import make_tries, train_stage
-    from esckit.training.adapters import fresh_adapter, save_adapter
+    from esckit.training.adapters import save_adapter
     from esckit.training.batches import TrieDataset
 
     backbone = run.load_backbone()
-    renderer = run.renderer(backbone)
+    renderer = sft.renderer(run, backbone)
     seed_everything(run.seed(stage))
-    model = fresh_adapter(backbone.model, sft.lora, sft.part)
+    model = sft.adapted(run, backbone.model, renderer.gates)
     train, valid = (
         make_tries(run, stage, sft, (sft.targets(c, renderer) for c in part), count=count)
-        for part, count in ((conversations, True), (run.corpus.valid, False))
+        for part, count in ((conversations, True), (sft.held_out(run), False))
     )
     replayed = sft.replayed(run, stage, renderer)
     train = TrieDataset([*train.items, *(build_tries(chat, sft.max_tokens_per_row) for chat in replayed)])
@@ -111,6 +200,8 @@ def fine_tune(
         run, stage, sft, model, train, folder, lambda: save_adapter(model, folder, sft.part), valid=valid
     )
     facts |= {"replayed": len(replayed)} if replayed else {}
+    if (tuner := model.base_model) and sft.experts:
+        facts["gates"] = tuner.gate_use(sft.part)
     return {"trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad), **facts}
 
 

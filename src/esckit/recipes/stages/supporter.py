@@ -1,5 +1,6 @@
 """Stage ``supporter``: parts, put together into one folder; or a model that was trained elsewhere, as it is."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
@@ -11,6 +12,7 @@ from esckit.recipes.stage import Stage
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.rendering import PastStrategies
 from esckit.strategy import TAXONOMIES
+from esckit.supporters.casting_options import CastingOptions
 from esckit.supporters.own_model import OwnOptions
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _OWN: Final = ("base", "base_url", "extra_body", "system", "strategy_form")
 class SupporterStage(Stage):
     """Puts parts together: ``coupled``, or ``planner`` and ``generator``, or a ``planner`` alone, which only plans.
 
+    With ``roles`` it is of kind empath: the generator speaks in the voice of the role that suits the person.
+
     Language-model parts are named by their sft or preference stages; a planner may also be a planner stage, a generator
     also a replies stage. Or it takes a ``model`` as it is, under a ``planner`` of a planner stage or under none.
 
@@ -32,6 +36,8 @@ class SupporterStage(Stage):
         model, base, base_url, extra_body, strategy_form: of a model as it is (`supporters.own_model.OwnOptions`).
         system: its system text, the text itself.
         concurrency, budget_calls, budget_tokens: of a model behind a URL.
+        roles: name of a match stage, whose bank and matcher it takes.
+        casting: how roles and experiences are chosen (`supporters.casting_options`).
         ranker: of a generator from a replies stage: the language model that chooses among the nearest replies.
         calibrated: an encoder planner's scores with its calibration, or as they are.
         past_strategies: what an encoder planner, or a model as it is, sees unless a predict stage says otherwise; a
@@ -42,6 +48,8 @@ class SupporterStage(Stage):
     coupled: str | None = None
     planner: str | None = None
     generator: str | None = None
+    roles: str | None = None
+    casting: CastingOptions | None = None
     ranker: str | None = None
     calibrated: bool = True
     past_strategies: Literal["gold", "hidden"] = "gold"
@@ -56,16 +64,22 @@ class SupporterStage(Stage):
     budget_tokens: int | None = Field(None, ge=1)
 
     elsewhere: ClassVar[frozenset[str]] = frozenset(PACE_KEYS)
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "casting"})
     makes: ClassVar[str] = "supporter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {
         "coupled": ("adapter",),
         "planner": ("adapter", "planner"),
         "generator": ("adapter", "replies"),
+        "roles": ("matcher",),
     }
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        parts = {each.key for each in self.inputs}
+        parts = {each.key for each in self.inputs} - {"roles"}
+        if self.casting and not self.roles:
+            raise ValueError("casting is of a supporter with roles: set roles to a match stage, or leave it out")
+        if self.roles and parts != {"planner", "generator"}:
+            raise ValueError("roles are for a planner and a generator: set both, or leave roles out")
         if self.model is None:
             if lonely := [key for key in (*_OWN, *PACE_KEYS) if getattr(self, key)]:
                 raise ValueError(f"{lonely[0]} is of a model as it is: set model as well, or leave it out")
@@ -86,7 +100,7 @@ class SupporterStage(Stage):
 
     def adapters(self, recipe: "Recipe") -> dict[str, SftStage]:
         """By part, the sft stage at the root of each part that is an adapter on the backbone."""
-        named = {part.key: part.name for part in self.inputs}
+        named = {part.key: part.name for part in self.inputs if part.key != "roles"}
         return {part: sft_of(recipe, name) for part, name in named.items() if recipe.named(name).makes == "adapter"}
 
     def shown(self, recipe: "Recipe") -> Literal["gold", "hidden"]:
@@ -110,9 +124,23 @@ class SupporterStage(Stage):
             raise ValueError(f"stage {self.name!r} takes a part from a stage that trained another part")
         if len({sft.past_strategies for sft in trained.values()}) > 1:
             raise ValueError(f"the parts of {self.name!r} must be trained with the same past_strategies")
+        self._check_roles(trained)
         if self.ranker and not (self.generator and recipe.named(self.generator).makes == "replies"):
             raise ValueError(f"stage {self.name!r} has a ranker and no replies to choose among: name a replies stage")
         self.check_shown(recipe, self.shown(recipe), f"stage {self.name!r}")
+
+    def _check_roles(self, trained: Mapping[str, SftStage]) -> None:
+        """Refuse a generator of experts or roles that would not get what it was trained with."""
+        generator = trained.get("generator")
+        if generator and generator.experts and "planner" in trained:
+            raise ValueError(
+                f"stage {self.name!r} puts a planner's adapter beside experts, which stand alone on their model: "
+                "name a planner stage as planner"
+            )
+        if generator and generator.roles and generator.roles != self.roles:
+            raise ValueError(
+                f"the generator of {self.name!r} was trained with the roles of {generator.roles!r}: set roles to it"
+            )
 
     def check_shown(self, recipe: "Recipe", mode: PastStrategies, who: str) -> None:
         """Refuse to show a language model labels that it never saw.
@@ -150,7 +178,7 @@ class SupporterStage(Stage):
 
     def _of_model(self, run: "RunFolder") -> dict[str, Any]:
         from esckit.supporters.own_model import open_own, open_planner
-        from esckit.supporters.supporter import save_supporter
+        from esckit.supporters.supporter_folder import save_supporter
 
         options, taxonomy = self.own_options(), TAXONOMIES[run.taxonomy]
         here = {
@@ -167,11 +195,13 @@ class SupporterStage(Stage):
 
     def _of_parts(self, run: "RunFolder") -> dict[str, Any]:
         """Put the parts and their base into one folder that `Supporter.load` reads; a pocket base travels along."""
-        from esckit.supporters.supporter import SupporterCard, save_supporter
+        from esckit.supporters.supporter_folder import Kind, SupporterCard, save_supporter
 
         adapters = self.adapters(run.recipe)
         parts = {p.key: run.folder / p.name / (p.key if p.key in adapters else "") for p in self.inputs}
         about: dict[str, Any] = {"past_strategies": self.shown(run.recipe), "taxonomy": run.taxonomy}
+        if self.roles:
+            about["casting"] = (self.casting or CastingOptions()).model_dump(mode="json")
         base = None
         if adapters:
             backbone = run.load_backbone()
@@ -188,7 +218,8 @@ class SupporterStage(Stage):
             about |= {"ranker": ranker.source, "ranker_hash": ranker.weights_hash}
         if not self.coupled and "planner" not in adapters:
             about |= {"planner": "encoder", "calibrated": self.calibrated}
-        card = SupporterCard(kind="coupled" if self.coupled else "decoupled", **about)
+        kind: Kind = "coupled" if self.coupled else "empath" if self.roles else "decoupled"
+        card = SupporterCard(kind=kind, **about)
         save_supporter(run.folder / self.name, card, parts, base)
         return {"kind": card.kind, "past_strategies": card.past_strategies}
 

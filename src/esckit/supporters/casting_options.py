@@ -1,0 +1,32 @@
+"""How roles and experiences are chosen; it needs no torch."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from esckit.roles.telling import TellingOptions
+
+__all__ = ["ROLES", "CastingOptions"]
+
+ROLES: Final = ("matched", "labelled", "drawn", "none")
+"""How a role is found, besides the name of one."""
+
+
+class CastingOptions(BaseModel):
+    """How roles and experiences are chosen; what a request says itself comes first.
+
+    Attributes:
+        role: ``matched`` by the matcher; ``labelled``: the dialogue's label, else matched; ``drawn`` by the roles'
+            shares of the questions that the matcher was trained on, once a dialogue (Empath's ablation, section 6.5);
+            ``none``; or the name of a role.
+        experiences: ``nearest`` in emotions; ``drawn``: any of the role's; ``none``.
+        telling: when one is told.
+        seed: of what is drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: str = "matched"
+    experiences: Literal["nearest", "drawn", "none"] = "nearest"
+    telling: TellingOptions = TellingOptions()
+    seed: int = 0
