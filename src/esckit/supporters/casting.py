@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from numpy.typing import ArrayLike
-
 from esckit.conversation import Conversation, Turn
 from esckit.decoding import seed_of
 from esckit.planning.questions import question_text, read_question
 from esckit.planning.role_matcher import RoleMatcher
 from esckit.roles import RoleBank
 from esckit.roles.telling import choose_experience, may_tell, told_on
+from esckit.supporters.asked_emotions import Felt
 from esckit.supporters.casting_options import ROLES, CastingOptions
 from esckit.supporters.proposing import TurnRequest
 
@@ -25,8 +24,12 @@ _RECENT: Final = 3  # the seeker's last turns that tell what is felt now
 class Scorer(Protocol):
     """Scores what a person feels; a matcher does without a call, `asked_emotions` by a chat model."""
 
+    @property
+    def identity(self) -> Any:
+        """JSON-ready; changes with anything that the scores depend on."""
+
     def feelings(self, texts: Sequence[str], language: str) -> Any:
-        """Scores (n, 8), 1..10, in the order of `roles.EMOTIONS`."""
+        """Scores (n, 8), 1..10, in the order of `roles.EMOTIONS`; or n of `Felt`, which may have none."""
 
 
 class Casting:
@@ -56,7 +59,8 @@ class Casting:
     @property
     def identity(self) -> str:
         """Changes with anything that its choices depend on."""
-        return json.dumps([self.matcher.identity, self.options.model_dump(mode="json")])
+        other = [] if self.scorer is self.matcher else [self.scorer.identity]
+        return json.dumps([self.matcher.identity, self.options.model_dump(mode="json"), *other])
 
     def cast(self, requests: Sequence[TurnRequest]) -> list[TurnRequest]:
         """The requests with a role each, their dialogues labelled with it; one without a role loses the label.
@@ -69,6 +73,8 @@ class Casting:
         found = []
         for request in requests:
             role = self._role(request) or ""
+            if role:
+                self.bank.refuse_language(request.conversation.language)
             key = (id(request.conversation), role)
             if key not in labelled:  # dialogues stay the same object, so that their turns are planned together
                 others = {name: value for name, value in request.conversation.labels.items() if name != "role"}
@@ -78,21 +84,21 @@ class Casting:
         return found
 
     def _role(self, request: TurnRequest) -> str | None:
-        """The one that is asked for, or that spoke last; else the one that the options choose."""
+        """The one that is asked for; else what the options say, where whoever spoke last goes on."""
         if request.role is not None:
-            return self.bank.role(request.role).name if request.role else None
-        conversation = request.conversation
+            return self._known(request.role)
+        how, conversation = self.options.role, request.conversation
+        if how not in ROLES or how == "none":
+            return None if how == "none" else how
         for turn in reversed(conversation.path(request.parent)):
             if turn.speaker == "supporter" and "role" in turn.extra:
-                return str(turn.extra["role"]) or None
-        how = self.options.role
-        if how == "labelled" and (label := conversation.labels.get("role")):
-            return self.bank.role(label).name
-        if how == "drawn":
-            return self._drawn(conversation)
-        if how in ("matched", "labelled"):
-            return self._matched(conversation, request.parent)
-        return None if how == "none" else how
+                return self._known(turn.extra["role"])
+        if how == "labelled" and (label := self._known(conversation.labels.get("role"))):
+            return label
+        return self._drawn(conversation) if how == "drawn" else self._matched(conversation, request.parent)
+
+    def _known(self, role: str | None) -> str | None:
+        return self.bank.role(role).name if role else None
 
     def _matched(self, conversation: Conversation, parent: str | None) -> str | None:
         question = read_question(replace(conversation, turns=conversation.path(parent)))
@@ -126,7 +132,10 @@ class Casting:
             return None
         language = request.conversation.language
         stories = [each.text(language) for each in role.experiences]
-        felt: ArrayLike = self.scorer.feelings([text], language)[0]
+        felt = self.scorer.feelings([text], language)[0]
+        felt = felt.scores if isinstance(felt, Felt) else felt
+        if felt is None:  # no answer came, and none is made up
+            return None
         chosen = choose_experience(role, felt, self.matcher.likeness(text, stories, language), used)
         return chosen.id if chosen else None
 
