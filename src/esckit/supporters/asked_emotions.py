@@ -1,7 +1,7 @@
 """Eight emotion scores of what a person wrote, by a chat model: asked once each, with a schema, through a ledger."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class AskedEmotions:
 
     def __init__(self, model: ChatModel, ledger: Ledger, pace: Pace | None = None) -> None:
         self._asker = Asker(model, ledger, STEP, pace)
+
+    @property
+    def identity(self) -> list[Any]:
+        """JSON-ready; changes with anything that the scores depend on."""
+        return [STEP, self._asker.model.identity]
 
     def feelings(self, texts: Sequence[str], language: str) -> list[Felt]:
         """Score texts; no score is made up where an answer is missing.

@@ -71,6 +71,8 @@ class Casting:
         found = []
         for request in requests:
             role = self._role(request) or ""
+            if role:
+                self.bank.refuse_language(request.conversation.language)
             key = (id(request.conversation), role)
             if key not in labelled:  # dialogues stay the same object, so that their turns are planned together
                 others = {name: value for name, value in request.conversation.labels.items() if name != "role"}
@@ -80,21 +82,21 @@ class Casting:
         return found
 
     def _role(self, request: TurnRequest) -> str | None:
-        """The one that is asked for, or that spoke last; else the one that the options choose."""
+        """The one that is asked for; else what the options say, where whoever spoke last goes on."""
         if request.role is not None:
-            return self.bank.role(request.role).name if request.role else None
-        conversation = request.conversation
+            return self._known(request.role)
+        how, conversation = self.options.role, request.conversation
+        if how not in ROLES or how == "none":
+            return None if how == "none" else how
         for turn in reversed(conversation.path(request.parent)):
             if turn.speaker == "supporter" and "role" in turn.extra:
-                return str(turn.extra["role"]) or None
-        how = self.options.role
-        if how == "labelled" and (label := conversation.labels.get("role")):
-            return self.bank.role(label).name
-        if how == "drawn":
-            return self._drawn(conversation)
-        if how in ("matched", "labelled"):
-            return self._matched(conversation, request.parent)
-        return None if how == "none" else how
+                return self._known(turn.extra["role"])
+        if how == "labelled" and (label := self._known(conversation.labels.get("role"))):
+            return label
+        return self._drawn(conversation) if how == "drawn" else self._matched(conversation, request.parent)
+
+    def _known(self, role: str | None) -> str | None:
+        return self.bank.role(role).name if role else None
 
     def _matched(self, conversation: Conversation, parent: str | None) -> str | None:
         question = read_question(replace(conversation, turns=conversation.path(parent)))
