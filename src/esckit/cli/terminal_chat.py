@@ -78,13 +78,12 @@ def chat_command(
     """
     told = locals()
     asked = shared.chat_options(told)
-    past: Any = _past(past_strategies)
     if save is not None and open_ is not None:
         raise EsckitError("--open goes on in the chat's own file: leave --save out, or /save FILE in the chat.")
     if save is not None:
         _check_new(save)
     saved = None if open_ is None else _saved(open_)
-    spoken = _language(language, saved)
+    past, spoken = _past(past_strategies), _language(language, saved)
     _take_any_bytes()
     quiet()
     from esckit.decoding import Decoding
@@ -93,15 +92,14 @@ def chat_command(
     try:
         with _loaded(asked, spoken) as (loaded, name):
             how = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
-            how_else: Any = {"past": past_strategies, "seed": seed, "role": role, "language": spoken}
-            chat = Chat(loaded, name, opened=saved, wording=how, **how_else)
+            chat = Chat(loaded, name, past=past, seed=seed, opened=saved, wording=how, role=role, language=spoken)
             _Terminal(chat, save or open_).run()
     except KeyboardInterrupt:  # while it was loaded or made; later ones the chat takes itself
         print("\nesckit: stopped before the chat began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
 
 
-def _past(past: str | None) -> str | None:
+def _past(past: str | None) -> Any:
     if past is not None and past not in _PAST:
         known = f"use {' or '.join(_PAST)}"
         raise EsckitError(f"--past-strategies {past!r} is unknown in a chat, which has no gold ones: {known}.")
