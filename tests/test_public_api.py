@@ -41,11 +41,11 @@ WITHOUT_TORCH: Final = (
         "predictions_in",
     ),
     *("RefinementOptions", "read_conversations", "read_corpus", "read_predictions", "read_ratings", "shipped_recipes"),
-    *("DerivationOptions", "derive_corpus", "write_conversations", "write_corpus"),
+    *("DerivationOptions", "RoleBank", "derive_corpus", "read_bank", "write_conversations", "write_corpus"),
 )
 WITH_TORCH: Final = (
     *("Candidate", "Chat", "Miner", "Supporter", "TurnRequest", "embedded_supporter", "make_supporter", "predict"),
-    *("predict_conversation", "refine_corpus", "run", "search_dialogues"),
+    *("export_adapters", "predict_conversation", "refine_corpus", "run", "search_dialogues"),
 )
 
 

@@ -49,9 +49,11 @@ from .mining.tree_search.run import search_dialogues
 from .planning.planner_options import PlannerOptions
 from .recipes.recipe_files import load_recipe, shipped_recipes
 from .recipes.runner import run
+from .roles import RoleBank, read_bank
 from .strategy import TAXONOMIES, Taxonomy
 from .supporters.chat import Chat
 from .supporters.embedded import embedded_supporter, make_supporter
+from .supporters.export_adapters import export_adapters
 from .supporters.own_model import open_supporter
 from .supporters.prediction import predict, predict_conversation
 from .supporters.proposing import Candidate, TurnRequest
@@ -78,6 +80,7 @@ __all__ = [
     "Prediction",
     "Preference",
     "RefinementOptions",
+    "RoleBank",
     "SearchOptions",
     "Supporter",
     "Taxonomy",
@@ -96,6 +99,7 @@ __all__ = [
     "derive_corpus",
     "embedded_supporter",
     "evaluate",
+    "export_adapters",
     "import_predictions",
     "iterate_conversations",
     "judge_files",
@@ -110,6 +114,7 @@ __all__ = [
     "prediction_from_json",
     "prediction_to_json",
     "predictions_in",
+    "read_bank",
     "read_conversations",
     "read_corpus",
     "read_predictions",
