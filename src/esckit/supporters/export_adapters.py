@@ -8,7 +8,7 @@ takes one a request. What is exact about it: docs/experts.md.
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,8 +17,13 @@ from torch import Tensor
 
 from esckit.errors import ModelError
 from esckit.files import atomic, read_text, write_json
-from esckit.rendering.gates import AND, Gates
-from esckit.supporters.supporter_folder import SupporterCard, read_card
+from esckit.planning.matcher_options import BANK
+from esckit.rendering.gates import AND, STRATEGY, Gates
+from esckit.rendering.layouts import system_text
+from esckit.rendering.told import told_of
+from esckit.roles import read_bank
+from esckit.strategy import TAXONOMIES
+from esckit.supporters.supporter_folder import ROLES, SupporterCard, read_card
 
 if TYPE_CHECKING:
     from esckit.language_models.experts_config import ExpertsConfig
@@ -98,9 +103,31 @@ def export_adapters(
     with atomic(out) as folder:
         for name, members in named.items():
             _write(mixture, members, folder / name)
-        each = [{"name": name, **members, "rank": ranks[name]} for name, members in named.items()]
+        systems = _systems(source, card)
+        each = [
+            {"name": name, **members, "rank": ranks[name], "system": systems(members)}
+            for name, members in named.items()
+        ]
         write_json(folder / RECORD, {**record, "adapters": each})
     return Adapters(tuple(named), max(ranks.values()), mixture.base, serve)
+
+
+def _systems(source: Path, card: SupporterCard | None) -> Callable[[Members], dict[str, str]]:
+    """The system text that a pair was trained with, by language; nothing of a bare adapter, which tells none."""
+    place = source / ROLES / BANK
+    bank = read_bank(place) if place.exists() else None
+
+    def told(members: Members) -> dict[str, str]:
+        if card is None:
+            return {}
+        strategy, taxonomy, found = members.get(STRATEGY, ""), TAXONOMIES[card.taxonomy], {}
+        for language in bank.languages if bank else ("en",):
+            text = system_text(card.layout, "generator", taxonomy, strategy or taxonomy.labels[0], language)
+            role = told_of(bank, members["role"], None, language).role if bank and "role" in members else ""
+            found[language] = "\n\n".join(filter(None, (text, role)))
+        return found
+
+    return told
 
 
 def _read(source: Path, card: SupporterCard | None, base: str | None) -> _Mixture:
