@@ -251,14 +251,20 @@ def choices(cast: Casting, conversation: Conversation, parents: Sequence[str | N
     return [cast.extra(each, TELLS) for each in cast.cast([at(conversation, parent) for parent in parents])]
 
 
+def behind(parent: str) -> list[Turn]:
+    return [
+        Turn("x", parent, "supporter", "sleep", "Question", extra={"role": "miller"}),
+        Turn("y", "x", "seeker", "Only love and sleep, in joy."),
+    ]
+
+
 def test_nothing_behind_a_turn_is_read(trained: RoleMatcher) -> None:
     whole = replace(WORK, extra={"keywords": "love"})
     for parent in ("1", "3", "5"):
         path = whole.path(parent)
         changed = replace(
             whole,
-            turns=[*path, Turn("x", parent, "supporter", "sleep", "Question", extra={"role": "miller"})]
-            + [Turn("y", "x", "seeker", "Only love and sleep, in joy.")],
+            turns=[*path, *behind(parent)],
             labels={"role": "miller", "topic": "sleep"},
             extra={"keywords": "love", "after": "sleep"},
         )
@@ -271,7 +277,11 @@ def test_nothing_behind_a_turn_is_read(trained: RoleMatcher) -> None:
 def test_choices_depend_on_nothing_that_stands_beside(trained: RoleMatcher) -> None:
     other = talk(("seeker", "awake in bed until four, fear"), conversation_id="other")
     third = talk(("seeker", "老板和办公室"), conversation_id="third")
-    requests = [*(at(WORK, parent) for parent in ("1", "3", "5")), at(other, "0"), at(replace(third, language="zh"), "0")]
+    requests = [
+        *(at(WORK, parent) for parent in ("1", "3", "5")),
+        at(other, "0"),
+        at(replace(third, language="zh"), "0"),
+    ]
     for options in ({}, {"role": "drawn"}, {"experiences": "drawn"}):
         cast = Casting(trained, CastingOptions(telling=OPEN, **options))
 
