@@ -66,7 +66,7 @@ def test_a_bank_that_changes_or_moves(recipe: Path) -> None:
         RoleBank(tuple(replace(role, topics=(*role.topics, "x" + role.name)) for role in little_bank().roles)),
         recipe.parent / "moved",
     )
-    with pytest.raises(RunError, match="stage 'match' in .* was run with other settings"):
+    with pytest.raises(RunError, match=r"stage 'match' in .* was run with other settings"):
         run(load_recipe(str(recipe)), place)
 
 

@@ -1,4 +1,4 @@
-"""A whole supporter of kind empath, tiny: experts of the little bank's roles, a matcher by characters, shares as plan."""
+"""A whole supporter of kind empath, tiny: experts of the little bank's roles, a planner of shares."""
 
 from pathlib import Path
 

@@ -114,7 +114,7 @@ def test_roles_are_drawn_by_their_shares_once_a_source() -> None:
     versions = [replace(WORK, id=f"v-{n}", provenance={"derived_from": "t-7"}) for n in range(3)]
     assert {role_at(cast, tree, parent) for tree in versions for parent in ("1", "5")} == {drawn(0)[7]}
     never = casting(stub({"captain": 0, "gardener": 0, "miller": 0}), role="drawn")
-    assert {role for role in map(lambda r: r.role, never.cast([at(t, "1") for t in trees[:99]]))} == set(counts)
+    assert {request.role for request in never.cast([at(tree, "1") for tree in trees[:99]])} == set(counts)
 
 
 def test_one_role_or_none_for_everybody() -> None:

@@ -138,8 +138,8 @@ class SupporterStage(Stage):
         generator = trained.get("generator")
         if self.roles and not generator:
             raise ValueError(
-                f"stage {self.name!r} has roles, in whose voice no stored reply is: take a generator of an sft stage, or "
-                "leave roles out"
+                f"stage {self.name!r} has roles, in whose voice no stored reply is: take an sft stage as "
+                "generator, or leave roles out"
             )
         if generator and generator.experts and "planner" in trained:
             raise ValueError(
@@ -254,7 +254,7 @@ class SupporterStage(Stage):
         return {"kind": card.kind, "past_strategies": card.past_strategies}
 
     def _casting_in(self, taxonomy: str) -> CastingOptions:
-        """Its casting; unless it says so itself, stories are told under those of the taxonomy's strategies that tell."""
+        """Its casting; unless it says otherwise, stories are told under the taxonomy's own strategies (`TELLING`)."""
         casting = self.casting or CastingOptions()
         if "telling" in casting.model_fields_set:
             return casting
