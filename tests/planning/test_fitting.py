@@ -15,7 +15,7 @@ from esckit.errors import CorpusError, ModelError
 from esckit.planning import fitting as module
 from esckit.planning.calibration import Unseen, fit_modes, log_normalise
 from esckit.planning.encoder import Encoder
-from esckit.planning.encoder_planner import load_tensors
+from esckit.planning.encoder_planner import EncoderPlanner, load_tensors
 from esckit.planning.fitting import train_planner
 from esckit.planning.forest import grow_forest
 from esckit.planning.network import predict_turns, train_network
@@ -317,3 +317,48 @@ def test_the_forest_weighs_in_what_is_said_of_unseen_dialogues_as_in_the_planner
         gold = [ESCONV.labels.index(str(turn.strategy)) for each in mine for turn in supporter_turns(each)]
         losses += (-log_normalise(np.asarray(average))[np.arange(len(gold)), gold]).tolist()
     assert plain["nll"] == pytest.approx(np.mean(losses))
+
+
+# -------------------------------------------------------------------------------------------------------------- roles
+
+
+def in_roles(dialogues: Sequence[Conversation], *roles: str | None) -> list[Conversation]:
+    """The dialogues in these roles by turns; in each role all replies have one strategy."""
+    found = []
+    for number, dialogue in enumerate(dialogues):
+        role = roles[number % len(roles)]
+        label = ESCONV.labels[number % len(roles)]
+        turns = [replace(turn, strategy=turn.strategy and label) for turn in dialogue.turns]
+        found.append(replace(dialogue, turns=turns, labels={**dialogue.labels, **({"role": role} if role else {})}))
+    return found
+
+
+def test_one_role_or_none_changes_nothing_of_a_planner(dialogues: list[Conversation], tmp_path: Path) -> None:
+    make(dialogues, None, tmp_path / "plain", model="linear")
+    make([replace(each, labels={"role": "a"}) for each in dialogues], None, tmp_path / "one", model="linear")
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("plain", "one")]
+    assert weights[0] == weights[1]
+    assert "roles" not in json.loads((tmp_path / "plain/planner.json").read_text(encoding="utf-8"))
+    assert EncoderPlanner.load(tmp_path / "plain").card.roles == ()
+
+
+@pytest.mark.parametrize("model", ["linear", "encoder"])
+def test_a_planner_of_several_roles_plans_by_who_speaks(model: Any, encoder: Encoder, tmp_path: Path) -> None:
+    taught = in_roles(starter_dialogues(24, 12), "a", "b", None)
+    how = {"model": model, "epochs": 8, "learning_rate": 0.02, "calibration": "none"}
+    make(taught, encoder if model == "encoder" else None, tmp_path / "planner", **how)
+    planner = EncoderPlanner.load(tmp_path / "planner", encoder if model == "encoder" else None)
+    assert planner.card.roles == ("a", "b")
+    (asked,) = in_roles(starter_dialogues(25, 12)[24:], None)
+    turns = [replace(turn, strategy=None) for turn in supporter_turns(asked)]
+
+    def scores(role: str | None, other: str = "") -> Any:
+        own = [replace(turn, extra={"role": other}) if other else turn for turn in turns]
+        return planner.score(replace(asked, labels={"role": role} if role else {}), own, {})
+
+    for place, role in enumerate(("a", "b", None)):
+        found = np.exp(scores(role))[:, place].mean()
+        others = [np.exp(scores(other))[:, place].mean() for other in ("a", "b", None) if other != role]
+        assert found > max(others) + 0.05, role
+    np.testing.assert_array_equal(scores("nobody"), scores(None), "a role that was not there is none")
+    np.testing.assert_array_equal(scores("b", other="a"), scores("a"), "a turn's own role comes first")

@@ -113,7 +113,7 @@ def test_roles_are_drawn_by_their_shares_once_a_source() -> None:
     versions = [replace(WORK, id=f"v-{n}", provenance={"derived_from": "t-7"}) for n in range(3)]
     assert {role_at(cast, tree, parent) for tree in versions for parent in ("1", "5")} == {drawn(0)[7]}
     never = casting(stub({"captain": 0, "gardener": 0, "miller": 0}), role="drawn")
-    assert {request.role for request in never.cast([at(t, "1") for t in trees[:99]])} == set(counts)
+    assert {request.role for request in never.cast([at(tree, "1") for tree in trees[:99]])} == set(counts)
 
 
 def test_one_role_or_none_for_everybody() -> None:
@@ -254,17 +254,20 @@ def choices(cast: Casting, conversation: Conversation, parents: Sequence[str | N
     return [cast.extra(each, TELLS) for each in cast.cast([at(conversation, parent) for parent in parents])]
 
 
+def behind(parent: str) -> list[Turn]:
+    return [
+        Turn("x", parent, "supporter", "sleep", "Question", extra={"role": "miller"}),
+        Turn("y", "x", "seeker", "Only love and sleep, in joy."),
+    ]
+
+
 def test_nothing_behind_a_turn_is_read(trained: RoleMatcher) -> None:
     whole = replace(WORK, extra={"keywords": "love"})
     for parent in ("1", "3", "5"):
         path = whole.path(parent)
         changed = replace(
             whole,
-            turns=[
-                *path,
-                Turn("x", parent, "supporter", "sleep", "Question", extra={"role": "miller"}),
-                Turn("y", "x", "seeker", "Only love and sleep, in joy."),
-            ],
+            turns=[*path, *behind(parent)],
             labels={"role": "miller", "topic": "sleep"},
             extra={"keywords": "love", "after": "sleep"},
         )
@@ -277,8 +280,11 @@ def test_nothing_behind_a_turn_is_read(trained: RoleMatcher) -> None:
 def test_choices_depend_on_nothing_that_stands_beside(trained: RoleMatcher) -> None:
     other = talk(("seeker", "awake in bed until four, fear"), conversation_id="other")
     third = talk(("seeker", "老板和办公室"), conversation_id="third")
-    third = replace(third, language="zh")
-    requests = [*(at(WORK, parent) for parent in ("1", "3", "5")), at(other, "0"), at(third, "0")]
+    requests = [
+        *(at(WORK, parent) for parent in ("1", "3", "5")),
+        at(other, "0"),
+        at(replace(third, language="zh"), "0"),
+    ]
     for options in ({}, {"role": "drawn"}, {"experiences": "drawn"}):
         cast = Casting(trained, CastingOptions(telling=OPEN, **options))
 

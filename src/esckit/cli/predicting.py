@@ -43,7 +43,7 @@ def predict_corpus(told: Mapping[str, Any]) -> None:
             ledger = opened.enter_context(Ledger(told["ledger"] or out.with_name(LEDGER)))
             ledger.forget_failed()
         loaded = open_named(options, ledger, taxonomy)
-        loaded = loaded.recast(role=told["role"]) if told["role"] else loaded
+        loaded = loaded if told["role"] is None else loaded.recast(role=told["role"])
         if loaded.card.generator == "retrieval" or options.is_remote:
             print(loaded.about)
         rows = predict(

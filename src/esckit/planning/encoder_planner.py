@@ -44,6 +44,7 @@ class PlannerCard:
         forest_weight: its forests' share in the average, 0..1.
         key: SHA-256 of all that it was made from.
         facts: figures of its training, for a reader.
+        roles: those that it was trained on, where there were several; a feature each, after the others.
     """
 
     model: PlannerModel
@@ -56,6 +57,7 @@ class PlannerCard:
     calibration: Mapping[Mode, Calibration]
     key: str
     facts: dict[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -96,6 +98,7 @@ def write_planner_folder(folder: Path, card: PlannerCard, tensors: Mapping[str, 
         "weights_hash": hash_file(folder / "weights.safetensors"),
         "key": card.key,
         "facts": card.facts,
+        **({"roles": list(card.roles)} if card.roles else {}),
     }
     write_json(folder / "planner.json", fields)
 
@@ -169,6 +172,7 @@ def _card(fields: Mapping[str, Any]) -> PlannerCard:
         calibration=calibration,
         key=str(fields["key"]),
         facts=dict(fields["facts"]),
+        roles=tuple(fields.get("roles", ())),
     )
 
 
@@ -263,7 +267,7 @@ class EncoderPlanner:
         if not self._members:
             return np.repeat(log_normalise(self._tensors["log_frequencies"].numpy())[None], len(turns), axis=0)
         unlabelled = [replace(turn, strategy=None) for turn in turns]
-        read = read_turns(conversation, unlabelled, shown, self.taxonomy, self.embed)
+        read = read_turns(conversation, unlabelled, shown, self.taxonomy, self.embed, roles=self.card.roles)
         batch = collate_turns([read], len(self.taxonomy.labels))
         plain = ensemble(self._members, batch, self.card.forest_weight).numpy()
         return apply_modes(self.card.calibration, plain, read.hidden) if self.calibrated else plain

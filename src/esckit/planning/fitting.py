@@ -48,6 +48,7 @@ from esckit.planning.planner_options import PlannerOptions
 from esckit.planning.turn_batches import Embed, ReadTurns, plain_text, read_turns
 from esckit.progress import progress
 from esckit.rendering import past_strategies, supporter_turns
+from esckit.rendering.gates import member_of
 from esckit.strategy import Taxonomy
 
 _BLOCK: Final = 2048  # texts embedded between two savings
@@ -65,6 +66,7 @@ class _Making:
     seed: int
     title: str
     key: str
+    roles: tuple[str, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -80,7 +82,8 @@ class _Making:
         source, weights = (self.encoder.source, self.encoder.weights_hash) if self.encoder else (None, None)
         model, name = self.options.model, self.taxonomy.name
         share = FOREST_WEIGHT if self.options.forests else 0.0
-        card = PlannerCard(model, name, self.seed, source, weights, self.sizes, share, calibration, self.key, facts)
+        about = (self.sizes, share, calibration, self.key, facts, self.roles)
+        card = PlannerCard(model, name, self.seed, source, weights, *about)
         write_planner_folder(self.folder, card, tensors)
 
 
@@ -115,8 +118,9 @@ def train_planner(
     wanted = [conversation for conversation in conversations if supporter_turns(conversation)]
     _check(wanted, encoder, options)
     encoder = encoder if options.model == "encoder" else None
-    key = _key(wanted, encoder, taxonomy, options, seed)
-    making = _Making(encoder, taxonomy, options, folder, seed, title, key)
+    roles = () if options.model == "majority" else _roles(wanted)
+    key = _key(wanted, encoder, taxonomy, options, seed, roles)
+    making = _Making(encoder, taxonomy, options, folder, seed, title, key, roles)
     if done := _finished(folder, key):
         return done
     facts = {**_counts(wanted, taxonomy), "options": options.model_dump()}
@@ -158,6 +162,7 @@ def _key(
     taxonomy: Taxonomy,
     options: PlannerOptions,
     seed: int,
+    roles: Sequence[str],
 ) -> str:
     parts = [
         [conversation_to_json(conversation) for conversation in conversations],
@@ -165,8 +170,15 @@ def _key(
         taxonomy.name,
         options.model_dump(),
         seed,
+        *roles,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _roles(conversations: Sequence[Conversation]) -> tuple[str, ...]:
+    """The roles of the dialogues' replies; none where all are in the same one, which then says nothing."""
+    members = {member_of(each, turn, "role") for each in conversations for turn in supporter_turns(each)}
+    return tuple(sorted(filter(None, members))) if len(members) > 1 else ()
 
 
 def _counts(conversations: Sequence[Conversation], taxonomy: Taxonomy) -> dict[str, Any]:
@@ -201,6 +213,7 @@ def _read(making: _Making, conversations: Sequence[Conversation]) -> list[ReadTu
             making.taxonomy,
             embed,
             themselves=True,
+            roles=making.roles,
         )
         for conversation in conversations
     ]

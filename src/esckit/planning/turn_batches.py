@@ -13,6 +13,7 @@ from torch import Tensor
 from esckit.conversation import Conversation, Turn
 from esckit.planning.encoder import Encoder
 from esckit.planning.turn_features import read_text, shown_indices, turn_features
+from esckit.rendering.gates import member_of
 from esckit.strategy import Taxonomy
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -93,11 +94,12 @@ def read_turns(
     embed: Embed,
     *,
     themselves: bool = False,
+    roles: Sequence[str] = (),
 ) -> ReadTurns:
     """Read what stands before turns, on any branches of the tree; those on one path share it.
 
     ``shown`` are the strategies that the history shows, by turn id; with ``themselves``, for training, the paths hold
-    the turns too.
+    the turns too. ``roles`` adds a feature each: whether the turn is said in it (`rendering.gates.member_of`).
 
     Raises:
         CorpusError: a strategy is no label of the taxonomy.
@@ -113,7 +115,14 @@ def read_turns(
         vectors=vectors,
         speakers=[np.array([turn.speaker == "supporter" for turn in path], dtype=np.int64) for path in paths],
         strategies=[np.where(strategies < 0, k, strategies) for strategies in shown_at],
-        features=np.stack([np.concatenate([each.history, each.shape]) for each in read]),
+        features=np.hstack(
+            [
+                np.stack([np.concatenate([each.history, each.shape]) for each in read]),
+                np.array(
+                    [[member_of(conversation, turn, "role") == role for role in roles] for turn in turns], np.float32
+                ),
+            ]
+        ),
         hidden=np.array([each.hidden for each in read]),
         follows=np.array([each.follows for each in read]),
         row=np.array(row, dtype=np.int64),

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pydantic import ValidationError
+
 from esckit.errors import ModelError
 from esckit.files import atomic, hash_file, read_text, write_json
 from esckit.language_models.backbone import Backbone, Quantisation, load_backbone
@@ -141,13 +143,27 @@ def load_base(folder: Path, card: SupporterCard) -> Backbone:
 
 
 def load_casting(folder: Path, card: SupporterCard, ledger: "Ledger | None" = None) -> "Casting | None":
-    """Who speaks and tells; None for a supporter without roles."""
+    """Who speaks and tells; None for a supporter without roles.
+
+    Raises:
+        ModelError: there is no whole matcher, or its card's casting is none.
+        RoleError: the casting names a role that the bank lacks.
+    """
     if card.casting is None:
         return None
     from esckit.planning.role_matcher import RoleMatcher
     from esckit.supporters.casting import Casting, CastingOptions
 
-    return Casting(RoleMatcher.load(folder / ROLES), CastingOptions.model_validate(card.casting), ledger)
+    try:
+        options = CastingOptions.model_validate(card.casting)
+    except ValidationError as error:
+        reason = error.errors()[0]
+        where = ".".join(map(str, reason["loc"]))
+        raise ModelError(
+            f"{folder / 'supporter.json'} has a casting that cannot be ({where}: {reason['msg']}): make the supporter "
+            "again."
+        ) from error
+    return Casting(RoleMatcher.load(folder / ROLES), options, ledger)
 
 
 def _gates_of(backbone: Backbone, folder: Path, card: SupporterCard, casting: "Casting | None") -> Gates | None:

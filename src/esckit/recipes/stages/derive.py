@@ -15,10 +15,24 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["FILES", "DeriveStage"]
+__all__ = ["FILES", "DeriveStage", "check_derived"]
 
 FILES: Final = {"train": TREES, "valid": "valid.jsonl", "test": "test.jsonl"}
 """In its folder, by the part of the corpus: no version of a source is in another part than the source."""
+
+
+def check_derived(recipe: "Recipe", stage: Stage, key: str) -> None:
+    """Refuse a stage whose key names another stage than one of kind derive.
+
+    Raises:
+        ValueError: it does.
+    """
+    name = getattr(stage, key)
+    if name and not isinstance(recipe.named(name), DeriveStage):
+        raise ValueError(
+            f"stage {stage.name!r} takes derived dialogues, and {name!r} is a {recipe.named(name).stage} stage: name "
+            f"a derive stage as {key}, or leave {key} out"
+        )
 
 
 class DeriveStage(Stage, DerivationOptions):

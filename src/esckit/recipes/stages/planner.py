@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from esckit.planning.planner_options import PlannerOptions
 from esckit.recipes.stage import Split, Stage
-from esckit.recipes.stages.derive import DeriveStage
+from esckit.recipes.stages.derive import DeriveStage, check_derived
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
@@ -49,8 +49,7 @@ class PlannerStage(Stage, PlannerOptions):
         return stage.read(run, part)
 
     def check_recipe(self, recipe: "Recipe") -> None:
-        if self.derived and not isinstance(recipe.named(self.derived), DeriveStage):
-            raise ValueError(f"stage {self.name!r} trains on derived dialogues: name a derive stage as derived")
+        check_derived(recipe, self, "derived")
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train it; the figures that it reaches on dialogues that it has not seen become facts."""

@@ -82,6 +82,10 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
 
     def check_recipe(self, recipe: "Recipe") -> None:
         part = self.root(recipe).part
+        if self.root(recipe).experts and self.effective_reference(recipe) == "merged":
+            raise ValueError(
+                f"stage {self.name!r} cannot merge experts, of which there is no one sum: set reference to frozen"
+            )
         if recipe.model.quantisation and self.reference == "merged":
             raise ValueError(f"stage {self.name!r} cannot merge into 4-bit weights: set reference to frozen")
         if part not in self._mined(recipe).parts(recipe):
@@ -103,7 +107,9 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
         start = recipe.named(self.start)
         while isinstance(start, KeepStage):  # it keeps this adapter, or one that is no larger
             start = recipe.named(start.start)
-        return start.saved_lora(recipe) if isinstance(start, PreferenceStage) else self.root(recipe).lora
+        return (
+            start.saved_lora(recipe) if isinstance(start, PreferenceStage) else self.root(recipe).trained_lora(recipe)
+        )
 
     def saved_lora(self, recipe: "Recipe") -> LoraOptions:
         """Of the adapter that it leaves: over merged SFT, both side by side."""

@@ -18,7 +18,7 @@ from esckit.recipes.trees import TREES, TreesStage
 from esckit.rendering import Part, kept_turns, past_strategies, supporter_turns
 from esckit.rendering.gates import AND, STRATEGY, Gates
 from esckit.roles import read_bank
-from esckit.strategy import TAXONOMIES
+from esckit.strategy import ESCONV, TAXONOMIES
 from esckit.training.training_options import ExpertsOptions, LoraOptions
 
 if TYPE_CHECKING:
@@ -78,14 +78,37 @@ class SftStage(ReplayingStage):
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         super().check_before(recipe, corpus)
-        stage = recipe.named(self.roles) if self.roles else None
-        if self.experts and isinstance(stage, MatchStage):
-            names, count = read_bank(stage.bank).names, self.experts.groups.get("role", 0)
-            if count > len(names):
-                raise CorpusError(
-                    f"stage {self.name!r} has {count} experts for the {len(names)} roles of its bank, and some would "
-                    f"be of no use: set experts.groups.role to {len(names)} at most."
-                )
+        if self.experts is None:
+            return
+        if self.experts.embeddings == "described":
+            from esckit.planning.encoder import check_encoder
+
+            check_encoder(self.experts.encoder)
+        for name in sorted({name for group in self.experts.groups for name in group.split(AND)}):
+            self._check_members(name, recipe, corpus)
+
+    def _check_members(self, name: str, recipe: "Recipe", corpus: "Corpus") -> None:
+        """Refuse more experts than a group has members, of whom some would be of no use, and a group of nobody."""
+        assert self.experts is not None
+        stage, count = recipe.named(self.roles) if self.roles else None, self.experts.groups.get(name, 0)
+        if name == STRATEGY:
+            members, whose = len(TAXONOMIES[str(corpus.train[0].taxonomy or ESCONV.name)].labels), "strategies"
+        elif name == "role" and isinstance(stage, MatchStage):
+            members, whose = len(read_bank(stage.bank).names), "roles of its bank"
+        else:
+            if not (self.trees and name == "role"):  # which are derived later
+                self._values(name, corpus.train)
+            return
+        if count > members:
+            raise CorpusError(
+                f"stage {self.name!r} has {count} experts for the {members} {whose}, and some would be of no use: set "
+                f"experts.groups.{name} to {members} at most."
+            )
+
+    def depends_on(self, run: "RunFolder") -> Any:
+        if self.experts is None or self.experts.embeddings == "learned":
+            return super().depends_on(run)
+        return [super().depends_on(run), run.source(self.experts.encoder)]
 
     def trained_lora(self, recipe: "Recipe") -> LoraOptions:
         if self.experts is None:
@@ -118,10 +141,13 @@ class SftStage(ReplayingStage):
             return TAXONOMIES[run.taxonomy].labels
         if name == "role" and (bank := self.bank(run)):
             return bank.names
-        found = sorted({tree.labels[name] for tree in self.dialogues(run) if tree.labels.get(name)})
+        return self._values(name, self.dialogues(run))
+
+    def _values(self, label: str, dialogues: "Sequence[Conversation]") -> tuple[str, ...]:
+        found = sorted({tree.labels[label] for tree in dialogues if tree.labels.get(label)})
         if not found:
             raise CorpusError(
-                f"no dialogue has the label {name!r} that stage {self.name!r} has experts for: leave it out."
+                f"no dialogue has the label {label!r} that stage {self.name!r} has experts for: leave it out."
             )
         return tuple(found)
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from esckit.chat_models.opening import PACE_KEYS
+from esckit.errors import CorpusError
 from esckit.recipes.stage import Stage
+from esckit.recipes.stages.match import MatchStage
 from esckit.recipes.stages.sft import SftStage, sft_of
 from esckit.rendering import PastStrategies
-from esckit.strategy import TAXONOMIES
-from esckit.supporters.casting_options import CastingOptions
+from esckit.roles import read_bank
+from esckit.roles.telling import TELLING, TellingOptions
+from esckit.strategy import ESCONV, TAXONOMIES
+from esckit.supporters.casting_options import ROLES, CastingOptions
 from esckit.supporters.own_model import OwnOptions
 
 if TYPE_CHECKING:
@@ -132,6 +136,11 @@ class SupporterStage(Stage):
     def _check_roles(self, trained: Mapping[str, SftStage]) -> None:
         """Refuse a generator of experts or roles that would not get what it was trained with."""
         generator = trained.get("generator")
+        if self.roles and not generator:
+            raise ValueError(
+                f"stage {self.name!r} has roles, in whose voice no stored reply is: take an sft stage as "
+                "generator, or leave roles out"
+            )
         if generator and generator.experts and "planner" in trained:
             raise ValueError(
                 f"stage {self.name!r} puts a planner's adapter beside experts, which stand alone on their model: "
@@ -168,6 +177,27 @@ class SupporterStage(Stage):
 
             check_source(self.ranker)
 
+        self.check_casting(recipe, corpus, self.casting, self.name)
+
+    def check_casting(self, recipe: "Recipe", corpus: "Corpus", casting: CastingOptions | None, who: str) -> None:
+        """Refuse a stage's casting that names a role of no bank, or strategies of another taxonomy.
+
+        Raises:
+            RoleError, CorpusError: one sentence.
+        """
+        matched = recipe.named(self.roles) if self.roles else None
+        if not casting or not isinstance(matched, MatchStage):
+            return
+        if casting.role not in ROLES:
+            read_bank(matched.bank).role(casting.role)
+        taxonomy = TAXONOMIES[str(corpus.train[0].taxonomy or ESCONV.name)]
+        foreign = [each for each in casting.telling.strategies if each not in taxonomy.labels]
+        if foreign and "telling" in casting.model_fields_set:
+            raise CorpusError(
+                f"the casting of stage {who!r} tells under {foreign[0]!r}, no label of {taxonomy.name}: set "
+                f"casting.telling.strategies to some of {', '.join(taxonomy.labels)}."
+            )
+
     def depends_on(self, run: "RunFolder") -> Any:
         named = [each for each in (self.model, self.base, self.ranker) if each]
         return [run.source(each) for each in named] or None
@@ -201,7 +231,7 @@ class SupporterStage(Stage):
         parts = {p.key: run.folder / p.name / (p.key if p.key in adapters else "") for p in self.inputs}
         about: dict[str, Any] = {"past_strategies": self.shown(run.recipe), "taxonomy": run.taxonomy}
         if self.roles:
-            about["casting"] = (self.casting or CastingOptions()).model_dump(mode="json")
+            about["casting"] = self._casting_in(run.taxonomy).model_dump(mode="json")
         base = None
         if adapters:
             backbone = run.load_backbone()
@@ -222,6 +252,13 @@ class SupporterStage(Stage):
         card = SupporterCard(kind=kind, **about)
         save_supporter(run.folder / self.name, card, parts, base)
         return {"kind": card.kind, "past_strategies": card.past_strategies}
+
+    def _casting_in(self, taxonomy: str) -> CastingOptions:
+        """Its casting; unless it says otherwise, stories are told under the taxonomy's own strategies (`TELLING`)."""
+        casting = self.casting or CastingOptions()
+        if "telling" in casting.model_fields_set:
+            return casting
+        return casting.model_copy(update={"telling": TellingOptions(strategies=TELLING[taxonomy])})
 
 
 def supporter_of(recipe: "Recipe", name: str) -> SupporterStage:
