@@ -322,7 +322,7 @@ def test_candidates_and_rows_say_who_spoke_and_what_was_told() -> None:
     assert [each.strategy for each in four] == RANKED[:4]
     assert [each.extra.get("experience") for each in four] == ["captain-fear"] * 3 + [None]
     for past in ("hidden", "predicted"):
-        rows = predict_conversation(made.recast(role="miller"), WORK, seed=0, past=past)  # type: ignore[arg-type]
+        rows = predict_conversation(made.recast(role="miller"), WORK, seed=0, past=past)
         assert [row.extra["role"] for row in rows] == ["miller"] * 3
     given = predict_conversation(made, WORK, seed=0, given_gold=True)
     assert [row.extra.get("experience") for row in given] == [None, "captain-fear", "captain-fear"]
