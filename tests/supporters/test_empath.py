@@ -14,6 +14,7 @@ from esckit.conversation import Conversation
 from esckit.conversation.turn_rule import Message
 from esckit.decoding import Decoding
 from esckit.errors import EsckitError, ModelError
+from esckit.language_models.generation import generate
 from esckit.measures import read_predictions
 from esckit.rendering import Layout
 from esckit.supporters import Supporter, language_parts, predict
@@ -62,7 +63,7 @@ class Seen:
         self.prompts: list[str] = []
         self.members: list[dict[str, str | None]] = []
         generator: Any = supporter.generator
-        renderer, generate = generator.renderer, language_parts.generate
+        renderer = generator.renderer
 
         def spied(model: Any, tokenizer: Any, prompts: Any, *more: Any, **under: Any) -> Any:
             self.prompts += [tokenizer.decode(prompt) for prompt in prompts]
