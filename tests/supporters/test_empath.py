@@ -177,6 +177,16 @@ def test_predictions_say_who_spoke_and_continue_to_the_same_bytes(
     assert {row.extra["role"] for row in read_predictions(tmp_path / "none.jsonl")} == {""}
 
 
+def test_what_is_not_changed_in_a_casting_stays(empath: Supporter) -> None:
+    changed_once = empath.recast(telling={"every": 5}, experiences="drawn")
+    again = changed_once.recast(telling={"most": 1})
+    assert changed_once.casting is not None
+    assert again.casting is not None
+    before = changed_once.casting.options
+    assert again.casting.options == before.model_copy(update={"telling": before.telling.model_copy(update={"most": 1})})
+    assert again.casting.options.telling.every == 5
+
+
 @pytest.mark.parametrize(
     ("file", "fields"),
     [("generator/adapter_config.json", {"bank": "0" * 64}), ("supporter.json", {"casting": None})],

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from esckit.conversation import Conversation, Speaker, Turn
 from esckit.errors import TalkError
+from esckit.measures.scripts import MOST, share_of
 
 __all__ = ["Place", "Said", "place_of"]
 
@@ -27,7 +28,7 @@ class Place(NamedTuple):
 
 
 def place_of(said: Said, taxonomy: str | None = None) -> Place:
-    """Read what was said as a tree.
+    """Read what was said as a tree, Chinese where most of its letters are.
 
     Args:
         said: of a tree, the end of the trunk is answered.
@@ -44,7 +45,9 @@ def place_of(said: Said, taxonomy: str | None = None) -> Place:
         from_end = len(messages) - 1 - number
         speaker, text = _message(message, "supporter" if from_end % 2 else "seeker")
         turns.append(Turn(str(number + 1), str(number) if number else None, speaker, text))
-    return Place(Conversation(id="said", turns=turns, taxonomy=taxonomy), turns[-1].id if turns else None)
+    chinese = share_of("Chinese", [turn.text or "" for turn in turns]) > MOST
+    tree = Conversation("said", turns, "zh" if chinese else "en", taxonomy)
+    return Place(tree, turns[-1].id if turns else None)
 
 
 def _message(message: str | Mapping[str, Any], speaker: Speaker) -> tuple[Speaker, str]:

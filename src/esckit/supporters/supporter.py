@@ -172,7 +172,9 @@ class Supporter:
 
         if self.casting is None:
             raise ModelError("this supporter has no roles that could be chosen: take one of kind empath.")
-        options = CastingOptions.model_validate({**self.casting.options.model_dump(), **changes})
+        before = self.casting.options.model_dump()
+        telling = {**before["telling"], **changes.pop("telling", {})}  # a block keeps what is not changed in it
+        options = CastingOptions.model_validate({**before, **changes, "telling": telling})
         casting = Casting(self.casting.matcher, options, self.casting.ledger)
         other = Supporter(self.card, self.planner, self.generator, casting)
         other._lock = self._lock
