@@ -80,6 +80,20 @@ def test_from_question_to_report(finished: RunFolder) -> None:
     assert "no-matching" in report
 
 
+def test_some_dialogues_are_trained_on_under_no_role_too(finished: RunFolder) -> None:
+    experts = finished.recipe.named("experts")
+    assert isinstance(experts, SftStage)
+    derived = experts.dialogues(finished)
+    assert all(tree.labels["role"] for tree in derived)
+    both = experts.model_copy(update={"plain": 1.0}).dialogues(finished)
+    assert both[: len(derived)] == derived
+    plain = both[len(derived) :]
+    assert {tree.id for tree in plain} == {tree.provenance["derived_from"] for tree in derived}
+    assert not any("role" in tree.labels for tree in plain)
+    half = experts.model_copy(update={"plain": 0.5}).dialogues(finished)[len(derived) :]
+    assert len(half) == round(len(plain) / 2)
+
+
 def made(folder: Path) -> dict[str, bytes]:
     """What a run's figures rest on."""
     names = ("trees.jsonl", "predictions.jsonl", "supporter.json", "matcher.json", "*.safetensors", "results.json")
@@ -171,6 +185,7 @@ stages:
         (["said.trees=pairs"], "stage 'said' takes derived dialogues, and 'pairs' is a mine stage"),
         (["late.derived=pairs"], "stage 'late' takes derived dialogues, and 'pairs' is a mine stage"),
         (["dpo.reference=merged"], "stage 'dpo' cannot merge experts"),
+        (["kept.plain=0.5"], "stage 'kept' has plain dialogues beside derived ones: set trees to a derive stage"),
         (["kept.trees=pairs"], "stage 'kept' trains on what a search kept, and 'pairs' is a mine stage"),
     ],
 )

@@ -1,6 +1,7 @@
 """Stage ``sft``: one part of a supporter, fine-tuned on what people said, on what was derived, or a search kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -41,6 +42,8 @@ class SftStage(ReplayingStage):
         label_weight: of a strategy's tokens in the coupled part's loss, where a text's tokens weigh 1.
         roles: name of a match stage, with whose bank the generator is told the role of each dialogue, and experiences.
         experts: groups of experts in place of one LoRA, for the generator; rank, alpha, dropout and layers are lora's.
+        plain: share of the dialogues that others were derived of, drawn by the seed, that is trained on too, under no
+            role: else nothing is learned of what to say to a person whom no role suits.
     """
 
     stage: Literal["sft"]
@@ -51,8 +54,9 @@ class SftStage(ReplayingStage):
     label_weight: float = Field(1.0, gt=0)
     roles: str | None = None
     experts: ExpertsOptions | None = None
+    plain: float = Field(0.0, ge=0, le=1)
 
-    later: ClassVar[frozenset[str]] = ReplayingStage.later | {"roles", "experts"}
+    later: ClassVar[frozenset[str]] = ReplayingStage.later | {"roles", "experts", "plain"}
     makes: ClassVar[str] = "adapter"
     reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",), "roles": ("matcher",)}
 
@@ -69,6 +73,10 @@ class SftStage(ReplayingStage):
         return self
 
     def check_recipe(self, recipe: "Recipe") -> None:
+        if self.plain and not (self.trees and isinstance(recipe.named(self.trees), DeriveStage)):
+            raise ValueError(
+                f"stage {self.name!r} has plain dialogues beside derived ones: set trees to a derive stage"
+            )
         searched = recipe.named(self.trees) if self.trees else None
         if isinstance(searched, TreesStage) and not searched.keeps:
             raise ValueError(
@@ -78,6 +86,11 @@ class SftStage(ReplayingStage):
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         super().check_before(recipe, corpus)
+        if self.plain and not any(map(supporter_turns, corpus.train)):
+            raise CorpusError(
+                f"stage {self.name!r} trains on plain dialogues, and the training part has no reply with a strategy: "
+                "leave plain out."
+            )
         if self.experts is None:
             return
         if self.experts.embeddings == "described":
@@ -157,7 +170,18 @@ class SftStage(ReplayingStage):
 
     def dialogues(self, run: "RunFolder") -> "list[Conversation]":
         """What it trains on."""
-        return read_conversations(run.folder / self.trees / TREES) if self.trees else run.corpus.train
+        if not self.trees:
+            return run.corpus.train
+        trees = read_conversations(run.folder / self.trees / TREES)
+        return [*trees, *self._plain(run, trees)] if self.plain else trees
+
+    def _plain(self, run: "RunFolder", derived: "list[Conversation]") -> "list[Conversation]":
+        """Some of the dialogues that others were derived of, under no role."""
+        from esckit.mining.inferential import draw_dialogues
+
+        sources = {tree.provenance["derived_from"] for tree in derived}
+        own = [replace(tree, labels=_without_role(tree.labels)) for tree in run.corpus.train if tree.id in sources]
+        return draw_dialogues(own, round(self.plain * len(own)), run.seed(self))
 
     def held_out(self, run: "RunFolder") -> "list[Conversation]":
         """What it measures its loss on: the validation part, of derived dialogues theirs."""
@@ -200,6 +224,10 @@ class SftStage(ReplayingStage):
                 "lower theta."
             )
         return fine_tune(run, self, self, conversations, run.folder / self.name)
+
+
+def _without_role(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name != "role"}
 
 
 def fine_tune(
