@@ -72,6 +72,7 @@ def test_the_command_runs(
     command = re.sub(r"http://localhost:8000/v1|\bURL\b", server.url, command).replace(
         "remote:MODEL", f"remote:{MODEL}"
     )
+    command = command.replace("runs/chinese", "runs/starter").replace("wukong", "captain")  # what the workshop has
     _, *words = shlex.split(command)
     if words[:2] == ["corpus", "split"]:
         shutil.rmtree(here / words[3])  # it makes what other commands read

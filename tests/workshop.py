@@ -15,13 +15,12 @@ from esckit.mining.pairs import pairs_of
 from esckit.planning.fitting import train_planner
 from esckit.prompts.own import write_prompts
 from esckit.rendering import supporter_turns
-from esckit.roles import read_bank
 from esckit.strategy import ESCONV
 from esckit.supporters.supporter_folder import SupporterCard, save_supporter
 from tests.conftest import ROOT
 from tests.mining.tree_search.classifier import write_classifier
-from tests.mixtures import write_empath
 from tests.recipes.tiny import shorten
+from tests.supporters.empath_folder import write_whole_empath
 from tests.tiny import TINY_PLANNER, save_base, tiny_encoder, write_supporter
 
 __all__ = ["make_workshop"]
@@ -57,8 +56,7 @@ def make_workshop(folder: Path, work: Path) -> Path:
     judged = [replace(tree, turns=[with_verdict(turn) for turn in tree.turns]) for tree in grown]
     write_conversations(folder / "annotated.jsonl", judged)
     write_supporter(folder / "runs/starter/decoupled")
-    members = {"role": read_bank().names, "strategy": ESCONV.labels}
-    write_empath(folder / "runs/starter-empath/empath", members=members, groups={"role": 1, "strategy": 2})
+    write_whole_empath(folder / "runs/starter-empath")
     train_planner(starter.train[:4], tiny_encoder(work / "encoder"), ESCONV, TINY_PLANNER, work / "made")
     planner = SupporterCard("decoupled", "gold", planner="encoder", generator="none")
     save_supporter(folder / "runs/planner", planner, {"planner": work / "made"})

@@ -6,6 +6,7 @@ from esckit.conversation import Conversation
 from esckit.corpora import load_corpus
 from esckit.decoding import Decoding
 from esckit.judging.judge_questions import Pairing, Scoring, duel_requests, score_request
+from esckit.judging.plan import in_language
 from esckit.judging.rubric import load_rubrics
 from esckit.judging.sampling import sample_written
 from esckit.mining.self_refinement.asking import refine_request
@@ -22,14 +23,15 @@ def dialogues(name: str) -> list[Conversation]:
     return load_corpus(name).test
 
 
-def test_scores_and_duels_are_asked_in_the_language_of_the_dialogue() -> None:
-    rubrics = load_rubrics("decoupled-esc")
-    for name, says, opening in (
-        ("starter", "You assess replies", "The talk so far:"),
-        ("starter-zh", "由陌生人写成", "此前的对话："),
+def test_scores_and_duels_are_asked_in_the_language_of_the_dialogue_where_rubrics_have_it() -> None:
+    for name, source, says, opening in (
+        ("starter", "empath", "You assess replies", "The talk so far:"),
+        ("starter-zh", "empath", "由陌生人写成", "此前的对话："),
+        ("starter-zh", "decoupled-esc", "You assess replies", "The talk so far:"),
     ):
         turns, texts = sample_written(dialogues(name), 3, 0)
         for turn in turns:
+            rubrics = in_language(load_rubrics(source), turn, None)
             scoring = score_request(Scoring("s", turn, texts[turn.key], rubrics[0], True), GREEDY)
             duels = duel_requests(Pairing("s", "t", turn, (texts[turn.key], "？")), rubrics, GREEDY)
             for request in (scoring, *duels):

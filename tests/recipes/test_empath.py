@@ -141,7 +141,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
         (["empath.casting={telling: {strategies: [Shout]}}"], "the casting of stage 'empath' tells under 'Shout'"),
         (["whole.casting={telling: {strategies: [Shout]}}"], "the casting of stage 'whole' tells under 'Shout'"),
         (["whole.casting={experiences: some}"], "experiences"),
-        (["whole.trees=roles"], "stage 'whole' needs an earlier derive or"),
+        (["whole.trees=roles"], "stage 'whole' needs an earlier derive stage named 'roles'"),
     ],
 )
 def test_bad_keys_get_one_sentence_before_anything_is_written(
@@ -182,8 +182,8 @@ stages:
         (["made.generator=replies", "made.roles=roles"], "has roles, in whose voice no stored reply is"),
         (["made.generator=null", "made.roles=roles"], "roles are for a planner and a generator"),
         (["said.casting={role: none}"], "stage 'said' has a casting, and 'made' has no roles: leave it out"),
-        (["said.trees=pairs"], "stage 'said' takes derived dialogues, and 'pairs' is a mine stage"),
-        (["late.derived=pairs"], "stage 'late' takes derived dialogues, and 'pairs' is a mine stage"),
+        (["said.trees=pairs"], "stage 'said' needs an earlier derive stage named 'pairs'"),
+        (["late.derived=pairs"], "stage 'late' needs an earlier derive stage named 'pairs'"),
         (["dpo.reference=merged"], "stage 'dpo' cannot merge experts"),
         (["kept.plain=0.5"], "stage 'kept' has plain dialogues beside derived ones: set trees to a derive stage"),
         (["kept.trees=pairs"], "stage 'kept' trains on what a search kept, and 'pairs' is a mine stage"),

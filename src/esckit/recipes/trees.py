@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["PAIRS", "TREES", "TreesStage", "Whose", "mined_trees", "pairs_stage"]
+__all__ = ["PAIRS", "TREES", "TreesStage", "Whose", "mined_trees"]
 
 TREES: Final = "trees.jsonl"
 """In the folder of a mine, search, predict or baseline stage: the trees that it started from, grown."""
@@ -57,28 +57,14 @@ class TreesStage(Stage):
         """The stages whose trees it grows further, the last one first."""
         name = self.grows
         while name:
-            stage = pairs_stage(recipe, self, name)
+            stage = recipe.named(name)
+            assert isinstance(stage, TreesStage)
             yield stage
             name = stage.grows
 
     def started_from(self, run: "RunFolder") -> list[Conversation]:
         """The trees before it: the training part, or another stage's."""
         return read_conversations(run.folder / self.grows / TREES) if self.grows else run.corpus.train
-
-
-def pairs_stage(recipe: "Recipe", reader: Stage, name: str) -> TreesStage:
-    """The stage of a name, whose preferences another one reads.
-
-    Raises:
-        ValueError: it makes trees without any.
-    """
-    stage = recipe.named(name)
-    if not isinstance(stage, TreesStage):
-        raise ValueError(
-            f"stage {reader.name!r} reads preferences, and {name!r} is a {stage.stage} stage, which makes none: name a "
-            "mine, search or refine stage"
-        )
-    return stage
 
 
 def mined_trees(run: "RunFolder", name: str, whose: Whose = "mined") -> Iterator[Conversation]:

@@ -15,24 +15,10 @@ if TYPE_CHECKING:
     from esckit.recipes.folder import RunFolder
     from esckit.recipes.recipe import Recipe
 
-__all__ = ["FILES", "DeriveStage", "check_derived"]
+__all__ = ["FILES", "DeriveStage"]
 
 FILES: Final = {"train": TREES, "valid": "valid.jsonl", "test": "test.jsonl"}
 """In its folder, by the part of the corpus: no version of a source is in another part than the source."""
-
-
-def check_derived(recipe: "Recipe", stage: Stage, key: str) -> None:
-    """Refuse a stage whose key names another stage than one of kind derive.
-
-    Raises:
-        ValueError: it does.
-    """
-    name = getattr(stage, key)
-    if name and not isinstance(recipe.named(name), DeriveStage):
-        raise ValueError(
-            f"stage {stage.name!r} takes derived dialogues, and {name!r} is a {recipe.named(name).stage} stage: name "
-            f"a derive stage as {key}, or leave {key} out"
-        )
 
 
 class DeriveStage(Stage, DerivationOptions):
@@ -40,7 +26,7 @@ class DeriveStage(Stage, DerivationOptions):
 
     stage: Literal["derive"]
 
-    makes: ClassVar[str] = "trees"
+    makes: ClassVar[str] = "dialogues"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"bank", "deriver"})
     labels_corpus: ClassVar[bool] = True
 

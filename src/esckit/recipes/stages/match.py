@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from esckit.planning.matcher_options import MatcherOptions
 from esckit.recipes.stage import Stage
-from esckit.recipes.stages.derive import check_derived
 from esckit.roles import read_bank
 
 if TYPE_CHECKING:
@@ -28,11 +27,8 @@ class MatchStage(Stage, MatcherOptions):
     trees: str | None = None
 
     makes: ClassVar[str] = "matcher"
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("dialogues",)}
     elsewhere: ClassVar[frozenset[str]] = frozenset({"bank"})
-
-    def check_recipe(self, recipe: "Recipe") -> None:
-        check_derived(recipe, self, "trees")
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         from esckit.planning.encoder import check_encoder

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from esckit.planning.planner_options import PlannerOptions
 from esckit.recipes.stage import Split, Stage
-from esckit.recipes.stages.derive import DeriveStage, check_derived
+from esckit.recipes.stages.derive import DeriveStage
 
 if TYPE_CHECKING:
     from esckit.conversation import Conversation
@@ -28,7 +28,7 @@ class PlannerStage(Stage, PlannerOptions):
     derived: str | None = None
 
     later: ClassVar[frozenset[str]] = frozenset({"derived"})
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"derived": ("trees",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"derived": ("dialogues",)}
     makes: ClassVar[str] = "planner"
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
@@ -47,9 +47,6 @@ class PlannerStage(Stage, PlannerOptions):
         stage = run.recipe.named(str(self.derived))
         assert isinstance(stage, DeriveStage)
         return stage.read(run, part)
-
-    def check_recipe(self, recipe: "Recipe") -> None:
-        check_derived(recipe, self, "derived")
 
     def work(self, run: "RunFolder") -> dict[str, Any]:
         """Train it; the figures that it reaches on dialogues that it has not seen become facts."""

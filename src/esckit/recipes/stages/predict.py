@@ -14,7 +14,7 @@ from esckit.errors import CorpusError
 from esckit.measures import Prediction, add_predictions, read_predictions
 from esckit.recipes.stage import Split, Stage
 from esckit.recipes.stages.calibrate import FILE, CalibrateStage
-from esckit.recipes.stages.derive import DeriveStage, check_derived
+from esckit.recipes.stages.derive import DeriveStage
 from esckit.recipes.stages.supporter import supporter_of
 from esckit.recipes.trees import TREES
 from esckit.rendering import PastStrategies
@@ -45,16 +45,13 @@ class PredictionsStage(Stage):
     trees: str | None = None
 
     later: ClassVar[frozenset[str]] = frozenset({"trees"})
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("dialogues",)}
     makes: ClassVar[str] = "predictions"
     version: ClassVar[int] = 2  # trees
 
     def split_in(self, corpus: "Corpus") -> Split:
         """The part that is predicted."""
         return self.split or ("test" if corpus.test else "valid")
-
-    def check_recipe(self, recipe: "Recipe") -> None:
-        check_derived(recipe, self, "trees")
 
     def check_before(self, recipe: "Recipe", corpus: "Corpus") -> None:
         split = self.split_in(corpus)
@@ -115,7 +112,6 @@ class PredictStage(PredictionsStage):
         return self
 
     def check_recipe(self, recipe: "Recipe") -> None:
-        super().check_recipe(recipe)
         supporter = supporter_of(recipe, self.supporter)
         mode = self.past_strategies or supporter.shown(recipe)
         if self.casting and not supporter.roles:

@@ -12,7 +12,7 @@ from esckit.mining.pairs import Pair, PairKind, check_pairs, kind_of, length_mat
 from esckit.recipes.replay import ReplayingStage
 from esckit.recipes.stages.keep import KeepStage
 from esckit.recipes.stages.sft import SftStage, sft_of
-from esckit.recipes.trees import TreesStage, Whose, mined_trees, pairs_stage
+from esckit.recipes.trees import TreesStage, Whose, mined_trees
 from esckit.rendering import PairExample, Part, supporter_turns
 from esckit.training.training_options import LoraOptions, PreferenceOptions
 
@@ -94,7 +94,9 @@ class PreferenceStage(ReplayingStage, PreferenceOptions):
             raise ValueError(f"stage {self.name!r} chooses kinds of pairs, which only a coupled part's differ in")
 
     def _mined(self, recipe: "Recipe") -> TreesStage:
-        return pairs_stage(recipe, self, self.pairs)
+        stage = recipe.named(self.pairs)
+        assert isinstance(stage, TreesStage)
+        return stage
 
     def effective_reference(self, recipe: "Recipe") -> Literal["frozen", "merged", "stored"]:
         """The form of the reference: only SFT is merged."""

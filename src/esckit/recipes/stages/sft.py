@@ -58,7 +58,7 @@ class SftStage(ReplayingStage):
 
     later: ClassVar[frozenset[str]] = ReplayingStage.later | {"roles", "experts", "plain"}
     makes: ClassVar[str] = "adapter"
-    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees",), "roles": ("matcher",)}
+    reads: ClassVar[dict[str, tuple[str, ...]]] = {"trees": ("trees", "dialogues"), "roles": ("matcher",)}
 
     @property
     def uses_backbone(self) -> bool:
