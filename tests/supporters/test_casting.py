@@ -73,7 +73,11 @@ def said_as(conversation: Conversation, **roles: str | None) -> Conversation:
 
 def test_a_role_is_matched_by_the_words_before_the_first_reply() -> None:
     assert [role_at(casting(), WORK, parent) for parent in ("1", "3", "5")] == ["captain"] * 3, "love came later"
-    assert role_at(casting(), talk(("seeker", "Hello.")), "0") == "", "nobody is likely enough: a plain counsellor"
+    hello = talk(("seeker", "Hello."))
+    assert role_at(casting(), hello, "0") == "", "nobody is likely enough: a plain counsellor"
+    assert role_at(casting(abstains=False), hello, "0") == next(
+        iter(StubMatcher().match(None, ["Hello."], "en").probabilities)
+    )
 
 
 @pytest.mark.parametrize("how", ["matched", "labelled"])

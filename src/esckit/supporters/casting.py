@@ -102,7 +102,8 @@ class Casting:
         question = read_question(replace(conversation, turns=conversation.path(parent)))
         if not any(part.strip() for part in (question.situation or "", *question.said)):
             return None  # nobody has said anything yet
-        return self.matcher.match(question.situation, question.said, question.language, question.keywords).role
+        found = self.matcher.match(question.situation, question.said, question.language, question.keywords)
+        return found.role if self.options.abstains else next(iter(found.probabilities))
 
     def _drawn(self, conversation: Conversation) -> str:
         counts: Mapping[str, int] = self.matcher.card.facts["roles"]

@@ -20,6 +20,7 @@ class CastingOptions(BaseModel):
         role: ``matched`` by the matcher; ``labelled``: the dialogue's label, else matched; ``drawn`` by the roles'
             shares of the questions that the matcher was trained on, once a dialogue (Empath's ablation, section 6.5);
             ``none``; or the name of a role.
+        abstains: no role speaks where the matcher finds none likely enough; false: the likeliest one does, as in Empath.
         experiences: ``nearest`` in emotions; ``drawn``: any of the role's; ``none``.
         telling: when one is told.
         scorer: a chat model that scores what the person feels, a call a story; null: the matcher, without any. Where
@@ -30,6 +31,7 @@ class CastingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: str = "matched"
+    abstains: bool = True
     experiences: Literal["nearest", "drawn", "none"] = "nearest"
     telling: TellingOptions = TellingOptions()
     scorer: ChatModelOptions | None = None
