@@ -28,7 +28,9 @@ class StubMatcher:
         self.bank.refuse_language(language)
         self.read.append([situation or "", *said])
         text = " ".join([situation or "", *said])
-        return Matched(next((role for word, role in SUITS.items() if word in text), None), {})
+        role = next((role for word, role in SUITS.items() if word in text), None)
+        names = sorted(self.bank.names, key=lambda name: name != role)
+        return Matched(role, {name: 1 / len(names) for name in names})
 
     def feelings(self, texts: Sequence[str], language: str) -> NDArray[np.float64]:
         self.read.append(list(texts))
