@@ -20,7 +20,8 @@ class CastingOptions(BaseModel):
         role: ``matched`` by the matcher; ``labelled``: the dialogue's label, else matched; ``drawn`` by the roles'
             shares of the questions that the matcher was trained on, once a dialogue (Empath's ablation, section 6.5);
             ``none``; or the name of a role.
-        abstains: no role speaks where the matcher finds none likely enough; false: the likeliest one does, as in Empath.
+        abstains: no role speaks where the matcher finds none likely enough; false: the likeliest one does, as in the
+            paper.
         experiences: ``nearest`` in emotions; ``drawn``: any of the role's; ``none``.
         telling: when one is told.
         scorer: a chat model that scores what the person feels, a call a story; null: the matcher, without any. Where
