@@ -57,6 +57,7 @@ def make_workshop(folder: Path, work: Path) -> Path:
     write_conversations(folder / "annotated.jsonl", judged)
     write_supporter(folder / "runs/starter/decoupled")
     write_whole_empath(folder / "runs/starter-empath")
+    write_cpsycoun(folder / "CPSYCOUN.jsonl")
     train_planner(starter.train[:4], tiny_encoder(work / "encoder"), ESCONV, TINY_PLANNER, work / "made")
     planner = SupporterCard("decoupled", "gold", planner="encoder", generator="none")
     save_supporter(folder / "runs/planner", planner, {"planner": work / "made"})
@@ -71,6 +72,17 @@ def make_workshop(folder: Path, work: Path) -> Path:
     (folder / "prompt.txt").write_text("Be kind.", encoding="utf-8")
     (folder / "my-recipe.yaml").write_text((ROOT / "src/esckit/recipes/starter.yaml").read_text(encoding="utf-8"))
     return folder
+
+
+def write_cpsycoun(path: Path) -> None:
+    """Chinese dialogues in CPsyCoun's form: speakers and texts, no strategies."""
+    names = {"seeker": "client", "supporter": "counselor"}
+    corpus = load_corpus("starter-zh")
+    records = [
+        {"id": place, "dialog": [{"speaker": names[turn.speaker], "content": turn.text} for turn in tree.trunk]}
+        for place, tree in enumerate([*corpus.train, *corpus.valid, *corpus.test])
+    ]
+    path.write_text("".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records), encoding="utf-8")
 
 
 def write_parts(folder: Path) -> None:
