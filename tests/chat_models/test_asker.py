@@ -434,7 +434,9 @@ def test_2000_items_end_in_a_recorded_state_none_twice_though_a_fifth_of_all_cal
     assert len(set(server.faults)) == 15  # every one that the server has
     usage = asker.usage
     repairs = sum(fault in ("broken", "broken_twice", "wrong", "wrong_twice") for fault in faults)
-    assert server.calls == usage.calls == 2000 + usage.retries + repairs
+    assert usage.calls == 2000 + usage.retries + repairs
+    lost = sum(count for fault, count in usage.failures.items() if fault == "timeout")  # some, before they arrived
+    assert usage.calls - lost <= server.calls <= usage.calls
     assert usage.repairs == repairs
     assert len(rows(path)) == 2000
     states = Counter(row[1] for row in rows(path))
