@@ -7,7 +7,7 @@ under is a number of `rendering.gates`; under none of a group its experts add no
 is the base.
 
 Where the paper and its ancestor Neeko differ, a switch says which: see `ExpertsConfig`. All experts of a layer stand
-side by side, so it costs what a plain LoRA of their total rank does.
+side by side, with the matrix products of a plain LoRA of their total rank.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
