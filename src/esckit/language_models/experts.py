@@ -39,15 +39,12 @@ class Reading:
         pairs: (B, N) of the pass that is on or was last, so that gradient checkpointing can repeat it; None: ``fixed``.
         fixed: the pair of a pass that is told none, and of merging.
         leads: by adapter, the layer that holds what all share: the embeddings, and shared gates.
-        tables: of a pass with gradients, what shared gates give, computed once for all layers; None where each layer
-            computes its own, as gradient checkpointing needs it.
     """
 
     def __init__(self) -> None:
         self.pairs: Tensor | None = None
         self.fixed = 0
         self.leads: dict[str, ExpertsLinear] = {}
-        self.tables: dict[str, Tensor] | None = None
         self.last_input = LastInput()
 
 
@@ -104,12 +101,7 @@ class ExpertsLinear(nn.Module, BaseTunerLayer):
         gate = self.experts_gate[name] if name in self.experts_gate else lead.experts_gate[name]
         layout = self.experts_config[name].layout
         if torch.is_grad_enabled():
-            together = self._reading.tables
-            if together is None or self.experts_config[name].gates != "shared":
-                return layout.table(embedding, gate)
-            if name not in together:
-                together[name] = layout.table(embedding, gate)
-            return together[name]
+            return layout.table(embedding, gate)
         key = (embedding._version, gate._version, id(embedding), id(gate), gate.dtype, gate.device)
         if self._tables.get(name, (None,))[0] != key:
             self._tables[name] = (key, layout.table(embedding, gate))
@@ -231,19 +223,11 @@ class ExpertsModel(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         self.reading = Reading()
-        self._hooks = (
-            model.register_forward_pre_hook(self._take_pairs, with_kwargs=True),
-            model.register_forward_hook(self._end_pass, always_call=True),
-        )
+        self._hook = model.register_forward_pre_hook(self._take_pairs, with_kwargs=True)
 
     def _take_pairs(self, module: nn.Module, arguments: Any, options: dict[str, Any]) -> Any:
         self.reading.pairs = options.pop("pairs", None)
-        repeats = any(getattr(each, "gradient_checkpointing", False) for each in module.modules())
-        self.reading.tables = None if repeats else {}
         return arguments, options
-
-    def _end_pass(self, *_: Any) -> None:
-        self.reading.tables = None
 
     def _create_and_replace(
         self,
@@ -270,8 +254,7 @@ class ExpertsModel(BaseTuner):
         if options.get("merge", True) and self.reading.fixed == 0:
             raise ModelError(_NO_PAIR)
         found = super()._unload_and_optionally_merge(*arguments, **options)
-        for hook in self._hooks:
-            hook.remove()  # not before: a layer may refuse
+        self._hook.remove()  # not before: a layer may refuse
         return found
 
     def gates_of(self, adapter: str) -> Gates:
