@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from esckit.errors import RunError
 from esckit.measures.judging_results import SystemScore
+from esckit.report.report_tables import first_scores
 from esckit.report.run import ReportedRun, System
 from esckit.report.run_records import GateRecord
 
@@ -81,15 +82,7 @@ def judged_scales(run: ReportedRun) -> dict[str, dict[str, SystemScore]]:
 
     The judge who does not see the human reply, as the paper's, where this one was asked so.
     """
-    for judging in run.judgings.values():
-        if {rubric.name for rubric in judging.rubrics} >= {*SCALES} - _OPTIONAL:
-            shown = all(row.reference for row in judging.scores)
-            found: dict[str, dict[str, SystemScore]] = {}
-            for row in judging.scores:
-                if row.reference == shown:
-                    found.setdefault(row.system, {})[row.rubric] = row
-            return found
-    return {}
+    return first_scores(run, {*SCALES} - _OPTIONAL, sees_reference=False)
 
 
 def spoken(systems: Sequence[System]) -> list[Spoken]:

@@ -84,12 +84,22 @@ def judged_qualities(run: ReportedRun) -> dict[str, dict[str, SystemScore]]:
 
     The judge who sees the human reply, as the paper's does, where this one was asked so.
     """
+    return first_scores(run, QUALITIES, sees_reference=True)
+
+
+def first_scores(
+    run: ReportedRun, rubrics: Collection[str], *, sees_reference: bool
+) -> dict[str, dict[str, SystemScore]]:
+    """By stage, the scores of the run's first judge who was asked all these rubrics.
+
+    Those with or without the human reply, as is preferred, where there are any.
+    """
     for judging in run.judgings.values():
-        if {rubric.name for rubric in judging.rubrics} >= set(QUALITIES):
-            shown = any(row.reference for row in judging.scores)
+        if {rubric.name for rubric in judging.rubrics} >= {*rubrics}:
+            preferred = any(row.reference == sees_reference for row in judging.scores)
             found: dict[str, dict[str, SystemScore]] = {}
             for row in judging.scores:
-                if row.reference == shown:
+                if row.reference == (sees_reference == preferred):
                     found.setdefault(row.system, {})[row.rubric] = row
             return found
     return {}
