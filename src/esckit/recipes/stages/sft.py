@@ -254,8 +254,8 @@ def fine_tune(
         run, stage, sft, model, train, folder, lambda: save_adapter(model, folder, sft.part), valid=valid
     )
     facts |= {"replayed": len(replayed)} if replayed else {}
-    if (tuner := model.base_model) and sft.experts:
-        facts["gates"] = tuner.gate_use(sft.part)
+    if sft.experts:
+        facts["gates"] = model.base_model.gate_use(sft.part)
     return {"trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad), **facts}
 
 
