@@ -17,6 +17,7 @@ from torch import Tensor
 
 from esckit.errors import ModelError
 from esckit.files import atomic, read_text, write_json
+from esckit.hub import is_smollm2
 from esckit.planning.matcher_options import BANK
 from esckit.rendering.gates import AND, STRATEGY, Gates
 from esckit.rendering.layouts import system_text
@@ -37,7 +38,7 @@ Members = Mapping[str, str]
 _CONFIG: Final = "adapter_config.json"
 _WEIGHTS: Final = "adapter_model.safetensors"
 _SERVED_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as its largest rank (0.10)."""
+"""What vLLM takes as its largest rank, as far as we know: it was not run."""
 
 
 class Adapters(NamedTuple):
@@ -245,4 +246,5 @@ def _serve(base: str, names: Sequence[str], rank: int, out: Path) -> str:
     """The command that serves the folders with vLLM, a name each."""
     largest = next((each for each in _SERVED_RANKS if each >= rank), rank)
     modules = " ".join(shlex.quote(f"{name}={out / name}") for name in names)
-    return f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {largest} --lora-modules {modules}"
+    base = "BASE" if is_smollm2(base) else shlex.quote(base)  # embedded: export it as a folder first
+    return f"vllm serve {base} --enable-lora --max-lora-rank {largest} --lora-modules {modules}"
